@@ -1,0 +1,1 @@
+"""The public API of selfalign: the typed SelfAlignmentRun, its rules, and the plan that operator and jobs share. Pydantic only."""

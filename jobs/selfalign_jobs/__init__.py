@@ -1,0 +1,1 @@
+"""What runs in the pods, and on one machine: recipes, generation, training, evaluation, report."""

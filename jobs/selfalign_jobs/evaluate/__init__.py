@@ -1,0 +1,1 @@
+"""Evaluation: answers and verdicts by the engine loop, then statistics."""

@@ -1,0 +1,1 @@
+"""Generation: flows advanced by engines that Ray places."""

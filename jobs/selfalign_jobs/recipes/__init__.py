@@ -1,0 +1,1 @@
+"""One file a recipe: the published method, readable from top to bottom."""

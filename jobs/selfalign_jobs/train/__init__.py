@@ -1,0 +1,1 @@
+"""Preference training: TRL on DeepSpeed, under an elastic agent of ours."""
