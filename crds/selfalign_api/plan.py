@@ -320,7 +320,7 @@ class Plan(Frozen):
         return self.models[model.lineage].identity
 
 
-# --- means: where a step runs; never part of a digest ------------------------------------------------------------------
+# --- means: where a step runs; never part of a digest -----------------------------------------------------------------
 
 
 class GenerationMeans(Frozen):
