@@ -1,1 +1,4 @@
-"""The public API of selfalign: the typed SelfAlignmentRun, its rules, and the plan that operator and jobs share. Pydantic only."""
+"""The public API of selfalign: the typed SelfAlignmentRun, its rules, and the plan that operator and jobs share.
+
+Light: pydantic (and PyYAML for run files) only.
+"""

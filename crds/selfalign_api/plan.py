@@ -1,0 +1,414 @@
+"""The plan: what a run does, as typed steps with typed inputs and outputs.
+
+A recipe turns a spec into a `Plan` (pure); the local runner and the operator execute plans and know no recipe; the step
+programs read the same plan from a JSON file. Everything is resolved here: no field of a plan means "the default".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Json = Any  # a JSON value; pydantic checks it when a plan is read
+
+
+class Frozen(BaseModel):
+    """Plan types are values: immutable, closed, comparable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+class ModelRef(Frozen):
+    """A model of the run. Iteration 0 is the model as given; iteration k is what a `Train` step of the plan makes."""
+
+    lineage: str = "policy"
+    iteration: int = Field(default=0, ge=0)
+
+
+class ArtifactRef(Frozen):
+    """A table that an earlier step writes."""
+
+    ref: Literal["artifact"] = "artifact"
+    step: str
+    name: str
+
+
+class SourceRef(Frozen):
+    """A table that the user gives (`Plan.sources`) or that a built-in generator makes."""
+
+    ref: Literal["source"] = "source"
+    name: str
+
+
+TableRef = Annotated[ArtifactRef | SourceRef, Field(discriminator="ref")]
+
+
+class Prepare(Frozen):
+    """A pure function over whole tables (Arrow in, Arrow out), run by the step that consumes its result.
+
+    Whatever one record cannot see belongs here: joins, duplicates, decontamination, windows, quotas, pairing.
+    """
+
+    fn: str
+    inputs: tuple[TableRef, ...] = ()
+    options: dict[str, Json] = {}
+
+
+# --- generation -------------------------------------------------------------------------------------------------------
+
+
+class Role(Frozen):
+    """One voice of a recipe: its template (Jinja; None: the text itself is the user's turn) and its sampling."""
+
+    template: str | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 1024
+    output_prefix: str | None = None
+    prefill: str | None = None
+
+
+class Judge(Frozen):
+    """How two answers are compared; `verdicts` are the two candidate verdicts (Jinja over prompt, first, second)."""
+
+    method: Literal["logprobs", "generate", "paper", "random"] = "logprobs"
+    verdicts: tuple[str, str]
+    criteria: tuple[str, ...] = ()
+    tie_margin: float = 0.0
+
+
+class FlowJob(Frozen):
+    """One flow over one table: `rows` go in, the table `out` comes out.
+
+    `roles` and `judge` are what the flow's requests are rendered and sampled with; `options` are the flow's own.
+    """
+
+    flow: str
+    rows: Prepare
+    out: str
+    roles: dict[str, Role] = {}
+    judge: Judge | None = None
+    options: dict[str, Json] = {}
+
+
+class EngineLoad(Frozen):
+    """One model, one engine load, several flows."""
+
+    model: ModelRef
+    task: Literal["text", "score"] = "text"
+    jobs: tuple[FlowJob, ...]
+
+
+class EngineSettings(Frozen):
+    """What of the engine is method, not means: it changes the numbers."""
+
+    precision: Literal["bfloat16", "float16", "float32", "fp8"] = "bfloat16"
+    max_model_tokens: int | None = None  # None: the model's own context
+    max_set_aside_percent: float = 1.0
+
+
+class Generate(Frozen):
+    """Answer, judge and write with one engine load; its tables are the `out` of its jobs."""
+
+    kind: Literal["generate"] = "generate"
+    name: str
+    iteration: int
+    load: EngineLoad
+    engine: EngineSettings = EngineSettings()
+
+    @property
+    def loads(self) -> tuple[EngineLoad, ...]:
+        """The engine loads of the step, in order (one, here)."""
+        return (self.load,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tables that the step writes."""
+        return tuple(job.out for job in self.load.jobs)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+class Loss(Frozen):
+    """The objective of a training: which function of summed log-probabilities and lengths (train/losses.py)."""
+
+    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm", "sft", "bradley-terry"]
+    beta: float = 0.1
+    gamma: float = 0.0
+    alpha: float = 0.0
+    label_smoothing: float = 0.0
+
+
+class Optimizer(Frozen):
+    """The optimiser and its constants."""
+
+    type: Literal["adamw", "rmsprop", "adafactor"] = "adamw"
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+class Lora(Frozen):
+    """Low-rank adapters; no target modules named means all linear layers but the output head."""
+
+    rank: int = 16
+    alpha: float = 32
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+
+
+class TrainSettings(Frozen):
+    """Everything of a training that changes its result."""
+
+    learning_rate: float
+    learning_rate_schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = 0.1
+    optimizer: Optimizer = Optimizer()
+    max_gradient_norm: float = 1.0
+    epochs: float = 1.0
+    global_batch_size: int = 128
+    max_length_tokens: int = 2048
+    max_prompt_tokens: int = 1800
+    overlong: Literal["Drop", "Truncate"] = "Drop"
+    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    lora: Lora | None = None
+    seed: int = 0
+
+
+class Train(Frozen):
+    """Train `start` on the table that `data` prepares into `result`."""
+
+    kind: Literal["train"] = "train"
+    name: str
+    iteration: int
+    objective: Literal["preference", "sft", "reward"] = "preference"
+    loss: Loss
+    data: Prepare
+    start: ModelRef
+    reference: ModelRef | None = None
+    result: ModelRef
+    settings: TrainSettings
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """A training writes its model and no table that others read."""
+        return ()
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+class Check(Frozen):
+    """One figure of an evaluation, from two tables: the initial model's answers and the new one's."""
+
+    name: str
+    type: Literal["ExactMatch", "SelfWinRate"]
+    before: ArtifactRef
+    after: ArtifactRef
+    verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by this step's second engine load
+    temperatures: tuple[float, ...] = ()
+
+
+class Evaluate(Frozen):
+    """Answers and verdicts by the engine loop (one load a model), then statistics."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    name: str
+    iteration: int
+    loads: tuple[EngineLoad, ...]
+    engine: EngineSettings = EngineSettings()
+    checks: tuple[Check, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tables that the step writes."""
+        return tuple(job.out for load in self.loads for job in load.jobs)
+
+
+Step = Annotated[Generate | Train | Evaluate, Field(discriminator="kind")]
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+class ModelSource(Frozen):
+    """A model as given: a URL (api.md, places) and the digest of its content (files or commit)."""
+
+    url: str
+    digest: str = ""
+    chat_template: str | None = None
+    remote_code: bool = False
+
+    @property
+    def identity(self) -> Json:
+        """What a result depends on: the content, wherever it lies."""
+        return self.model_dump(mode="json", exclude={"url", "remote_code"})
+
+
+class DataSource(Frozen):
+    """A table as given: where, which columns carry what, the digest of its content. No URL: the built-in generator."""
+
+    url: str | None = None
+    split: str = "train"
+    subset: str | None = None
+    columns: dict[str, str] = {}
+    digest: str = ""
+
+    @property
+    def identity(self) -> Json:
+        """What a result depends on: the content, wherever it lies."""
+        return self.model_dump(mode="json", exclude={"url"})
+
+
+class Plan(Frozen):
+    """A resolved run."""
+
+    version: str
+    name: str
+    namespace: str = "default"
+    recipe: str
+    seed: int
+    digest: str  # of the method and of the content of every source (api.md)
+    models: dict[str, ModelSource]  # by lineage, as given: iteration 0
+    sources: dict[str, DataSource]
+    steps: tuple[Step, ...]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Generate | Train | Evaluate]:
+        return {step.name: step for step in self.steps}
+
+    def step(self, name: str) -> Generate | Train | Evaluate:
+        """The step of that name; KeyError with the names that there are."""
+        if name not in self._by_name:
+            raise KeyError(f"the plan has no step {name}; it has {', '.join(self._by_name)}")
+        return self._by_name[name]
+
+    def trainer_of(self, model: ModelRef) -> Train | None:
+        """The step that makes this model; None for a model as given (iteration 0)."""
+        for step in self.steps:
+            if isinstance(step, Train) and step.result == model:
+                return step
+        return None
+
+    def step_digest(self, name: str) -> str:
+        """Digest of all that a step's result depends on: its own config, and the digests of its inputs, recursively."""
+        step = self.step(name)
+        content = {
+            "step": step.model_dump(mode="json", exclude={"name"}),
+            "artifacts": sorted(f"{r.name}={self.step_digest(r.step)}" for r in artifacts_of(step) if r.step != name),
+            "sources": {r.name: self.sources[r.name].identity for r in sources_of(step)},
+            "models": [self._model_digest(model) for model in models_of(step)],
+            "seed": self.seed,
+        }
+        return digest_of(content)
+
+    def _model_digest(self, model: ModelRef) -> Json:
+        trainer = self.trainer_of(model)
+        if trainer is not None:
+            return self.step_digest(trainer.name)
+        return self.models[model.lineage].identity
+
+
+# --- means: where a step runs; never part of a digest ------------------------------------------------------------------
+
+
+class GenerationMeans(Frozen):
+    """Engines of a generate or evaluate step."""
+
+    device: Literal["CPU", "GPU"]
+    replicas: int = 1
+    tensor_parallel_size: int = 1
+    gpu_memory_percent: int = 90
+    engine_args: dict[str, Json] = {}
+
+
+class TrainingMeans(Frozen):
+    """Ranks and DeepSpeed of a train step; on CPU a node runs one rank."""
+
+    device: Literal["CPU", "GPU"]
+    nodes: int = 1
+    gpus_per_node: int = 0
+    zero_stage: Literal[0, 1, 2, 3] = 3
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
+    micro_batch_tokens: int | None = None  # None: found from the memory that is there
+    activation_checkpointing: Literal["None", "Full"] = "Full"
+    checkpoint_interval_seconds: int = 900
+    keep_checkpoints: int = 1
+
+
+class Means(Frozen):
+    """The resolved compute of a run."""
+
+    generation: GenerationMeans
+    training: TrainingMeans
+    evaluation: GenerationMeans
+
+
+class StepConfig(Frozen):
+    """All that a step program is told, as one JSON file."""
+
+    plan: Plan
+    step: str
+    attempt: int = Field(ge=1)
+    storage: str  # URL of the run's folder
+    mounts: dict[str, str] = {}  # claim -> folder, for pvc:// URLs
+    means: Means
+
+
+def prepares_of(step: Generate | Train | Evaluate) -> Iterator[Prepare]:
+    """Every table that a step prepares."""
+    if isinstance(step, Train):
+        yield step.data
+        return
+    for load in step.loads:
+        for job in load.jobs:
+            yield job.rows
+
+
+def artifacts_of(step: Generate | Train | Evaluate) -> Iterator[ArtifactRef]:
+    """Every table of any step (its own second load included) that a step reads."""
+    for prepare in prepares_of(step):
+        yield from (ref for ref in prepare.inputs if isinstance(ref, ArtifactRef))
+    if isinstance(step, Evaluate):
+        for check in step.checks:
+            yield from (ref for ref in (check.before, check.after, check.verdicts) if ref is not None)
+
+
+def sources_of(step: Generate | Train | Evaluate) -> Iterator[SourceRef]:
+    """Every table of the user's that a step reads."""
+    for prepare in prepares_of(step):
+        yield from (ref for ref in prepare.inputs if isinstance(ref, SourceRef))
+
+
+def models_of(step: Generate | Train | Evaluate) -> tuple[ModelRef, ...]:
+    """Every model that a step loads."""
+    if isinstance(step, Train):
+        return (step.start,) if step.reference is None else (step.start, step.reference)
+    return tuple(load.model for load in step.loads)
+
+
+def digest_of(content: Json) -> str:
+    """`sha256:…` of the canonical JSON: sorted keys, no spaces, floats in their shortest form, 1.0 written as 1."""
+    text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

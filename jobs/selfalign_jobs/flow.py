@@ -1,0 +1,136 @@
+"""Flows: what happens to one row, as a pure generator that yields requests and receives their results.
+
+A flow knows no clock, no I/O and no engine; its only randomness comes from `Ask`, seeded by the record. The loop that
+runs flows (generate/loop.py) keeps thousands of them open at once and joins all their requests into one running batch,
+so a recipe reads top to bottom while the engine never waits at a barrier between roles::
+
+    def sao(row, ask):
+        (written,) = yield ask.write("writePrompt", persona=row["persona"])
+        first, second = yield ask.write("respond", n=2, prompt=written.text)
+        verdict = yield from judge(ask, written.text, first, second)
+        return [pair(written, first, second, verdict)]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfalign_api.plan import FlowJob, Judge
+
+Row = Mapping[str, Any]  # one row of the prepared table, or one row that a flow makes
+SEED_BITS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A chat to continue: `n` samples with the sampling of `role`; sample i is drawn with `seed + i`.
+
+    `user` is the whole user turn, already rendered from the role's template; the chat template is applied by the loop.
+    """
+
+    role: str
+    user: str
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Two candidate continuations of one chat: log p of each at their first differing token (design §3)."""
+
+    role: str
+    user: str
+    candidates: tuple[str, str]
+
+
+Request = Write | Compare
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sample: its text (the role's prefix stripped) and the ids that the engine saw and made.
+
+    `prompt_ids` is the rendered prompt; `ids` are the response's, with its end token unless `finish_reason` is "length".
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...]
+    finish_reason: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Log-probabilities, in nats, of the two candidates at their first differing token."""
+
+    first: float
+    second: float
+
+
+Reply = list[Completion] | Comparison
+Flow = Callable[[Row, "Ask"], Generator[Any, Any, Sequence[Row]]]  # yields Request or a list of them; returns rows
+
+
+class SetAside(Exception):
+    """Raised by a flow (or by the loop, into a flow): this record is set aside and counted under `reason`."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed: the hash of the run's seed, the record, the role and the ordinal (or of any other parts)."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> (64 - SEED_BITS)
+
+
+@dataclass(slots=True)
+class Ask:
+    """Builds the requests of one record: renders role templates, draws seeds.
+
+    Ordinals count the requests of each role, so a flow that asks a role twice gets different seeds, and the same flow
+    replayed gets the same ones.
+    """
+
+    job: FlowJob
+    run_seed: int
+    record: str  # the record's id
+    render: Callable[[str, Mapping[str, Any]], str]  # (template, variables) -> text
+    _ordinals: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def judge(self) -> Judge:
+        """The judge of this job; a flow without one must not ask."""
+        if self.job.judge is None:
+            raise LookupError(f"flow {self.job.flow} has no judge in this plan")
+        return self.job.judge
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The flow's own options, from the plan."""
+        return self.job.options
+
+    def seed(self, role: str) -> int:
+        """The next seed of a role of this record."""
+        ordinal = self._ordinals.get(role, 0)
+        self._ordinals[role] = ordinal + 1
+        return seed_of(self.run_seed, self.record, role, ordinal)
+
+    def write(self, role: str, n: int = 1, **variables: object) -> Write:
+        """Ask `role` for `n` samples; without a template the variable `prompt` is the user's turn as it is."""
+        template = self.job.roles[role].template
+        user = str(variables["prompt"]) if template is None else self.render(template, variables)
+        return Write(role, user, n, self.seed(role))
+
+    def compare(self, role: str, verdicts: tuple[str, str], **variables: object) -> Compare:
+        """Ask which of two candidate verdicts `role` finds likelier."""
+        template = self.job.roles[role].template
+        user = str(variables["prompt"]) if template is None else self.render(template, variables)
+        first, second = (self.render(verdict, variables) for verdict in verdicts)
+        return Compare(role, user, (first, second))

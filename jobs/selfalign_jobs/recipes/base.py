@@ -1,0 +1,55 @@
+"""What a recipe is made of, and where the recipes are found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Evaluate, Generate, Json, Train
+
+from selfalign_jobs.flow import Flow
+
+if TYPE_CHECKING:
+    from selfalign_jobs.recipes.resolve import Method
+
+Step = Generate | Train | Evaluate
+PrepareFn = Callable[[tuple[pa.Table, ...], Mapping[str, Json]], pa.Table]
+
+RECIPES = ("sao",)
+
+
+@dataclass(frozen=True)
+class FlowDef:
+    """A flow and the schema of the rows that it returns."""
+
+    run: Flow
+    schema: pa.Schema
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published algorithm: its values for fields left out, its flows, its whole-table functions, and its plan."""
+
+    name: str
+    paper: str
+    defaults: Mapping[str, Json]  # in the spec's own shape
+    variables: Mapping[str, frozenset[str]]  # role -> the variables that its template may name
+    required: Mapping[str, frozenset[str]]  # role -> the variables that its template must name
+    flows: Mapping[str, FlowDef]
+    prepares: Mapping[str, PrepareFn]
+    plan: Callable[[Method], tuple[Step, ...]]  # pure
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name; ConfigError for one that is not built yet."""
+    if name not in RECIPES:
+        raise ConfigError.one(
+            "spec.recipe", f"recipe {name} is not built in this version; write one of: {', '.join(RECIPES)}", name
+        )
+    found = import_module(f"selfalign_jobs.recipes.{name}").RECIPE
+    assert isinstance(found, Recipe)
+    return found

@@ -1,0 +1,196 @@
+"""The store: a run's folder on any file system that pyarrow.fs reaches, where nothing is ever half written.
+
+    <url>/<namespace>/<run>/owner.json
+                            iter-<k>/<step>/parts/…  checkpoints/…  manifest.json
+
+A commit is whole: locally a temporary name, write, fsync, rename, fsync of the folder; on an object store one put. A
+step's manifest is written last, its presence means done, and readers follow manifests only: what a killed or deposed
+writer leaves behind is never read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from pydantic import Field
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Frozen, Json
+
+MANIFEST = "manifest.json"
+
+
+class Folder:
+    """A folder of the store. Names are relative to it and use `/`."""
+
+    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
+        self.filesystem = filesystem
+        self.path = path.rstrip("/")
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The folder at a URL (`file://`, `s3://`, `gs://`); it need not exist yet.
+
+        Raises ConfigError for a URL that pyarrow.fs cannot serve.
+        """
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(url)
+        except (pa.ArrowInvalid, ValueError) as error:
+            message = f"no store can be opened here ({error}); write file:///PATH, s3://BUCKET/PATH or gs://BUCKET/PATH"
+            raise ConfigError.one("spec.storage.url", message, url) from error
+        return cls(filesystem, path)
+
+    def child(self, name: str) -> Folder:
+        """A folder inside this one."""
+        return Folder(self.filesystem, f"{self.path}/{name}")
+
+    @property
+    def local(self) -> Path | None:
+        """Where this folder lies on this machine; None on an object store."""
+        return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder of that name is there."""
+        return bool(self.filesystem.get_file_info(f"{self.path}/{name}").type != pafs.FileType.NotFound)
+
+    def files(self, name: str = "") -> list[str]:
+        """Names of all committed files below `name`, sorted."""
+        base = f"{self.path}/{name}".rstrip("/")
+        infos = self.filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
+        found = [info.path for info in infos if info.type == pafs.FileType.File]
+        return sorted(path[len(self.path) + 1 :] for path in found if not path.rsplit("/", 1)[-1].startswith(".tmp-"))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file; FileNotFoundError without it."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+            return bytes(file.read())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Commit a file whole: after this call it is durable; before it, no reader sees any of it."""
+        if self.local is not None:
+            _write_local(self.local / name, content)
+            return
+        with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
+            stream.write(content)
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file as a table."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+            return pq.read_table(file, columns=columns)
+
+    def write_table(self, name: str, table: pa.Table) -> int:
+        """Commit a table as one Parquet file; returns its size in bytes."""
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        self.write(name, sink.getvalue())
+        return sink.tell()
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a local folder whole into `name`, each file committed; a manifest makes them count."""
+        for file in sorted(source.rglob("*")):
+            if file.is_file():
+                self.write(f"{name}/{file.relative_to(source).as_posix()}", file.read_bytes())
+
+    def download(self, name: str, target: Path) -> Path:
+        """A folder of the store on this machine: itself where it is local, else a copy in `target`."""
+        if self.local is not None:
+            return self.local / name
+        pafs.copy_files(f"{self.path}/{name}", str(target), self.filesystem, pafs.LocalFileSystem())
+        return target
+
+    def delete(self, name: str) -> None:
+        """Remove a file or folder; nothing happens without it."""
+        path = f"{self.path}/{name}"
+        kind = self.filesystem.get_file_info(path).type
+        if kind == pafs.FileType.Directory:
+            self.filesystem.delete_dir(path)
+        elif kind == pafs.FileType.File:
+            self.filesystem.delete_file(path)
+
+
+def _write_local(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class TableEntry(Frozen):
+    """A table in a manifest: the Parquet files that make it, in order."""
+
+    parts: tuple[str, ...]
+    rows: int
+
+
+class Manifest(Frozen):
+    """What a finished step made, and all that its lineage needs."""
+
+    step: str
+    kind: str
+    digest: str
+    recipe: str
+    version: str
+    attempt: int
+    started: str  # ISO 8601, UTC
+    finished: str
+    active_seconds: float  # over all attempts that contributed
+    tables: dict[str, TableEntry] = {}
+    model: str | None = None  # folder of the trained model, relative to the step's folder
+    versions: dict[str, str] = {}  # of the engine and the trainer
+    seed: int
+    models: dict[str, str] = {}  # lineage/iteration -> digest of what was loaded
+    tokens: dict[str, int] = {}  # by role
+    result: dict[str, Json] = Field(default={}, description="the step's figures: what status and report show")
+
+    def summary(self) -> dict[str, Json]:
+        """The part that goes to the termination message (at most 4 kB)."""
+        return {"step": self.step, "digest": self.digest, "attempt": self.attempt, "result": self.result}
+
+
+def step_folder(run: Folder, iteration: int, step: str) -> Folder:
+    """Where a step keeps its artefacts."""
+    return run.child(f"iter-{iteration}/{step}")
+
+
+def read_manifest(folder: Folder) -> Manifest | None:
+    """The manifest of a finished step; None before it is done."""
+    if not folder.exists(MANIFEST):
+        return None
+    return Manifest.model_validate_json(folder.read(MANIFEST))
+
+
+def write_manifest(folder: Folder, manifest: Manifest) -> None:
+    """Commit the manifest: from here on the step is done."""
+    folder.write(MANIFEST, manifest.model_dump_json(indent=1).encode())
+
+
+def read_artifact(folder: Folder, manifest: Manifest, name: str, columns: list[str] | None = None) -> pa.Table:
+    """A table of a finished step; KeyError with the tables that there are."""
+    if name not in manifest.tables:
+        raise KeyError(f"step {manifest.step} wrote no table {name}; it wrote {', '.join(manifest.tables) or 'none'}")
+    parts = [folder.read_table(part, columns) for part in manifest.tables[name].parts]
+    return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
+
+
+def parts_of(folder: Folder, table: str) -> Iterator[str]:
+    """Committed parts of a table of an unfinished step, oldest attempt first."""
+    yield from (name for name in folder.files(f"parts/{table}") if name.endswith(".parquet"))
