@@ -74,7 +74,6 @@ class Role(Frozen):
     top_k: int = 0
     max_tokens: int = 1024
     output_prefix: str | None = None
-    prefill: str | None = None
 
 
 class Judge(Frozen):
