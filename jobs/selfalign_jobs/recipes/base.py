@@ -14,7 +14,7 @@ from selfalign_api.plan import Evaluate, Generate, Json, Train
 from selfalign_jobs.flow import Flow
 
 if TYPE_CHECKING:
-    from selfalign_jobs.recipes.resolve import Method
+    from selfalign_jobs.recipes.method import Method
 
 Step = Generate | Train | Evaluate
 PrepareFn = Callable[[tuple[pa.Table, ...], Mapping[str, Json]], pa.Table]

@@ -90,10 +90,10 @@ def _control(ask: Ask) -> Judging:
 
 
 def _by_log_probabilities(ask: Ask, prompt: str, first: str, second: str) -> Judging:
-    shown = {"prompt": prompt, "criteria": ask.judge.criteria}
+    criteria, verdicts = ask.judge.criteria, ask.judge.verdicts
     forward, backward = yield [
-        ask.compare("judge", ask.judge.verdicts, first=first, second=second, **shown),
-        ask.compare("judge", ask.judge.verdicts, first=second, second=first, **shown),
+        ask.compare("judge", verdicts, prompt=prompt, first=first, second=second, criteria=criteria),
+        ask.compare("judge", verdicts, prompt=prompt, first=second, second=first, criteria=criteria),
     ]
     assert isinstance(forward, Comparison) and isinstance(backward, Comparison)
     margin_forward = forward.first - forward.second
@@ -106,13 +106,16 @@ def _by_log_probabilities(ask: Ask, prompt: str, first: str, second: str) -> Jud
 
 def _by_parsing(ask: Ask, prompt: str, first: str, second: str, *, both_orders: bool) -> Judging:
     orders = [(first, second), (second, first)] if both_orders else [(first, second)]
-    shown = {"prompt": prompt, "criteria": ask.judge.criteria}
-    replies: list[Reply] = yield [ask.write("judge", first=a, second=b, **shown) for a, b in orders]
+    criteria = ask.judge.criteria
+    replies: list[Reply] = yield [
+        ask.write("judge", prompt=prompt, first=a, second=b, criteria=criteria) for a, b in orders
+    ]
     read = []
     for (a, b), reply in zip(orders, replies, strict=True):
         (completion,) = reply  # type: ignore[misc]  # a Write is answered by completions
         assert isinstance(completion, Completion)
-        candidates = [ask.render(verdict, {**shown, "first": a, "second": b}) for verdict in ask.judge.verdicts]
+        variables = {"prompt": prompt, "first": a, "second": b, "criteria": criteria}
+        candidates = [ask.render(verdict, variables) for verdict in ask.judge.verdicts]
         read.append(parse_verdict(completion.text, candidates[0], candidates[1]))
     forward = read[0]
     backward = {"first": "second", "second": "first"}.get(read[1], read[1]) if both_orders else None
