@@ -36,7 +36,9 @@ class Recipe:
 
     name: str
     paper: str
-    defaults: Mapping[str, Json]  # in the spec's own shape
+    defaults_for: Callable[
+        [Mapping[str, Json]], dict[str, Json]
+    ]  # given values → defaults, both in the spec's own shape
     variables: Mapping[str, frozenset[str]]  # role -> the variables that its template may name
     required: Mapping[str, frozenset[str]]  # role -> the variables that its template must name
     flows: Mapping[str, FlowDef]

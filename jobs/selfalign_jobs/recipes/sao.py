@@ -8,7 +8,7 @@ Where the paper reports a value it is the default here; what it does not report 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from selfalign_api.plan import (
@@ -178,7 +178,7 @@ def draw_options(method: Method, k: int) -> dict[str, Any]:
         "part": k - 1 if source.draw == "Fresh" else 0,
         "parts": method.iterations if source.draw == "Fresh" else 1,
         "count": source.count,
-        "blank": method.options["promptMode"] == "Free" and kind == "personas",
+        "blank": method.options["prompt_mode"] == "Free" and kind == "personas",
     }
 
 
@@ -283,18 +283,20 @@ def role_at(temperature: float) -> str:
     return "sampled" if temperature == 1 else f"sampled-{temperature:g}"
 
 
-RECIPE = Recipe(
-    name="sao",
-    paper="arXiv 2510.06652",
-    defaults={
+def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of fields left out: the paper's where it reports one."""
+    asked = "prompts" in given.get("data", {})
+    free = given.get("sao", {}).get("promptMode") == "Free"
+    loss = given.get("training", {}).get("loss", {}).get("type", "simpo")
+    return {
         "iterations": 1,
-        "data": {"personas": {"count": 60_000, "draw": "Fresh"}, "prompts": {"draw": "Fresh"}},
+        "data": {"prompts": {"draw": "Fresh"}} if asked else {"personas": {"count": 60_000, "draw": "Fresh"}},
         "generation": {
             "maxSetAsidePercent": 1,
             "roles": [
                 {
                     "name": "writePrompt",
-                    "template": WRITE_PROMPT,  # ours, to the paper's contract
+                    "template": WRITE_PROMPT_FREE if free else WRITE_PROMPT,  # ours, to the paper's contract
                     "temperature": 0.6,  # ours, like the next two: Persona-Hub's demo with the same template
                     "topP": 0.95,
                     "maxTokens": 2048,
@@ -313,7 +315,7 @@ RECIPE = Recipe(
         },
         "iteration": {"start": "previous", "reference": "previous", "dataWindow": "Current"},  # ours
         "training": {
-            "loss": {"type": "simpo", "beta": 10, "gamma": 3, "labelSmoothing": 0},
+            "loss": {"type": "simpo", "beta": 10, "gamma": 3} if loss == "simpo" else {"beta": 0.1},  # 0.1: ours
             "learningRate": 1e-6,
             "learningRateSchedule": "cosine",
             "warmupRatio": 0.1,
@@ -323,7 +325,13 @@ RECIPE = Recipe(
             "maxPromptTokens": 1800,
         },
         "sao": {"promptMode": "Persona"},
-    },
+    }
+
+
+RECIPE = Recipe(
+    name="sao",
+    paper="arXiv 2510.06652",
+    defaults_for=defaults_for,
     variables={"writePrompt": frozenset({"persona"}), "respond": frozenset({"prompt"}), "judge": JUDGE_VARIABLES},
     required={
         "writePrompt": frozenset({"persona"}),
