@@ -2,8 +2,8 @@
 
 kubectl reads through sigs.k8s.io/yaml, which keeps go-yaml v2: YAML 1.1's booleans (`yes`, `no`, `on`, `off`, `y`,
 `n`) stay booleans, but `1e-6` is a number, which PyYAML reads as text. A run file must mean the same in both places, so
-plain scalars are resolved here by go-yaml's rules (resolve.go of go.yaml.in/yaml/v2 2.4.2), tried side by side. Stricter
-in two points: a key that stands twice is refused (kubectl takes the last), and so is a second document.
+plain scalars are resolved here by go-yaml's rules (resolve.go of go.yaml.in/yaml/v2 2.4.2), tried side by side.
+Stricter in two points: a key that stands twice is refused (kubectl takes the last), and so is a second document.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Loader(yaml.SafeLoader):
         """A map whose keys stand once; go-yaml writes number and truth keys as text."""
         seen: dict[Any, yaml.Mark] = {}
         for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode) or _is_null(key_node):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             if (first := seen.get(key_node.value)) is not None:
                 said = f'key "{key_node.value}" already stands in line {first.line + 1}; keep one'
@@ -132,4 +132,7 @@ def _json(value: Any, path: str, origin: str) -> Any:
 
 
 def _key(key: object) -> str:
-    return {True: "true", False: "false"}[key] if isinstance(key, bool) else str(key)
+    """A key as go-yaml writes it: true is "true", 1.0 is "1"."""
+    if isinstance(key, bool):
+        return str(key).lower()
+    return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from pydantic_core import PydanticKnownError
+
 from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, Name
 
 Quantity = Annotated[
@@ -13,6 +15,16 @@ Quantity = Annotated[
     BeforeValidator(lambda value: str(value) if type(value) is int else value),
     WithJsonSchema({"x-kubernetes-int-or-string": True}),
 ]
+
+
+def _no_truth_value(value: object) -> object:
+    """Python's True equals 1; a ZeRO stage is a number."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("literal_error", {"expected": "0, 1, 2 or 3"})
+    return value
+
+
+ZeroStage = Annotated[Literal[0, 1, 2, 3], BeforeValidator(_no_truth_value)]
 
 
 class Resources(ApiModel):
@@ -56,7 +68,7 @@ class TrainingCompute(ApiModel):
     gpus_per_node: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
     """GPUs of a pod; 0 is CPU. Unset: the profile's, else 1; on one machine what is there."""
 
-    zero_stage: Literal[0, 1, 2, 3] | None = None
+    zero_stage: ZeroStage | None = None
     """DeepSpeed's ZeRO stage: 0 nothing, 1 optimiser state, 2 and gradients, 3 and parameters are split. Unset: 3."""
 
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] | None = None

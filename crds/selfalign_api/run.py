@@ -124,5 +124,5 @@ class SelfAlignmentRun(ApiModel):
     metadata: Annotated[Metadata, Field(examples=[{"name": "my-run"}])]
     """Name and labels."""
 
-    spec: Annotated[Spec, Field(examples=[{"recipe": "sao"}])]
+    spec: Annotated[Spec, Field(examples=[{"recipe": "sao", "model": {"url": "hf://google/gemma-2-9b-it"}}])]
     """What runs, where, and how it lives."""
