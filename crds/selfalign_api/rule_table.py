@@ -1,8 +1,8 @@
 """The rules over several fields: one table, in CEL for the CRD and in Python for the local runner.
 
 A rule belongs to a type of the spec and holds wherever that type stands. Its CEL has a has() for each step of an
-optional path; `.?x.orValue([])` compiles, but its cost estimate is unbounded and the CRD would be refused. Rules about a
-change of the spec come with the operator.
+optional path; `.?x.orValue([])` compiles, but its cost estimate is unbounded and the CRD would be refused. Rules about
+a change of the spec come with the operator.
 """
 
 from __future__ import annotations
