@@ -12,7 +12,10 @@ def test_a_problem_is_one_line_with_path_value_and_what_to_write() -> None:
 
 
 def test_a_message_that_is_a_sentence_follows_a_short_value() -> None:
-    assert str(ConfigError.one("spec.model.url", "write hf://ORG/NAME", "a/b")) == "spec.model.url: a/b: write hf://ORG/NAME"
+    assert (
+        str(ConfigError.one("spec.model.url", "write hf://ORG/NAME", "a/b"))
+        == "spec.model.url: a/b: write hf://ORG/NAME"
+    )
 
 
 def test_a_map_or_list_is_not_printed() -> None:
@@ -42,6 +45,7 @@ def test_the_error_survives_a_process_border() -> None:
         ("a\nb", '"a\\nb"'),
         (True, "true"),
         (1e-6, "1e-06"),
+        (3.0, "3"),
         ({"a": None}, '{"a": null}'),
         ("y" * 200, "y" * 119 + "…"),
     ],
