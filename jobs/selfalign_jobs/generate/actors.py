@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,8 +101,8 @@ class RayWorkers:
             "runtime_env": {"env_vars": dict(environment)},
         }
         actor = ray.remote(EngineActor).options(**options)
-        shared = ray.put(setup)
-        self._workers = {f"engine-{number}": _Worker(actor.remote(shared)) for number in range(means.replicas)}
+        # The setup goes by value: an actor could not be restarted once an object of this driver is lost (ray#53727).
+        self._workers = {f"engine-{number}": _Worker(actor.remote(setup)) for number in range(means.replicas)}
         self._calls: dict[Any, tuple[str, int, bool]] = {}  # ref -> worker, its life, whether it is a start
         for name in self._workers:
             self._start(name)
@@ -168,16 +169,19 @@ class RayWorkers:
 @contextmanager
 def ray_session(means: GenerationMeans) -> Iterator[None]:
     """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own on this machine, gone at the end."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
+        ray.init(logging_level=logging.ERROR)
     else:
         ray.init(
             num_cpus=means.replicas,
             num_gpus=means.replicas * means.tensor_parallel_size if means.device == "GPU" else 0,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
         )
+    for number, handler in handlers.items():  # Ray takes them over; the step's own set the stop flag
+        signal.signal(number, handler)
     try:
         yield
     finally:
