@@ -40,7 +40,9 @@ def test_each_row_counts_once_whatever_workers_do(rows: int, more: int, data: st
             leases.renew(worker, now)
             for silent in leases.silent(now):
                 leases.drop(silent)
-    assert sorted(counted) == sorted([("pairs", row) for row in range(rows)] + [("answers", row) for row in range(more)])
+    assert sorted(counted) == sorted(
+        [("pairs", row) for row in range(rows)] + [("answers", row) for row in range(more)]
+    )
     assert leases.take("a", now) is None
 
 

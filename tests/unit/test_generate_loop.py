@@ -154,7 +154,7 @@ def test_a_candidate_that_begins_the_other_is_compared_where_it_ends() -> None:
     ],
 )
 def test_what_cannot_be_asked_sets_its_record_aside_and_asks_nothing(request_of: Any, reason: str) -> None:
-    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:  # noqa: ARG001
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
         yield request_of(ask)
         return [{"n": 1}]
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_asked_sets_its_record_aside_and_asks_nothing(request_of:
 
 
 def test_a_flow_may_catch_what_cannot_be_asked() -> None:
-    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:  # noqa: ARG001
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
         try:
             yield ask.write("long", prompt="too much")
         except SetAside:
@@ -177,7 +177,7 @@ def test_a_flow_may_catch_what_cannot_be_asked() -> None:
 
 
 def test_a_missing_prefix_aborts_what_else_was_asked() -> None:
-    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:  # noqa: ARG001
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
         yield [ask.write("prefixed", prompt="p"), ask.write("ask", topic="t")]
         return [{"n": 1}]
 
@@ -188,7 +188,7 @@ def test_a_missing_prefix_aborts_what_else_was_asked() -> None:
 
 
 def test_the_prefix_is_stripped() -> None:
-    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:  # noqa: ARG001
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
         (reply,) = yield ask.write("prefixed", prompt="p")
         return [{"text": reply.text}]
 
@@ -232,7 +232,7 @@ def test_requests_of_one_engine_have_their_own_ids() -> None:
 
 
 def test_seeds_of_different_records_differ() -> None:
-    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:  # noqa: ARG001
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
         yield ask.write("ask", n=2, topic="same")
         return [{"n": 1}]
 
@@ -240,5 +240,3 @@ def test_seeds_of_different_records_differ() -> None:
     run(flow, [{}] * 50, engine)
     seeds = [request.task.seed + i for request in engine.requests for i in (0, 1)]  # type: ignore[union-attr]
     assert len(set(seeds)) == 100
-
-
