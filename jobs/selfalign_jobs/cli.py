@@ -24,6 +24,7 @@ from selfalign_jobs import preflight
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.owner import claim, only_one
 from selfalign_jobs.panel import Panel, PlainLines
+from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.resolve import Resolved, resolve
 from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, check_writable, work_folder
 from selfalign_jobs.store import Folder
@@ -95,6 +96,7 @@ def load(options: argparse.Namespace) -> Loaded:
     """Read, check and resolve the run file; nothing is written. Raises ConfigError."""
     mounts = mounts_from(options.mount, os.environ)
     run = load_run(options.file)
+    recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     profile = load_profile(run.spec.compute.profile_name if run.spec.compute else None)
     run = run.model_copy(update={"spec": with_profile(run.spec, profile)})
     check_rules(run)
@@ -121,8 +123,6 @@ def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
 
 def run_command(options: argparse.Namespace) -> int:
     """`selfalign run`."""
-    from selfalign_jobs.report import finish_report
-
     loaded = load(options)
     plan, storage = loaded.resolved.plan, run_folder(loaded, options)
     check_writable(storage)
@@ -140,7 +140,9 @@ def run_command(options: argparse.Namespace) -> int:
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
             LocalRun(plan, loaded.means, storage, work, loaded.mounts, loaded.run.spec.failure_policy, watcher).run()
-        finish_report(folder, plan, console)
+        from selfalign_jobs.finish import finish
+
+        finish(folder, plan, console)
     return Exit.DONE
 
 
@@ -165,7 +167,7 @@ def plan_command(options: argparse.Namespace) -> int:
 
 def report_command(options: argparse.Namespace) -> int:
     """`selfalign report`."""
-    from selfalign_jobs.report import finish_report
+    from selfalign_jobs.finish import finish
 
     url = options.folder if "://" in options.folder else Path(options.folder).resolve().as_uri()
     folder = Folder.open(url)
@@ -173,7 +175,7 @@ def report_command(options: argparse.Namespace) -> int:
         raise ConfigError.one(
             "FOLDER", f"{folder.path} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
         )
-    finish_report(folder, Plan.model_validate_json(folder.read(PLAN_FILE)), Console())
+    finish(folder, Plan.model_validate_json(folder.read(PLAN_FILE)), Console())
     return Exit.DONE
 
 
