@@ -140,9 +140,9 @@ def run_command(options: argparse.Namespace) -> int:
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
             LocalRun(plan, loaded.means, storage, work, loaded.mounts, loaded.run.spec.failure_policy, watcher).run()
-        from selfalign_jobs.finish import finish
+        from selfalign_jobs.report import finish_report
 
-        finish(folder, plan, console)
+        finish_report(folder, plan, console)
     return Exit.DONE
 
 
@@ -167,7 +167,7 @@ def plan_command(options: argparse.Namespace) -> int:
 
 def report_command(options: argparse.Namespace) -> int:
     """`selfalign report`."""
-    from selfalign_jobs.finish import finish
+    from selfalign_jobs.report import finish_report
 
     url = options.folder if "://" in options.folder else Path(options.folder).resolve().as_uri()
     folder = Folder.open(url)
@@ -175,7 +175,7 @@ def report_command(options: argparse.Namespace) -> int:
         raise ConfigError.one(
             "FOLDER", f"{folder.path} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
         )
-    finish(folder, Plan.model_validate_json(folder.read(PLAN_FILE)), Console())
+    finish_report(folder, Plan.model_validate_json(folder.read(PLAN_FILE)), Console())
     return Exit.DONE
 
 
