@@ -106,7 +106,7 @@ def parse_place(url: str, field: str = "url") -> Place:
     raise ConfigError.one(field, f"is no place; {NOTATION}", url)
 
 
-def local_path(url: str, mounts: Mapping[str, str], relative_to: Path, field: str = "url") -> Path:
+def local_path(url: str, mounts: Mapping[str, str], relative_to: Path = Path(), field: str = "url") -> Path:
     """Where a pvc, file or relative place is on this machine; `mounts` maps claim to folder. It need not exist.
 
     Raises ConfigError at `field`: no such notation, a claim without a mount, a place that is no file of this machine.
