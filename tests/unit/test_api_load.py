@@ -103,7 +103,7 @@ REFUSED = {
     "did you mean simpo?",
     "training: {loss: {type: 3}}": "spec.training.loss.type: 3 is not one of dpo, ipo, simpo, orpo, selm, sft",
     "training: {loss: simpo}": "spec.training.loss: simpo must be a map; write {field: value}",
-    "training: {lora: {rank: 99999999999}}": "spec.training.lora.rank: 99999999999 must be at most 2147483647",
+    "training: {adapter: lora, lora: {rank: 99999999999}}": "spec.training.lora.rank: 99999999999 must be at most 2147483647",
     "compute: {training: {zeroStage: 4}}": "spec.compute.training.zeroStage: 4 is not one of 0, 1, 2, 3",
     "compute: {training: {zeroStage: true}}": "spec.compute.training.zeroStage: true is not one of 0, 1, 2, 3",
     "compute: {device: gpu}": "spec.compute.device: gpu is not one of GPU, CPU; did you mean GPU?",
