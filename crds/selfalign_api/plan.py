@@ -74,7 +74,6 @@ class Role(Frozen):
     top_k: int = 0
     max_tokens: int = 1024
     output_prefix: str | None = None
-    prefill: str | None = None
 
 
 class Judge(Frozen):
@@ -320,7 +319,7 @@ class Plan(Frozen):
         return self.models[model.lineage].identity
 
 
-# --- means: where a step runs; never part of a digest ------------------------------------------------------------------
+# --- means: where a step runs; never part of a digest -----------------------------------------------------------------
 
 
 class GenerationMeans(Frozen):

@@ -53,7 +53,7 @@ Request = Write | Compare
 class Completion:
     """One sample: its text (the role's prefix stripped) and the ids that the engine saw and made.
 
-    `prompt_ids` is the rendered prompt; `ids` are the response's, with its end token unless `finish_reason` is "length".
+    `prompt_ids` is the rendered prompt; `ids` the response's, with the end token unless `finish_reason` is "length".
     """
 
     text: str
@@ -75,13 +75,22 @@ Reply = list[Completion] | Comparison
 Flow = Callable[[Row, "Ask"], Generator[Any, Any, Sequence[Row]]]  # yields Request or a list of them; returns rows
 
 
-class SetAside(Exception):
-    """Raised by a flow (or by the loop, into a flow): this record is set aside and counted under `reason`."""
+class Ended(Exception):
+    """A record that ends without its rows, and why. `row` is what is known by then: the report's funnel reads it."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", row: Row | None = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.row = row
+
+
+class SetAside(Ended):
+    """Something went wrong with this record (no prefix, too long): counted against `maxSetAsidePercent`."""
+
+
+class Dropped(Ended):
+    """The method wants no row of this record (a tie, identical answers): counted, and never an error."""
 
 
 def seed_of(*parts: object) -> int:

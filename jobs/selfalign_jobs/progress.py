@@ -17,7 +17,7 @@ RATE_WINDOW_SECONDS = 30.0
 
 
 class Metrics:
-    """The series of a step program, in a registry of its own. Counters restart with the attempt, as Prometheus expects."""
+    """The series of a step program, in a registry of its own; counters restart with the attempt."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

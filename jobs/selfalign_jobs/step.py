@@ -2,9 +2,9 @@
 
     python -m selfalign_jobs.step CONFIG.json [--listen HOST:PORT] [--address-file FILE] [--termination-message FILE]
 
-Config in, manifest out, `/progress` and `/metrics` while it runs, a summary for the termination message, and the exit code:
-0 done, 64 the configuration is wrong, 75 stopped and resumable, anything else a failure. A step that finds its manifest
-exits 0 at once with the same summary.
+Config in, manifest out, `/progress` and `/metrics` while it runs, a summary for the termination message, and the exit
+code: 0 done, 64 the configuration is wrong, 75 stopped and resumable, anything else a failure. A step that finds its
+manifest exits 0 at once with the same summary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfalign_api.errors import ConfigError
@@ -25,7 +25,7 @@ from selfalign_api.outcome import TERMINATION_MESSAGE_BYTES, Exit
 from selfalign_api.plan import Evaluate, Generate, Json, StepConfig
 
 from selfalign_jobs.progress import Progress, ProgressServer
-from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder
+from selfalign_jobs.store import Folder, Manifest, TableEntry, read_manifest, step_folder
 
 
 class Stopped(Exception):
@@ -41,6 +41,7 @@ class StepContext:
     folder: Folder  # this step's folder
     progress: Progress
     stop: threading.Event  # set by SIGTERM or SIGINT: finish the append, then raise Stopped
+    tables: dict[str, TableEntry] = field(default_factory=dict)  # what this step finished: its later loads read it
 
 
 def execute(context: StepContext) -> Manifest:

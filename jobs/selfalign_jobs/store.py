@@ -183,11 +183,9 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
     folder.write(MANIFEST, manifest.model_dump_json(indent=1).encode())
 
 
-def read_artifact(folder: Folder, manifest: Manifest, name: str, columns: list[str] | None = None) -> pa.Table:
-    """A table of a finished step; KeyError with the tables that there are."""
-    if name not in manifest.tables:
-        raise KeyError(f"step {manifest.step} wrote no table {name}; it wrote {', '.join(manifest.tables) or 'none'}")
-    parts = [folder.read_table(part, columns) for part in manifest.tables[name].parts]
+def read_parts(folder: Folder, entry: TableEntry, columns: list[str] | None = None) -> pa.Table:
+    """A table of a step, whole: the parts that its manifest lists, in order."""
+    parts = [folder.read_table(part, columns) for part in entry.parts]
     return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
 
 

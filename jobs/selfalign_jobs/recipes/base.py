@@ -14,7 +14,7 @@ from selfalign_api.plan import Evaluate, Generate, Json, Train
 from selfalign_jobs.flow import Flow
 
 if TYPE_CHECKING:
-    from selfalign_jobs.recipes.resolve import Method
+    from selfalign_jobs.recipes.method import Method
 
 Step = Generate | Train | Evaluate
 PrepareFn = Callable[[tuple[pa.Table, ...], Mapping[str, Json]], pa.Table]
@@ -36,7 +36,9 @@ class Recipe:
 
     name: str
     paper: str
-    defaults: Mapping[str, Json]  # in the spec's own shape
+    defaults_for: Callable[
+        [Mapping[str, Json]], dict[str, Json]
+    ]  # given values → defaults, both in the spec's own shape
     variables: Mapping[str, frozenset[str]]  # role -> the variables that its template may name
     required: Mapping[str, frozenset[str]]  # role -> the variables that its template must name
     flows: Mapping[str, FlowDef]

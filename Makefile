@@ -1,0 +1,49 @@
+# Two commands: `make demo` (a tiny model aligns itself) and `make test` (all that the repository checks).
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+LOCK := requirements/cpu.txt
+INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
+export OMP_NUM_THREADS ?= $(shell nproc)
+
+.PHONY: demo demo-smollm2 install test lint unit jobs lock crd tiny-model bench generate-kills clean
+
+demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
+	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
+
+demo-smollm2: $(INSTALLED)  ## the same with a real instruct model of 135 M parameters
+	$(BIN)/python examples/smollm2/fetch.py
+	$(BIN)/selfalign run examples/sao-smollm2.yaml --mount selfalign=out --out out/sao-smollm2
+
+install: $(INSTALLED)  ## .venv, as the lock says
+$(INSTALLED):
+	@requirements/check-machine.sh $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync -q --python $(BIN)/python $(LOCK)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@rm -f .venv/installed-* && touch $@
+
+test: lint unit jobs  ## everything that the repository checks
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED)  ## no engine, no training
+	$(BIN)/pytest tests/unit
+
+jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
+	$(BIN)/pytest tests/jobs
+
+lock: $(INSTALLED)  ## resolve the lock again (after a change of pyproject.toml or requirements/)
+	$(BIN)/uv pip compile -q pyproject.toml requirements/cpu.in --all-extras --override requirements/overrides.txt \
+	  --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o $(LOCK)
+
+crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
+	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,215 @@
+"""The command `selfalign`: run, validate, plan, report, crd."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from selfalign_api.errors import ConfigError
+from selfalign_api.load import load_run
+from selfalign_api.outcome import Exit
+from selfalign_api.places import local_path
+from selfalign_api.plan import Means, Plan
+from selfalign_api.profiles import load_profile, resolve_compute
+from selfalign_api.rules import check_rules
+from selfalign_api.run import SelfAlignmentRun
+
+from selfalign_jobs import preflight
+from selfalign_jobs.machine import this_machine
+from selfalign_jobs.owner import claim, only_one
+from selfalign_jobs.panel import Panel, PlainLines
+from selfalign_jobs.resolve import Resolved, device_of, means_of, resolve
+from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, check_writable, work_folder
+from selfalign_jobs.store import Folder
+
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run file, checked and resolved for this machine."""
+
+    run: SelfAlignmentRun
+    resolved: Resolved
+    means: Means
+    mounts: dict[str, str]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The entry point; returns the exit code (0, 64 the configuration is wrong, 75 stopped, 1 a step failed)."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return Exit.CONFIG
+    except RunStopped as stopped:
+        print(f"stopped: {stopped}\nrun the same command again to go on", file=sys.stderr)
+        return Exit.STOPPED
+    except StepFailed as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = argparse.ArgumentParser(prog="selfalign", description="A language model aligns itself: one YAML, one run.")
+    whole.add_argument("--version", action="version", version=version("selfalign"))
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, words: str, function: object) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=words, description=words)
+        added.set_defaults(command=function)
+        return added
+
+    run = command("run", "Run a SelfAlignmentRun on this machine; the same command again resumes it.", run_command)
+    check = command("validate", "Say what is wrong with a run file, or that it would start here.", validate_command)
+    plan = command("plan", "Print the steps that would run, or the whole plan as JSON.", plan_command)
+    for sub in (run, check, plan):
+        sub.add_argument("file", type=Path, help="the run file, YAML")
+        sub.add_argument(
+            "--mount",
+            action="append",
+            default=[],
+            metavar="CLAIM=DIR",
+            help="the folder that stands for pvc://CLAIM here (or SELFALIGN_MOUNTS=CLAIM=DIR,…)",
+        )
+        sub.add_argument("--out", type=Path, metavar="DIR", help="keep artefacts here instead of in spec.storage.url")
+        sub.add_argument("--fit", action="store_true", help="take the GPUs that are here instead of those asked for")
+    plan.add_argument("--json", action="store_true", help="the whole plan, as the step programs read it")
+
+    report = command("report", "Write the report of a run again, finished or not.", report_command)
+    report.add_argument("folder", help="the run's folder or its URL, as `selfalign run` printed it")
+    command("crd", "Print the CustomResourceDefinition that a cluster needs.", crd_command)
+    return whole
+
+
+def load(options: argparse.Namespace) -> Loaded:
+    """Read, check and resolve the run file; nothing is written. Raises ConfigError."""
+    mounts = read_mounts(options.mount)
+    run = load_run(options.file)
+    check_rules(run)
+    machine = this_machine()
+    compute = resolve_compute(run.spec.compute, load_profile(run.spec.compute and run.spec.compute.profile_name))
+    device = device_of(compute, machine)
+    resolved = resolve(run, device, mounts, options.file.resolve().parent)
+    keep = (run.spec.storage and run.spec.storage.keep_checkpoints) or 1
+    means = means_of(compute, machine, device, keep, fit=options.fit)
+    preflight.check(resolved.plan, resolved.method, mounts)
+    return Loaded(run, resolved, means, mounts)
+
+
+def read_mounts(given: list[str]) -> dict[str, str]:
+    """Claims and their folders, from the environment and then the options."""
+    pairs = [pair for pair in os.environ.get("SELFALIGN_MOUNTS", "").split(",") if pair] + given
+    mounts = {}
+    for pair in pairs:
+        claim_name, separator, folder = pair.partition("=")
+        if not (claim_name and separator and folder):
+            raise ConfigError.one("--mount", f"{pair} is not CLAIM=DIR; write --mount selfalign=examples")
+        if not Path(folder).is_dir():
+            raise ConfigError.one(
+                "--mount", f"there is no folder {folder}; write --mount {claim_name}=DIR with one that exists"
+            )
+        mounts[claim_name] = str(Path(folder).resolve())
+    return mounts
+
+
+def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
+    """URL of the run's folder: <storage>/<namespace>/<name>."""
+    storage = loaded.run.spec.storage
+    if options.out is not None:
+        base = options.out.resolve().as_uri()
+    elif storage is None or storage.url is None:
+        raise ConfigError.one("spec.storage.url", "no place for artefacts is named; write it, or give --out DIR")
+    elif storage.url.startswith(("s3://", "gs://")):
+        base = storage.url
+    else:
+        base = local_path(storage.url, loaded.mounts, options.file.resolve().parent).resolve().as_uri()
+    return f"{base.rstrip('/')}/{loaded.run.metadata.namespace}/{loaded.run.metadata.name}"
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """`selfalign run`."""
+    from selfalign_jobs.report import finish_report
+
+    loaded = load(options)
+    plan, storage = loaded.resolved.plan, run_folder(loaded, options)
+    check_writable(storage)
+    console = Console()
+    say_ignored(loaded.run, console)
+    folder, work = Folder.open(storage), work_folder(storage, plan.digest)
+    with only_one(work):
+        adopted = claim(folder, plan, loaded.resolved.values)
+        folder.write(PLAN_FILE, plan.model_dump_json(indent=1).encode())
+        if adopted:
+            console.print(
+                f"found this run's artefacts in {folder.path}: going on there", highlight=False, soft_wrap=True
+            )
+        watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
+        with watcher:
+            LocalRun(plan, loaded.means, storage, work, loaded.mounts, loaded.run.spec.failure_policy, watcher).run()
+        finish_report(folder, plan, console)
+    return Exit.DONE
+
+
+def say_ignored(run: SelfAlignmentRun, console: Console) -> None:
+    """One line for what only a cluster reads."""
+    compute, names = run.spec.compute, []
+    if compute is not None:
+        names += ["compute.queueName"] if compute.queue_name else []
+        names += ["compute.podTemplate"] if compute.pod_template else []
+    names += ["credentials (the machine's own are used)"] if run.spec.credentials else []
+    if names:
+        console.print(f"without effect on one machine: {', '.join(names)}", highlight=False, soft_wrap=True)
+
+
+def validate_command(options: argparse.Namespace) -> int:
+    """`selfalign validate`."""
+    loaded = load(options)
+    print(f"{options.file}: {loaded.run.metadata.name} would run here in {len(loaded.resolved.plan.steps)} steps")
+    return Exit.DONE
+
+
+def plan_command(options: argparse.Namespace) -> int:
+    """`selfalign plan`."""
+    from selfalign_jobs.show_plan import plan_table
+
+    loaded = load(options)
+    if options.json:
+        print(loaded.resolved.plan.model_dump_json(indent=2))
+    else:
+        Console().print(plan_table(loaded.resolved.plan, loaded.means))
+    return Exit.DONE
+
+
+def report_command(options: argparse.Namespace) -> int:
+    """`selfalign report`."""
+    from selfalign_jobs.report import finish_report
+
+    url = options.folder if "://" in options.folder else Path(options.folder).resolve().as_uri()
+    folder = Folder.open(url)
+    if not folder.exists(PLAN_FILE):
+        raise ConfigError.one(
+            "FOLDER", f"{folder.path} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
+        )
+    finish_report(folder, Plan.model_validate_json(folder.read(PLAN_FILE)), Console())
+    return Exit.DONE
+
+
+def crd_command(options: argparse.Namespace) -> int:  # noqa: ARG001
+    """`selfalign crd`."""
+    from selfalign_api.crd import crd_yaml
+
+    sys.stdout.write(crd_yaml())
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""What can be known to be wrong before an engine or Ray starts: templates, verdicts, sampling, tables, the model's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jinja2
+import jinja2.meta
+from selfalign_api.errors import ConfigError, Problem
+from selfalign_api.places import local_path
+from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
+
+from selfalign_jobs.recipes.base import Recipe, recipe
+from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.sources import read_source
+
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+
+
+def check(plan: Plan, method: Method, mounts: Mapping[str, str]) -> None:
+    """Raises ConfigError with every problem found."""
+    found = recipe(method.recipe)
+    model = local_path(plan.models["policy"].url, mounts)
+    problems = [
+        *_templates(found, method),
+        *_verdicts(method.judge),
+        *_sampling(method),
+        *_model_folder(model, method, has_template=plan.models["policy"].chat_template is not None),
+    ]
+    if problems:
+        raise ConfigError(problems)
+    _tables(plan, found, mounts)
+
+
+def _templates(found: Recipe, method: Method) -> Iterator[Problem]:
+    for name, role in method.roles.items():
+        if role.template is None:
+            continue
+        path = f"spec.generation.roles[{name}].template"
+        needed = found.required[name] - ({"persona"} if method.options.get("prompt_mode") == "Free" else frozenset())
+        yield from _one_template(path, role.template, found.variables[name], needed)
+    for number, verdict in enumerate(method.judge.verdicts):
+        yield from _one_template(f"spec.judge.verdicts[{number}]", verdict, found.variables["judge"], frozenset())
+
+
+def _one_template(path: str, text: str, known: frozenset[str], needed: frozenset[str]) -> Iterator[Problem]:
+    try:
+        named = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(text))
+    except jinja2.TemplateSyntaxError as error:
+        yield Problem(path, None, f"line {error.lineno} is not Jinja: {error.message}")
+        return
+    for variable in sorted(named - known):
+        yield Problem(path, None, f"{variable} is no variable of this template; use {', '.join(sorted(known))}")
+    for variable in sorted(needed - named):
+        yield Problem(path, None, f"the template leaves out {variable}; write {{{{ {variable} }}}} where it belongs")
+
+
+def _verdicts(judge: Judge) -> Iterator[Problem]:
+    first, second = (
+        jinja2.Environment()
+        .from_string(verdict)
+        .render(prompt="prompt", first="one", second="two", criteria=judge.criteria)
+        for verdict in judge.verdicts
+    )
+    if first == second:
+        yield Problem(
+            "spec.judge.verdicts",
+            None,
+            f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer",
+        )
+
+
+def _sampling(method: Method) -> Iterator[Problem]:
+    if method.roles["respond"].temperature == 0:
+        yield Problem(
+            "spec.generation.roles[respond].temperature",
+            0,
+            "is greedy, and the two answers to a prompt would be equal; write a value above 0",
+        )
+
+
+def _model_folder(folder: Path, method: Method, *, has_template: bool) -> Iterator[Problem]:
+    path = "spec.model.url"
+    config_file = folder / "config.json"
+    if not config_file.exists():
+        yield Problem(path, None, f"{folder} has no config.json; write the URL of a folder that save_pretrained made")
+        return
+    if not any(folder.glob("*.safetensors")):
+        yield Problem(path, None, f"{folder} has no *.safetensors; write the URL of a folder that save_pretrained made")
+    if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
+        yield Problem(path, None, f"{folder} has no tokenizer; save it there with tokenizer.save_pretrained")
+    elif not has_template and not _chat_template(folder):
+        yield Problem(
+            path, None, f"{folder} has no chat template; write model.chatTemplateUrl, or take an instruct model"
+        )
+    config = json.loads(config_file.read_text())
+    context = method.engine.max_model_tokens or next((config[key] for key in CONTEXT_KEYS if key in config), None)
+    for name, role in method.roles.items():
+        if context is not None and role.max_tokens >= context:
+            yield Problem(
+                f"spec.generation.roles[{name}].maxTokens",
+                role.max_tokens,
+                f"is beyond the context of {context} tokens; write less, so that the prompt has room",
+            )
+
+
+def _chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.exists() and bool(json.loads(config.read_text()).get("chat_template"))
+
+
+def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> None:
+    """Read each source once, and run every whole-table function that needs nothing but sources."""
+    tables = {name: read_source(name, source, mounts) for name, source in plan.sources.items()}
+    for step in plan.steps:
+        for prepare in prepares_of(step):
+            if all(isinstance(ref, SourceRef) for ref in prepare.inputs):
+                found.prepares[prepare.fn](tuple(tables[ref.name] for ref in prepare.inputs), prepare.options)

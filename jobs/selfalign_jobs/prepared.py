@@ -1,0 +1,44 @@
+"""Prepared tables: a step runs its `Prepare` once, keeps the result beside its outputs, and reads that on resume."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from selfalign_api.plan import ArtifactRef, Prepare, TableRef
+
+from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.sources import read_source
+from selfalign_jobs.step import StepContext
+from selfalign_jobs.store import read_manifest, read_parts, step_folder
+
+
+def prepare_table(context: StepContext, prepare: Prepare, name: str) -> pa.Table:
+    """The table that `prepare` makes, kept as `prepared/<name>.parquet` in the step's folder."""
+    kept = f"prepared/{name}.parquet"
+    if not context.folder.exists(kept):
+        inputs = tuple(read_input(context, ref) for ref in prepare.inputs)
+        function = recipe(context.config.plan.recipe).prepares[prepare.fn]
+        context.folder.write_table(kept, function(inputs, prepare.options))
+    return context.folder.read_table(kept)
+
+
+def read_input(context: StepContext, ref: TableRef) -> pa.Table:
+    """A table of the user's, of an earlier step, or of an earlier engine load of this step: its rows only."""
+    plan = context.config.plan
+    if not isinstance(ref, ArtifactRef):
+        return read_source(ref.name, plan.sources[ref.name], context.config.mounts)
+    if ref.step == context.config.step:
+        return rows_of(read_parts(context.folder, context.tables[ref.name]))
+    step = plan.step(ref.step)
+    folder = step_folder(context.run, step.iteration, step.name)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RuntimeError(f"step {ref.step} is not done; it runs before {context.config.step}")
+    return rows_of(read_parts(folder, manifest.tables[ref.name]))
+
+
+def rows_of(table: pa.Table) -> pa.Table:
+    """A table of records without those that ended without rows; the ledger's columns (`_…`) taken out."""
+    if "_status" in table.column_names:
+        table = table.filter(pc.field("_status") == "rows")
+    return table.select([name for name in table.column_names if not name.startswith("_")])

@@ -1,0 +1,148 @@
+"""Pairwise verdicts: which of two answers is better, by the model's own judgement (SAO, arXiv 2510.06652, section 3).
+
+The paper judges once, in one order, and parses a line; it does not say what happens to ties and to position bias. Our
+default asks in both orders and compares log-probabilities of the two candidate verdicts, so that a preference for a
+position cancels out of the mean and nothing has to be parsed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selfalign_jobs.flow import Ask, Comparison, Completion, Reply, Request
+
+Outcome = Literal["first", "second", "tie", "unparsed"]
+
+JUDGE_VARIABLES = frozenset({"prompt", "first", "second", "criteria"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`forward` is the verdict with the first answer shown first, `backward` with the second shown first.
+
+    Both are about the answers, not the positions. Margins are log p(first better) - log p(second better), in nats; None
+    where the method has none. `p_first` is the mean probability, over the orders asked, that the first is better.
+    """
+
+    forward: Outcome
+    backward: Outcome | None
+    p_first: float | None
+    margin_forward: float | None = None
+    margin_backward: float | None = None
+    tie_margin: float = 0.0
+
+    @property
+    def better(self) -> Literal["first", "second"] | None:
+        """The better answer; None for a tie, an unparsed verdict, or orders that disagree on a parsed verdict."""
+        if self.p_first is None or abs(self.p_first - 0.5) <= self.tie_margin:
+            return None
+        return "first" if self.p_first > 0.5 else "second"
+
+    @property
+    def reason(self) -> str:
+        """Why there is no better answer."""
+        if "unparsed" in (self.forward, self.backward):
+            return "unparsed verdict"
+        if self.margin_forward is None and self.backward is not None and self.forward != self.backward:
+            return "inconsistent verdicts"
+        return "tie"
+
+    @property
+    def margin(self) -> float | None:
+        """Mean margin of the orders, in nats; positive when the first is better."""
+        margins = [m for m in (self.margin_forward, self.margin_backward) if m is not None]
+        return sum(margins) / len(margins) if margins else None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The verdict's columns of a row (recipes/rows.py, VERDICT_FIELDS)."""
+        return {
+            "p_first": self.p_first,
+            "margin": None if self.margin is None else abs(self.margin),
+            "verdict_forward": self.forward,
+            "verdict_backward": self.backward,
+            "margin_forward": self.margin_forward,
+            "margin_backward": self.margin_backward,
+        }
+
+
+Judging = Generator[Request | list[Request], Any, Verdict]
+
+
+def judge(ask: Ask, prompt: str, first: str, second: str) -> Judging:
+    """Compare two answers to a prompt by the plan's method."""
+    method = ask.judge.method
+    if method == "random":
+        return _control(ask)
+    if method == "logprobs":
+        return _by_log_probabilities(ask, prompt, first, second)
+    return _by_parsing(ask, prompt, first, second, both_orders=method == "generate")
+
+
+def _control(ask: Ask) -> Judging:
+    """The paper's control: a verdict that knows nothing (Table 4 there: training on it does harm)."""
+    first_better = ask.seed("judge") % 2 == 0
+    yield from ()
+    return Verdict("first" if first_better else "second", None, 1.0 if first_better else 0.0)
+
+
+def _by_log_probabilities(ask: Ask, prompt: str, first: str, second: str) -> Judging:
+    criteria, verdicts = ask.judge.criteria, ask.judge.verdicts
+    forward, backward = yield [
+        ask.compare("judge", verdicts, prompt=prompt, first=first, second=second, criteria=criteria),
+        ask.compare("judge", verdicts, prompt=prompt, first=second, second=first, criteria=criteria),
+    ]
+    assert isinstance(forward, Comparison) and isinstance(backward, Comparison)
+    margin_forward = forward.first - forward.second
+    margin_backward = backward.second - backward.first  # there the first answer stands second
+    p_first = (_sigmoid(margin_forward) + _sigmoid(margin_backward)) / 2
+    return Verdict(
+        _sign(margin_forward), _sign(margin_backward), p_first, margin_forward, margin_backward, ask.judge.tie_margin
+    )
+
+
+def _by_parsing(ask: Ask, prompt: str, first: str, second: str, *, both_orders: bool) -> Judging:
+    orders = [(first, second), (second, first)] if both_orders else [(first, second)]
+    criteria = ask.judge.criteria
+    replies: list[Reply] = yield [
+        ask.write("judge", prompt=prompt, first=a, second=b, criteria=criteria) for a, b in orders
+    ]
+    read = []
+    for (a, b), reply in zip(orders, replies, strict=True):
+        (completion,) = reply  # type: ignore[misc]  # a Write is answered by completions
+        assert isinstance(completion, Completion)
+        variables = {"prompt": prompt, "first": a, "second": b, "criteria": criteria}
+        candidates = [ask.render(verdict, variables) for verdict in ask.judge.verdicts]
+        read.append(parse_verdict(completion.text, candidates[0], candidates[1]))
+    forward = read[0]
+    backward = {"first": "second", "second": "first"}.get(read[1], read[1]) if both_orders else None
+    votes = [{"first": 1.0, "second": 0.0}.get(vote) for vote in (forward, backward) if vote is not None]
+    agree = None not in votes and len(set(votes)) == 1
+    p_first = votes[0] if agree else (None if None in votes else 0.5)
+    return Verdict(forward, backward, p_first)  # type: ignore[arg-type]
+
+
+def parse_verdict(text: str, first: str, second: str) -> Outcome:
+    """Which candidate verdict stands last in the text (case and white space folded); "unparsed" without either."""
+    folded = _fold(text)
+    at_first, at_second = folded.rfind(_fold(first)), folded.rfind(_fold(second))
+    if at_first == at_second:
+        return "unparsed"
+    return "first" if at_first > at_second else "second"
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _sign(margin: float) -> Outcome:
+    if margin == 0:
+        return "tie"
+    return "first" if margin > 0 else "second"
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -1,0 +1,114 @@
+"""The resolved method: what a run computes, with no field left out. Recipes plan from this and from nothing else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from selfalign_api.plan import EngineSettings, Frozen, Json, Judge, Loss, ModelRef, Role, TrainSettings
+
+
+class Draw(Frozen):
+    """How a table of the user's (or a built-in one) is drawn from: `count` rows an iteration (None: all, or a part)."""
+
+    given: bool  # whether the spec names a source; else the built-in generator
+    count: int | None
+    draw: Literal["Same", "Fresh"]
+
+
+class Filters(Frozen):
+    """Pairs that do not count."""
+
+    identical: Literal["Drop", "Keep"]
+    truncated: Literal["Drop", "Keep"]
+
+
+class IterationPolicy(Frozen):
+    """Where the training of an iteration starts, what it is compared with, and whose pairs it sees."""
+
+    start: Literal["initial", "previous"]
+    reference: Literal["initial", "previous"]
+    data_window: Literal["Current", "LastTwo", "All"]
+    max_new_pairs: int | None
+
+    def start_of(self, iteration: int) -> ModelRef:
+        """The policy that iteration k (from 1) starts from."""
+        return ModelRef(iteration=0 if self.start == "initial" else iteration - 1)
+
+    def reference_of(self, iteration: int) -> ModelRef:
+        """The reference model of iteration k."""
+        return ModelRef(iteration=0 if self.reference == "initial" else iteration - 1)
+
+    def window_of(self, iteration: int) -> range:
+        """The iterations whose pairs iteration k is trained on."""
+        first = {"Current": iteration, "LastTwo": max(1, iteration - 1), "All": 1}[self.data_window]
+        return range(first, iteration + 1)
+
+
+class Override(Frozen):
+    """Training values from an iteration on."""
+
+    from_iteration: int
+    learning_rate: float | None = None
+    beta: float | None = None
+    alpha: float | None = None
+    epochs: float | None = None
+
+
+class Training(Frozen):
+    """The main training, and what changes with the iterations."""
+
+    loss: Loss
+    settings: TrainSettings
+    overrides: tuple[Override, ...] = ()
+
+    def loss_of(self, iteration: int) -> Loss:
+        """The loss of iteration k: the latest override that sets a field wins."""
+        return self.loss.model_copy(update=self._set_by(iteration, ("beta", "alpha")))
+
+    def settings_of(self, iteration: int) -> TrainSettings:
+        """The settings of iteration k."""
+        return self.settings.model_copy(update=self._set_by(iteration, ("learning_rate", "epochs")))
+
+    def _set_by(self, iteration: int, fields: tuple[str, ...]) -> dict[str, float]:
+        changed: dict[str, float] = {}
+        for override in sorted(self.overrides, key=lambda o: o.from_iteration):
+            if override.from_iteration <= iteration:
+                changed |= {f: getattr(override, f) for f in fields if getattr(override, f) is not None}
+        return changed
+
+
+class EvaluationCheck(Frozen):
+    """One check as the spec names it."""
+
+    name: str
+    type: Literal["ExactMatch", "SelfWinRate"]
+    temperatures: tuple[float, ...] = ()
+
+
+class Evaluation(Frozen):
+    """When and by what the models are compared."""
+
+    when: Literal["EachIteration", "Last", "Never"]
+    prompts_given: bool
+    checks: tuple[EvaluationCheck, ...]
+
+    def after(self, iteration: int, iterations: int) -> bool:
+        """Whether iteration k of n ends with an evaluation."""
+        return self.when == "EachIteration" or (self.when == "Last" and iteration == iterations)
+
+
+class Method(Frozen):
+    """A run's method, resolved."""
+
+    recipe: str
+    iterations: int
+    seed: int
+    data: dict[str, Draw]
+    roles: dict[str, Role]
+    filters: Filters
+    engine: EngineSettings
+    judge: Judge
+    iteration: IterationPolicy
+    training: Training
+    evaluation: Evaluation
+    options: dict[str, Json]

@@ -1,0 +1,49 @@
+"""The tables that recipes make, by schema: one pair schema for all of them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+IDS = pa.list_(pa.int32())
+
+VERDICT_FIELDS = [
+    pa.field("p_first", pa.float64()),  # mean probability, over both orders, that the first answer is better
+    pa.field("margin", pa.float64()),  # nats, mean of both orders, of the chosen over the rejected
+    pa.field("verdict_forward", pa.string()),  # first, second, tie, unparsed: about the answers, not the positions
+    pa.field("verdict_backward", pa.string()),
+    pa.field("margin_forward", pa.float64()),  # log p(first better) - log p(second better), nats
+    pa.field("margin_backward", pa.float64()),
+]
+
+PAIRS = pa.schema(
+    [
+        pa.field("persona", pa.string()),
+        pa.field("prompt", pa.string()),
+        pa.field("chosen", pa.string()),
+        pa.field("rejected", pa.string()),
+        pa.field("prompt_ids", IDS),
+        pa.field("chosen_ids", IDS),  # with the end token, unless cut by length
+        pa.field("rejected_ids", IDS),
+        pa.field("chosen_finish", pa.string()),  # stop, length
+        pa.field("rejected_finish", pa.string()),
+        pa.field("first_chosen", pa.bool_()),
+        pa.field("prompt_seed", pa.uint64()),
+        pa.field("answer_seed", pa.uint64()),  # of the first answer; the second's is one more
+        *VERDICT_FIELDS,
+    ]
+)
+
+ANSWERS = pa.schema(
+    [
+        pa.field("prompt", pa.string()),
+        pa.field("reference", pa.string()),
+        pa.field("role", pa.string()),
+        pa.field("temperature", pa.float64()),
+        pa.field("answer", pa.string()),
+        pa.field("finish", pa.string()),
+        pa.field("tokens", pa.int32()),
+        pa.field("seed", pa.uint64()),
+    ]
+)
+
+VERDICTS = pa.schema([pa.field("prompt", pa.string()), *VERDICT_FIELDS])

@@ -1,0 +1,94 @@
+"""Whole-table functions that recipes share (`Prepare.fn`): pure, Arrow in, Arrow out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Json
+
+from selfalign_jobs.flow import seed_of
+
+COUNTS_KEY = b"selfalign.counts"
+
+
+def with_counts(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
+    """The table with figures about its making, kept in its schema's metadata."""
+    return table.replace_schema_metadata({COUNTS_KEY: json.dumps(dict(counts)).encode()})
+
+
+def counts_of(table: pa.Table) -> dict[str, int]:
+    """The figures that `with_counts` kept."""
+    return dict(json.loads((table.schema.metadata or {}).get(COUNTS_KEY, b"{}")))
+
+
+def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """Rows without replacement: part `part` of the seeded shuffle, after `apart` rows kept for evaluation.
+
+    `count` rows a part; without one, part k of `parts` equal parts. Raises ConfigError when there are too few rows.
+    """
+    (table,) = tables
+    order = np.random.default_rng(seed_of(options["seed"], "draw")).permutation(table.num_rows)[options["apart"] :]
+    count = options["count"] or len(order) // options["parts"]
+    chosen = order[options["part"] * count :][:count]
+    if len(chosen) < count or count == 0:
+        needed = options["apart"] + max(count, 1) * (options["part"] + 1)
+        raise ConfigError.one(
+            "spec.data",
+            f"{needed} rows are needed ({options['apart']} of them set apart for evaluation) and there are "
+            f"{table.num_rows}; write a smaller count or fewer iterations, or give a larger source",
+        )
+    taken = table.take(pa.array(chosen))
+    if options["blank"]:
+        taken = pa.table({"persona": pa.nulls(taken.num_rows, pa.string())})
+    return taken
+
+
+def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:  # noqa: ARG001
+    """The distinct prompts of a table, in its order, with their reference answers where there are any."""
+    (table,) = tables
+    columns = {name: table[name] for name in ("prompt", "reference") if name in table.column_names}
+    return pa.table(columns).take(_first_rows(table["prompt"]))
+
+
+def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """The pairs of the window, one table an iteration, less those whose prompt is held out.
+
+    Each iteration adds at most `max_new_pairs` pairs (a seeded sample). With `held_out` the last table has the prompts
+    that training must not see.
+    """
+    windows, held = (tables[:-1], tables[-1]) if options["held_out"] else (tables, None)
+    parts, unseen = [], 0
+    for number, pairs in enumerate(windows):
+        if held is not None:
+            clean = pairs.filter(~pc.field("prompt").isin(held["prompt"].to_pylist()))
+            unseen += pairs.num_rows - clean.num_rows
+            pairs = clean
+        quota = options["max_new_pairs"]
+        if quota is not None and pairs.num_rows > quota:
+            kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
+            pairs = pairs.take(pa.array(np.sort(kept)))
+        parts.append(pairs)
+    joined = pa.concat_tables(parts, promote_options="default")
+    return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})
+
+
+def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """Prompts with the answer of the old model (`before`) and of the new (`after`), both by the role `role`."""
+    before, after = (table.filter(pc.field("role") == options["role"]).select(["prompt", "answer"]) for table in tables)
+    joined = before.rename_columns(["prompt", "before"]).join(
+        after.rename_columns(["prompt", "after"]), "prompt", join_type="inner"
+    )
+    return joined.sort_by("prompt").combine_chunks()
+
+
+def _first_rows(column: pa.ChunkedArray) -> pa.Array:
+    """Row numbers at which a value stands for the first time."""
+    seen: dict[str, int] = {}
+    for number, value in enumerate(column.to_pylist()):
+        seen.setdefault(value, number)
+    return pa.array(list(seen.values()))

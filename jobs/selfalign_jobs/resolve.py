@@ -1,0 +1,273 @@
+"""From the user's run to the plan: recipe's defaults, the files that are named, digests, and where it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from selfalign_api.digest import method_digest
+from selfalign_api.errors import ConfigError
+from selfalign_api.means import Compute
+from selfalign_api.merge import merge
+from selfalign_api.places import local_path
+from selfalign_api.plan import (
+    DataSource,
+    EngineSettings,
+    GenerationMeans,
+    Json,
+    Judge,
+    Lora,
+    Loss,
+    Means,
+    ModelSource,
+    Optimizer,
+    Plan,
+    Role,
+    TrainingMeans,
+    TrainSettings,
+)
+from selfalign_api.run import SelfAlignmentRun
+
+from selfalign_jobs.content import files_digest, folder_digest
+from selfalign_jobs.machine import Machine
+from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.recipes.method import (
+    Draw,
+    Evaluation,
+    EvaluationCheck,
+    Filters,
+    IterationPolicy,
+    Method,
+    Override,
+    Training,
+)
+from selfalign_jobs.sources import source_files
+
+Device = Literal["CPU", "GPU"]
+DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run with nothing left out: its plan, and the method's values in the spec's own shape (for owner and report)."""
+
+    plan: Plan
+    method: Method
+    values: dict[str, Json]
+
+
+def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> Resolved:
+    """The plan of a run on this machine. `folder` is what `./PATH` is relative to (the run file's).
+
+    Raises ConfigError for places, files, values and recipes that cannot be.
+    """
+    values = method_values(run, device, mounts, folder)
+    method = method_of(values)
+    sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
+    model = _model(values, mounts, folder)
+    digests = {name: source.digest for name, source in sources.items()} | {"model": model.digest}
+    plan = Plan(
+        version=version("selfalign"),
+        name=run.metadata.name,
+        namespace=run.metadata.namespace,
+        recipe=method.recipe,
+        seed=method.seed,
+        digest=method_digest(values, digests),
+        models={"policy": model},
+        sources=sources,
+        steps=recipe(method.recipe).plan(method),
+    )
+    return Resolved(plan, method, values | {"contents": digests})
+
+
+def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> dict[str, Json]:
+    """The method in the spec's own shape: the recipe's values under the user's, templates read, precision named."""
+    spec = run.spec
+    found = recipe(spec.recipe)
+    given = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for part in (
+        "compute",
+        "storage",
+        "suspend",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+        "failurePolicy",
+        "credentials",
+    ):
+        given.pop(part, None)
+    defaults = found.defaults_for(given)
+    precision = {"precision": "float32" if device == "CPU" else "bfloat16"}
+    floor = {
+        "seed": 0,
+        "generation": precision,
+        "training": precision | {"overlong": "Drop", "adapter": "none"},
+        "evaluation": {"when": "EachIteration"},
+    }
+    values: dict[str, Json] = merge(merge(floor, defaults), given)
+    values["evaluation"].setdefault("checks", DEFAULT_CHECKS)
+    for role in values["generation"]["roles"]:
+        if url := role.pop("templateUrl", None):
+            role["template"] = _text(f"spec.generation.roles[{role['name']}].templateUrl", url, mounts, folder)
+    if url := values["model"].pop("chatTemplateUrl", None):
+        values["model"]["chatTemplate"] = _text("spec.model.chatTemplateUrl", url, mounts, folder)
+    return values
+
+
+def method_of(values: Mapping[str, Json]) -> Method:
+    """The typed method of these values."""
+    v = _snake(values)
+    generation, judge, training, evaluation = v["generation"], v["judge"], v["training"], v["evaluation"]
+    lora = Lora(**training.get("lora", {})) if training["adapter"] == "lora" else None
+    own = {"loss", "iteration_overrides", "adapter", "lora", "optimizer"}
+    return Method(
+        recipe=v["recipe"],
+        iterations=v["iterations"],
+        seed=v["seed"],
+        data={
+            kind: Draw(given="url" in source, count=source.get("count"), draw=source["draw"])
+            for kind, source in v["data"].items()
+        },
+        roles={r["name"]: Role(**{k: x for k, x in r.items() if k != "name"}) for r in generation["roles"]},
+        filters=Filters(**generation["filters"]),
+        engine=EngineSettings(
+            precision=generation["precision"],
+            max_model_tokens=generation.get("max_model_tokens"),
+            max_set_aside_percent=generation["max_set_aside_percent"],
+        ),
+        judge=Judge(**{k: tuple(x) if isinstance(x, list) else x for k, x in judge.items() if k != "model_name"}),
+        iteration=IterationPolicy(**{"max_new_pairs": None} | v["iteration"]),
+        training=Training(
+            loss=Loss(**training["loss"]),
+            settings=TrainSettings(
+                **{k: x for k, x in training.items() if k not in own},
+                optimizer=Optimizer(**training.get("optimizer", {})),
+                lora=lora,
+                seed=v["seed"],
+            ),
+            overrides=tuple(Override(**o) for o in training.get("iteration_overrides", ())),
+        ),
+        evaluation=Evaluation(
+            when=evaluation["when"],
+            prompts_given="prompts" in evaluation,
+            checks=tuple(_check(check) for check in evaluation["checks"]),
+        ),
+        options=v.get(v["recipe"], {}),
+    )
+
+
+def _check(check: Mapping[str, Any]) -> EvaluationCheck:
+    temperatures = check.get("exact_match", {}).get("temperatures", (0.0, 1.0)) if check["type"] == "ExactMatch" else ()
+    return EvaluationCheck(name=check["name"], type=check["type"], temperatures=tuple(temperatures))
+
+
+def _snake(value: Json) -> Json:
+    """Keys of the API in Python's spelling; values as they are."""
+    if isinstance(value, Mapping):
+        return {
+            re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: "_" + m[1].lower(), key): _snake(x) for key, x in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_snake(x) for x in value]
+    return value
+
+
+def _source_names(method: Method) -> tuple[str, ...]:
+    names = tuple(method.data)
+    return (*names, "evaluation") if method.evaluation.prompts_given and method.evaluation.when != "Never" else names
+
+
+def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
+    given = values["evaluation"]["prompts"] if name == "evaluation" else values["data"][name]
+    url = given.get("url")
+    if url is None:
+        return DataSource(digest="built-in")
+    path = local_path(url, mounts, folder)
+    files = source_files(name, path)
+    root = path if path.is_dir() else path.parent
+    return DataSource(
+        url=_absolute(url, path),
+        split=given.get("split", "train"),
+        subset=given.get("subset"),
+        columns=given.get("columns", {}),
+        digest=files_digest(files, root),
+    )
+
+
+def _model(values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> ModelSource:
+    model = values["model"]
+    path = local_path(model["url"], mounts, folder)
+    if not path.is_dir():
+        raise ConfigError.one(
+            "spec.model.url", f"there is no folder {path}; write the URL of a model folder", model["url"]
+        )
+    return ModelSource(
+        url=_absolute(model["url"], path),
+        digest=folder_digest(path),
+        chat_template=model.get("chatTemplate"),
+        remote_code=model.get("remoteCode") == "Allow",
+    )
+
+
+def _absolute(url: str, path: Path) -> str:
+    """A relative place means the run file's folder, which a step program does not know."""
+    return path.resolve().as_uri() if url.startswith(".") else url
+
+
+def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:
+    path = local_path(url, mounts, folder)
+    if not path.is_file():
+        raise ConfigError.one(field, f"there is no file {path}; write the URL of a Jinja template", url)
+    return path.read_text(encoding="utf-8")
+
+
+# --- means --------------------------------------------------------------------------------------------------------------
+
+
+def device_of(compute: Compute, machine: Machine) -> Device:
+    """What computes on this machine: as the run or its profile says, else what is there."""
+    return compute.device or ("GPU" if machine.gpus else "CPU")
+
+
+def means_of(compute: Compute, machine: Machine, device: Device, keep_checkpoints: int, *, fit: bool) -> Means:
+    """Counts on this machine. Raises ConfigError for those that it lacks; with `fit` it takes what is here."""
+    generation = compute.generation.model_dump(exclude_none=True) if compute.generation else {}
+    training = compute.training.model_dump(exclude_none=True) if compute.training else {}
+    evaluation = compute.evaluation.model_dump(exclude_none=True) if compute.evaluation else {}
+    for ignored in ("runtime", "resources"):
+        generation.pop(ignored, None)
+    gpus = machine.gpus if device == "GPU" else 0
+    if device == "GPU" and gpus == 0:
+        _lacks("compute.device", "a GPU", machine, fit=False)
+    parallel = generation.setdefault("tensor_parallel_size", 1)
+    fitting = max(1, gpus // parallel)
+    generation.setdefault("replicas", fitting)
+    training.setdefault("gpus_per_node", gpus)
+    training.setdefault("nodes", 1)
+    if device == "CPU":
+        training["gpus_per_node"] = 0
+    elif generation["replicas"] * parallel > gpus:
+        _lacks("compute.generation.replicas", f"{generation['replicas'] * parallel} GPUs", machine, fit)
+        generation |= {"replicas": fitting, "tensor_parallel_size": min(parallel, gpus)}
+    if device == "GPU" and training["gpus_per_node"] > gpus:
+        _lacks("compute.training.gpusPerNode", f"{training['gpus_per_node']} GPUs", machine, fit)
+        training["gpus_per_node"] = gpus
+    if device == "GPU" and training["nodes"] > 1:
+        _lacks("compute.training.nodes", f"{training['nodes']} machines", machine, fit)
+        training["nodes"] = 1
+    return Means(
+        generation=GenerationMeans(device=device, **generation),
+        training=TrainingMeans(device=device, keep_checkpoints=keep_checkpoints, **training),
+        evaluation=GenerationMeans(device=device, **(generation | evaluation)),
+    )
+
+
+def _lacks(field: str, wanted: str, machine: Machine, fit: bool) -> None:
+    if not fit:
+        raise ConfigError.one(
+            f"spec.{field}",
+            f"asks for {wanted}; this machine has {machine.words}; run with --fit to take what is here, or change the run",
+        )

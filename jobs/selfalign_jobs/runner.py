@@ -1,0 +1,214 @@
+"""The local runner: the plan's steps one after another, each in a process of its own, as pods would run them.
+
+It knows steps, attempts and exit codes, and nothing of recipes. Killed at any line and started again, it finds what is
+done by the manifests, and each step goes on from what is durable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from selfalign_api.errors import ConfigError, Problem
+from selfalign_api.life import FailurePolicy
+from selfalign_api.outcome import Exit
+from selfalign_api.plan import Means, Plan, StepConfig
+
+from selfalign_jobs.recipes.base import Step
+from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder
+
+POLL_SECONDS = 0.3
+GRACE_SECONDS = 120  # between SIGTERM and SIGKILL, as for a training pod
+
+
+class StepFailed(Exception):
+    """A step failed after all its tries; its message says what happened and where its log is."""
+
+
+class RunStopped(Exception):
+    """Somebody asked to stop; the same command goes on."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens: the live panel, or plain lines."""
+
+    def found(self, step: Step, manifest: Manifest) -> None:
+        """The step was done before."""
+
+    def started(self, step: Step, attempt: int) -> None:
+        """An attempt began."""
+
+    def progress(self, step: Step, snapshot: Mapping[str, Any]) -> None:
+        """The step's `/progress`."""
+
+    def finished(self, step: Step, manifest: Manifest) -> None:
+        """The step is done."""
+
+    def retried(self, step: Step, reason: str, wait: float) -> None:
+        """An attempt failed and another follows after `wait` seconds."""
+
+
+@dataclass
+class LocalRun:
+    """A run on this machine: `storage` is the URL of its folder, `work` where attempts keep config and log."""
+
+    plan: Plan
+    means: Means
+    storage: str
+    work: Path
+    mounts: Mapping[str, str]
+    policy: FailurePolicy
+    watcher: Watcher
+    sleep: Callable[[float], None] = time.sleep
+    _stop: bool = field(default=False, init=False)
+
+    def run(self) -> None:
+        """All steps in order. Raises ConfigError (64), RunStopped (75) or StepFailed (1)."""
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for step in self.plan.steps:
+                folder = step_folder(Folder.open(self.storage), step.iteration, step.name)
+                if manifest := read_manifest(folder):
+                    self.watcher.found(step, manifest)
+                    continue
+                self._run_step(step)
+                manifest = read_manifest(folder)
+                if manifest is None:
+                    raise StepFailed(f"{step.name} ended well but wrote no manifest in {folder.path}")
+                self.watcher.finished(step, manifest)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop = True
+
+    def _run_step(self, step: Step) -> None:
+        """Attempts until one succeeds or the retries are used up; backoff doubles."""
+        failures = 0
+        while True:
+            code, message, log = self._attempt(step)
+            if code == Exit.DONE:
+                return
+            if code == Exit.CONFIG:
+                raise ConfigError([Problem(step.name, None, message)])
+            if code == Exit.STOPPED or self._stop:
+                raise RunStopped(message)
+            failures += 1
+            if failures > self.policy.max_retries_per_step:
+                raise StepFailed(f"{step.name} failed {failures} times, last: {message}\nits log: {log}\n{_tail(log)}")
+            wait = min(self.policy.backoff_seconds * 2 ** (failures - 1), self.policy.max_backoff_seconds)
+            self.watcher.retried(step, f"{message} (log: {log})", wait)
+            self._wait(wait)
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stop and time.monotonic() < deadline:
+            self.sleep(POLL_SECONDS)
+        if self._stop:
+            raise RunStopped("stopped between two tries")
+
+    def _attempt(self, step: Step) -> tuple[int, str, Path]:
+        """One process: its exit code, what it says, its log."""
+        folder = self._new_attempt(step)
+        number = int(folder.name)
+        config = StepConfig(
+            plan=self.plan,
+            step=step.name,
+            attempt=number,
+            storage=self.storage,
+            mounts=dict(self.mounts),
+            means=self.means,
+        )
+        (folder / "config.json").write_text(config.model_dump_json(indent=1))
+        address, message, log = folder / "address", folder / "termination.json", folder / "log.txt"
+        self.watcher.started(step, number)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "selfalign_jobs.step", str(folder / "config.json")),
+                    *("--listen", "127.0.0.1:0", "--address-file", str(address), "--termination-message", str(message)),
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the runner, which asks the step to stop at a durable boundary
+            )
+            code = self._watch(step, process, address)
+        return code, _message(message, code), log
+
+    def _new_attempt(self, step: Step) -> Path:
+        attempts = self.work / "attempts" / step.name
+        attempts.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(path.name) for path in attempts.iterdir() if path.name.isdigit()), default=0)
+        folder = attempts / str(number)
+        folder.mkdir()
+        return folder
+
+    def _watch(self, step: Step, process: subprocess.Popen[bytes], address: Path) -> int:
+        """Show progress until the process ends; pass a stop on, once, and end it when the grace period is over."""
+        asked: float | None = None
+        while (code := process.poll()) is None:
+            if self._stop and asked is None:
+                process.terminate()
+                asked = time.monotonic()
+            if asked is not None and time.monotonic() - asked > GRACE_SECONDS:
+                os.killpg(process.pid, signal.SIGKILL)
+            if (snapshot := _read_progress(address)) is not None:
+                self.watcher.progress(step, snapshot)
+            self.sleep(POLL_SECONDS)
+        return code
+
+
+def _read_progress(address: Path) -> dict[str, Any] | None:
+    """The `/progress` of a step; None while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address.read_text()}/progress", timeout=2) as response:
+            document: dict[str, Any] = json.loads(response.read(65536))
+            return document
+    except (OSError, ValueError):
+        return None
+
+
+def _message(file: Path, code: int) -> str:
+    """What the step says of its end; a killed one says nothing."""
+    if not file.exists():
+        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    document = json.loads(file.read_bytes())
+    return str(document.get("error") or document.get("stopped") or "done")
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def work_folder(storage: str, digest: str) -> Path:
+    """Where attempts keep their files: in the run's folder, or, for an object store, in the user's state folder."""
+    local = Folder.open(storage).local
+    if local is not None:
+        return local
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "selfalign" / digest.removeprefix("sha256:")[:16]
+
+
+def check_writable(storage: str) -> None:
+    """ConfigError when the run's folder cannot be written, before anything is paid for."""
+    local = Folder.open(storage).local
+    if local is None:
+        return
+    try:
+        local.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=local):
+            pass
+    except OSError as error:
+        message = f"{local} cannot be written ({error.strerror}); write a folder that you may write to, with --out DIR"
+        raise ConfigError.one("spec.storage.url", message) from error

@@ -1,0 +1,50 @@
+"""`selfalign plan`: the steps that would run, as a person reads them."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from selfalign_api.plan import ArtifactRef, Means, ModelRef, Plan, SourceRef, TableRef, Train
+
+from selfalign_jobs.recipes.base import Step
+
+
+def plan_table(plan: Plan, means: Means) -> RenderableType:
+    """A row a step: what it loads, reads and makes, and the digest that its reuse goes by."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("step", "model", "does", "reads", "makes", "digest"):
+        table.add_column(column, overflow="fold")
+    for step in plan.steps:
+        digest = plan.step_digest(step.name).removeprefix("sha256:")[:12]
+        table.add_row(step.name, *_row(step), digest)
+    where = (
+        f"{means.generation.replicas} engine(s), {means.training.nodes} × {max(1, means.training.gpus_per_node)} rank(s), "
+        f"ZeRO {means.training.zero_stage}, {means.generation.device}"
+    )
+    return Group(
+        Text(f"{plan.name}: recipe {plan.recipe}, seed {plan.seed}, {plan.digest}"), Text(where), Text(""), table
+    )
+
+
+def _row(step: Step) -> tuple[str, str, str, str]:
+    if isinstance(step, Train):
+        does = f"{step.loss.type} β={step.loss.beta:g}, lr {step.settings.learning_rate:g}, batch {step.settings.global_batch_size}"
+        reads = ", ".join(_table(ref) for ref in step.data.inputs)
+        return _model(step.start), does, reads, _model(step.result)
+    models = ", ".join(_model(load.model) for load in step.loads)
+    jobs = [job for load in step.loads for job in load.jobs]
+    reads = ", ".join(dict.fromkeys(_table(ref) for job in jobs for ref in job.rows.inputs))
+    return models, ", ".join(job.flow for job in jobs), reads, ", ".join(job.out for job in jobs)
+
+
+def _model(ref: ModelRef) -> str:
+    return f"{ref.lineage}/{ref.iteration}"
+
+
+def _table(ref: TableRef) -> str:
+    return f"{ref.step}:{ref.name}" if isinstance(ref, ArtifactRef) else _source(ref)
+
+
+def _source(ref: SourceRef) -> str:
+    return f"data:{ref.name}"
