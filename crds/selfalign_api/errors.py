@@ -9,10 +9,11 @@ from dataclasses import dataclass
 __all__ = ["ConfigError", "Problem", "shown"]
 
 MAX_SHOWN_CHARACTERS = 120
+VERBS = ("is ", "must ", "has ", "names ")  # a message that begins so has the value as its subject
 
 
 def shown(value: object) -> str:
-    """`value` as it stands in YAML, on one line, cut to 120 characters; text without quotes unless it is empty or has a line end."""
+    """`value` on one line, cut to 120 characters; text without quotes unless it is empty or has a line end."""
     if isinstance(value, str) and value and value.isprintable():
         text = value
     else:
@@ -22,17 +23,18 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where (`spec.model.url`, or a file), what stands there (None: nothing), what to write."""
+    """One thing that is wrong: where (`spec.model.url`, or a file), what is there (None: nothing), what to write."""
 
     path: str
     value: object
     message: str
 
     def __str__(self) -> str:
-        """One line, `path: message`; a message that begins with `is ` or `must ` has the value before it."""
-        if self.value is not None and self.message.startswith(("is ", "must ")):
-            return f"{self.path}: {shown(self.value)} {self.message}"
-        return f"{self.path}: {self.message}"
+        """`path: message`, a scalar value between: `path: 4 is not one of 0, 1`, `path: a/b: this is a dataset`."""
+        if self.value is None or isinstance(self.value, dict | list | tuple):
+            return f"{self.path}: {self.message}"
+        colon = "" if self.message.startswith(VERBS) else ":"
+        return f"{self.path}: {shown(self.value)}{colon} {self.message}"
 
 
 class ConfigError(Exception):

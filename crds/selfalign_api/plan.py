@@ -302,10 +302,20 @@ class Plan(Frozen):
 
     def step_digest(self, name: str) -> str:
         """Digest of all that a step's result depends on: its own config, and the digests of its inputs, recursively."""
-        step = self.step(name)
+        if name not in self._digests:
+            self._digests[name] = self._digest_of_step(self.step(name))
+        return self._digests[name]
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {}
+
+    def _digest_of_step(self, step: Generate | Train | Evaluate) -> str:
         content = {
             "step": step.model_dump(mode="json", exclude={"name"}),
-            "artifacts": sorted(f"{r.name}={self.step_digest(r.step)}" for r in artifacts_of(step) if r.step != name),
+            "artifacts": sorted(
+                f"{r.name}={self.step_digest(r.step)}" for r in artifacts_of(step) if r.step != step.name
+            ),
             "sources": {r.name: self.sources[r.name].identity for r in sources_of(step)},
             "models": [self._model_digest(model) for model in models_of(step)],
             "seed": self.seed,

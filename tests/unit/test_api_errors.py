@@ -11,7 +11,11 @@ def test_a_problem_is_one_line_with_path_value_and_what_to_write() -> None:
     assert str(error) == "spec.compute.training.zeroStage: 4 is not one of 0, 1, 2, 3"
 
 
-def test_a_message_that_is_a_sentence_stands_alone() -> None:
+def test_a_message_that_is_a_sentence_follows_a_short_value() -> None:
+    assert str(ConfigError.one("spec.model.url", "write hf://ORG/NAME", "a/b")) == "spec.model.url: a/b: write hf://ORG/NAME"
+
+
+def test_a_map_or_list_is_not_printed() -> None:
     assert str(ConfigError.one("spec.data", "write data.personas", {"a": 1})) == "spec.data: write data.personas"
 
 

@@ -76,8 +76,8 @@ Pairs = Generator[Request | list[Request], Any, list[Row]]
 def sao(row: Row, ask: Ask) -> Pairs:
     """Persona (or a prompt of the user's) → prompt → two answers → verdict → one pair."""
     persona = row.get("persona")
-    prompt = row["prompt"] if "prompt" in row else (yield from write_prompt(persona, ask))
-    seen: dict[str, Any] = {"persona": persona, "prompt": prompt}
+    prompt, prompt_seed = (row["prompt"], None) if "prompt" in row else (yield from write_prompt(persona, ask))
+    seen: dict[str, Any] = {"persona": persona, "prompt": prompt, "prompt_seed": prompt_seed}
 
     first, second = yield ask.write(
         "respond", n=2, prompt=prompt
@@ -110,7 +110,7 @@ def sao(row: Row, ask: Ask) -> Pairs:
 
 def held_out(row: Row, ask: Ask) -> Pairs:
     """A persona's prompt, set apart from training, with the initial model's answers to it: one row a role of evaluation."""
-    prompt = row["prompt"] if "prompt" in row else (yield from write_prompt(row.get("persona"), ask))
+    prompt, _ = (row["prompt"], None) if "prompt" in row else (yield from write_prompt(row.get("persona"), ask))
     roles = {name: role for name, role in ask.job.roles.items() if name not in ("writePrompt", "judge")}
     replies = yield [ask.write(name, prompt=prompt) for name in roles]
     return [
@@ -119,13 +119,13 @@ def held_out(row: Row, ask: Ask) -> Pairs:
     ]
 
 
-def write_prompt(persona: str | None, ask: Ask) -> Generator[Request, Any, str]:
-    """The one prompt that this persona may ask (without a persona: any, the paper's ablation)."""
+def write_prompt(persona: str | None, ask: Ask) -> Generator[Request, Any, tuple[str, int]]:
+    """The one prompt that this persona may ask (without a persona: any, the paper's ablation), and its seed."""
     (written,) = yield ask.write("writePrompt", persona=persona)
-    prompt: str = written.text.strip()
+    prompt = written.text.strip()
     if not prompt:
         raise SetAside("empty prompt", row={"persona": persona})
-    return prompt
+    return prompt, written.seed
 
 
 # --- the plan: generate → train → evaluate, for each iteration ------------------------------------------------------------

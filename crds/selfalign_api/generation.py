@@ -1,0 +1,85 @@
+"""What a run computes, second part: the roles that write and the judge that compares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from selfalign_api.base import ApiModel, Count, MapBy, Percent, Template, Text, Url
+
+
+class Role(ApiModel):
+    """One voice of the recipe: its template and its sampling."""
+
+    name: Annotated[Literal["writePrompt", "respond", "judge"], Field(examples=["respond"])]
+    """Which voice: writePrompt, respond or judge."""
+
+    template: Template | None = None
+    """Its prompt, a Jinja template over the recipe's variables; at most 16384 characters."""
+
+    template_url: Url | None = None
+    """Where its template is, instead of template."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    """Sampling temperature; 0 is greedy."""
+
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of probability that is sampled from."""
+
+    top_k: Count | None = None
+    """Number of likeliest tokens that are sampled from. Unset: all."""
+
+    max_tokens: Count | None = None
+    """Tokens after which its text is cut."""
+
+    output_prefix: Annotated[str, Field(max_length=256)] | None = None
+    """What its text must start with; it is stripped, and a text without it is set aside. Empty: nothing."""
+
+
+class Filters(ApiModel):
+    """Which answers make no pair."""
+
+    identical: Literal["Drop", "Keep"] | None = None
+    """Pairs of two equal answers. Unset: Drop."""
+
+    truncated: Literal["Drop", "Keep"] | None = None
+    """Pairs with an answer that was cut at maxTokens."""
+
+
+class Generation(ApiModel):
+    """How text is written."""
+
+    precision: Literal["bfloat16", "float16", "float32", "fp8"] | None = None
+    """Weights of the engine. Unset: bfloat16, on CPU float32."""
+
+    max_model_tokens: Count | None = None
+    """Context in tokens; a record that does not fit is set aside. Unset: the model's."""
+
+    max_set_aside_percent: Percent | None = None
+    """Share of records set aside, in percent, above which the step fails. Unset: 1."""
+
+    roles: Annotated[tuple[Role, ...], MapBy("name"), Field(max_length=16)] | None = None
+    """The voices of the recipe, by name; a field left out of a role has the recipe's value."""
+
+    filters: Filters | None = None
+    """Which answers make no pair."""
+
+
+class Judge(ApiModel):
+    """How two answers are compared; also in the evaluation."""
+
+    method: Literal["logprobs", "generate", "paper", "random"] | None = None
+    """Log-probabilities in both orders, both orders parsed, one order parsed, or SAO's control. Unset: logprobs."""
+
+    verdicts: Annotated[tuple[Template, ...], Field(min_length=2, max_length=2)] | None = None
+    """The two candidate verdicts of logprobs (Jinja): first is better, second is better."""
+
+    model_name: Literal["self", "initial"] | None = None
+    """Who judges: self (the newest weights) or initial (θ0). Unset: self."""
+
+    criteria: Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)] | None = None
+    """What is judged by; the judge's template has it as `criteria`."""
+
+    tie_margin: Annotated[float, Field(ge=0, lt=0.5)] | None = None
+    """Tie when the mean P(first is better) of both orders is within this of 0.5. Unset: 0."""

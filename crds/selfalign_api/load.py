@@ -1,0 +1,75 @@
+"""A run file, read as kubectl reads it, into a typed SelfAlignmentRun."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.kubectl_yaml import read_yaml
+from selfalign_api.messages import in_our_words
+from selfalign_api.run import SelfAlignmentRun, Spec
+
+__all__ = ["as_json", "load_run", "parse", "parse_spec", "read_file"]
+
+FREE_FORM = ("podTemplate", "engineArgs")  # null has a meaning of its own in these
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_run(source: Path | str) -> SelfAlignmentRun:
+    """The run that a file (a Path) or a text describes. The rules over several fields are `rules.check_rules`.
+
+    Raises ConfigError with all that is wrong: no such file, not YAML, several documents, unknown fields, wrong values.
+    """
+    text = read_file(source) if isinstance(source, Path) else source
+    data = read_yaml(text, str(source) if isinstance(source, Path) else "line")
+    if data is None:
+        origin = str(source) if isinstance(source, Path) else "text"
+        raise ConfigError.one(origin, "nothing stands here; write a SelfAlignmentRun, as in examples/")
+    return parse(SelfAlignmentRun, data, "")
+
+
+def parse_spec(data: Any) -> Spec:
+    """The typed spec of its JSON form, as after `merge`; ConfigError as `load_run`."""
+    return parse(Spec, data, "spec")
+
+
+def parse(model: type[M], data: Any, path: str) -> M:
+    """JSON data as a `model`; `path` begins the paths of the errors. A null is a field left out, as in Kubernetes."""
+    data = _without_nulls(data)
+    try:
+        return model.model_validate_json(json.dumps(data), by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise in_our_words(error, model, data, path) from None
+
+
+def as_json(model: BaseModel) -> dict[str, Any]:
+    """The JSON form of what was given: camelCase, fields left out stay out."""
+    return model.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+def read_file(path: Path) -> str:
+    """The text of a file; ConfigError that says why it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError.one(str(path), "there is no such file") from None
+    except IsADirectoryError:
+        raise ConfigError.one(str(path), "this is a folder; name the file in it") from None
+    except PermissionError:
+        raise ConfigError.one(str(path), "no permission to read this file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError.one(str(path), f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: item if key in FREE_FORM else _without_nulls(item) for key, item in value.items() if item is not None
+        }
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value

@@ -1,0 +1,119 @@
+"""Where a run runs. It never changes a result beyond the order of floating-point sums."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from pydantic_core import PydanticKnownError
+
+from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, Name
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    WithJsonSchema({"x-kubernetes-int-or-string": True}),
+]
+
+
+def _no_truth_value(value: object) -> object:
+    """Python's True equals 1; a ZeRO stage is a number."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("literal_error", {"expected": "0, 1, 2 or 3"})
+    return value
+
+
+ZeroStage = Annotated[Literal[0, 1, 2, 3], BeforeValidator(_no_truth_value)]
+
+
+class Resources(ApiModel):
+    """CPU and memory of a pod, as in Kubernetes."""
+
+    requests: dict[str, Quantity] | None = None
+    """What a pod is given for certain, such as {cpu: 8, memory: 64Gi}."""
+
+    limits: dict[str, Quantity] | None = None
+    """What a pod may not exceed."""
+
+
+class GenerationCompute(ApiModel):
+    """Engines that write and judge."""
+
+    runtime: Literal["Gang", "RayJob"] | None = None
+    """What starts the pods on a cluster: an Indexed Job, or KubeRay. On one machine without effect."""
+
+    replicas: Count | None = None
+    """Engines. Unset: the profile's, else 1; on one machine as many as its GPUs allow."""
+
+    tensor_parallel_size: Count | None = None
+    """GPUs of an engine. Unset: the profile's, else 1."""
+
+    gpu_memory_percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Share of a GPU's memory that the engine takes, in percent. Unset: the profile's, else 90."""
+
+    engine_args: FreeForm | None = None
+    """Further arguments of vLLM's engine; those that change results are refused."""
+
+    resources: Resources | None = None
+    """CPU and memory of an engine's pod; on one machine without effect."""
+
+
+class TrainingCompute(ApiModel):
+    """Ranks and DeepSpeed."""
+
+    nodes: Count | None = None
+    """Pods; on one machine without GPUs, processes. Unset: the profile's, else 1."""
+
+    gpus_per_node: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
+    """GPUs of a pod; 0 is CPU. Unset: the profile's, else 1; on one machine what is there."""
+
+    zero_stage: ZeroStage | None = None
+    """DeepSpeed's ZeRO stage: 0 nothing, 1 optimiser state, 2 and gradients, 3 and parameters are split. Unset: 3."""
+
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] | None = None
+    """What waits in main memory instead of the GPU's. Unset: None."""
+
+    micro_batch_tokens: Count | None = None
+    """Tokens of one forward pass. Unset: found from the memory that is there."""
+
+    activation_checkpointing: Literal["None", "Full"] | None = None
+    """Whether activations are computed again in the backward pass. Unset: Full."""
+
+    checkpoint_interval_seconds: Count | None = None
+    """Seconds between checkpoints, which is what a kill may cost. Unset: 900."""
+
+
+class EvaluationCompute(ApiModel):
+    """Engines of the evaluation. Unset: generation's."""
+
+    replicas: Count | None = None
+    """Engines."""
+
+    tensor_parallel_size: Count | None = None
+    """GPUs of an engine."""
+
+
+class Compute(ApiModel):
+    """Where the run runs; a field left out has the profile's value. May change while the run is suspended."""
+
+    profile_name: Name | None = None
+    """The profile that fills what is left out. Unset: the one named default."""
+
+    device: Literal["GPU", "CPU"] | None = None
+    """What computes. Unset: the profile's, else GPU; on one machine what is there."""
+
+    queue_name: Name | None = None
+    """Kueue's LocalQueue of every workload; on one machine without effect."""
+
+    pod_template: FreeForm | None = None
+    """Part of a PodTemplateSpec, merged into every pod (container `step`); on one machine without effect."""
+
+    generation: GenerationCompute | None = None
+    """Engines that write and judge."""
+
+    training: TrainingCompute | None = None
+    """Ranks and DeepSpeed."""
+
+    evaluation: EvaluationCompute | None = None
+    """Engines of the evaluation."""

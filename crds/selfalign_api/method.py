@@ -1,0 +1,89 @@
+"""What a run computes, first part: the model and the data. And where it is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from selfalign_api.base import ApiModel, Count, LongCount, Text, Url
+
+
+class Model(ApiModel):
+    """The model that aligns itself."""
+
+    url: Annotated[Url, Field(examples=["hf://google/gemma-2-9b-it"])]
+    """Where θ0 is, the model that comes out aligned: hf://ORG/NAME[@REVISION], s3://, gs://, pvc:// or file://."""
+
+    chat_template_url: Url | None = None
+    """Where its chat template is (Jinja), the same in generation and training. Unset: the model's own."""
+
+    remote_code: Literal["Deny", "Allow"] | None = None
+    """Whether code from the model's repository may run in the pods. Unset: Deny."""
+
+
+class Columns(ApiModel):
+    """Which column carries what. Unset: the column of the same name."""
+
+    prompt: Text | None = None
+    """Column with the prompt."""
+
+    response: Text | None = None
+    """Column with the answer."""
+
+    messages: Text | None = None
+    """Column with a conversation, a list of {role, content}."""
+
+    text: Text | None = None
+    """Column with plain text."""
+
+    persona: Text | None = None
+    """Column with the persona, one sentence."""
+
+    reference: Text | None = None
+    """Column with the reference answer that ExactMatch compares with."""
+
+
+class Source(ApiModel):
+    """Rows that are read: a Parquet, JSONL, CSV or text file, a folder of them, or a dataset of the hub."""
+
+    url: Url | None = None
+    """Where the rows are: hf://datasets/ORG/NAME[@REVISION][/FILE], s3://, gs://, pvc:// or file://."""
+
+    split: Text | None = None
+    """Split of a hub dataset. Unset: train."""
+
+    subset: Text | None = None
+    """Subset (configuration) of a hub dataset."""
+
+    columns: Columns | None = None
+    """Which column carries what."""
+
+    count: LongCount | None = None
+    """Rows that an iteration uses. Unset: the recipe's; where it names none, all (Same) or an equal part (Fresh)."""
+
+    draw: Literal["Same", "Fresh"] | None = None
+    """Whether every iteration sees the same rows, or rows that no iteration saw."""
+
+
+class Data(ApiModel):
+    """What the recipe reads."""
+
+    personas: Source | None = None
+    """Who asks: one sentence a person. Without url: the built-in generator's."""
+
+    prompts: Source | None = None
+    """What is asked, instead of prompts that the model writes from personas."""
+
+
+class Storage(ApiModel):
+    """Where the run keeps its artefacts."""
+
+    url: Url | None = None
+    """The run's folder is URL/NAMESPACE/NAME. Unset: the profile's; on one machine the option --out."""
+
+    reuse_from: Annotated[tuple[Url, ...], Field(max_length=16)] | None = None
+    """Folders of other runs: a step whose digest is found there is taken, not done again."""
+
+    keep_checkpoints: Count | None = None
+    """Checkpoints of a training that are kept, the newest. Unset: 1."""

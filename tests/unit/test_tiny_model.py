@@ -1,0 +1,175 @@
+"""The tiny model of the examples: nothing held out was trained on, and its folder loads as what was built."""
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import Environment, StrictUndefined
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TINY = EXAMPLES / "tiny-model"
+sys.path.insert(0, str(TINY / "build"))
+
+import language  # noqa: E402
+import pretrain  # noqa: E402
+import samples  # noqa: E402
+from batches import make_batch  # noqa: E402
+from tokenizer import chat, train_tokenizer  # noqa: E402
+
+BUILD = json.loads((TINY / "build.json").read_text())
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():  # the committed one
+    return AutoTokenizer.from_pretrained(TINY / "model")
+
+
+@pytest.fixture(scope="module")
+def rows_read() -> list[samples.Sample]:
+    """Every row that the committed model's training read: its generator replayed from the seed and the step counts."""
+    rng = random.Random(BUILD["seed"])
+    rows: list[samples.Sample] = []
+    for phase, sloppy in (("clean", False), ("sloppy", True)):
+        for _ in range(BUILD["steps"][phase]):
+            step = samples.draw_step(rng, sloppy=sloppy)
+            rows += step.short + step.judge + step.copy
+    return rows
+
+
+def request_of(row: samples.Sample) -> str:
+    """The request that a row's texts hold, found in the texts alone; empty for copying."""
+    if row.prompt.startswith("You are "):
+        return row.reply.removeprefix(language.PROMPT_PREFIX)
+    if row.prompt.startswith("Request: "):
+        return row.prompt.removeprefix("Request: ").split("\n")[0]
+    return "" if row.prompt.startswith("Copy this") else row.prompt
+
+
+def test_no_committed_heldout_prompt_was_in_a_row_that_training_read(rows_read):
+    heldout = {row["prompt"] for row in read_lines(TINY / "heldout.jsonl")}
+    requests = {request_of(row) for row in rows_read}
+    assert len(requests) > 10_000  # the replay found the requests
+    assert not requests & heldout
+
+
+def test_no_held_out_item_at_all_was_in_a_row_that_training_read(rows_read):
+    assert not [row for row in rows_read if row.item is not None and row.item.held_out]
+
+
+def test_the_request_of_a_row_is_its_item_in_one_of_its_wordings(rows_read):
+    about = [row for row in rows_read[:5000] if row.item is not None]
+    assert all(request_of(row) in row.item.prompts for row in about)
+
+
+def test_the_larger_of_two_numbers_is_held_out_in_both_orders():
+    pairs = [(str(a), str(b)) for a in language.NUMBERS for b in language.NUMBERS if a != b]
+    held = {pair for pair in pairs if language.Item("larger", pair).held_out}
+    assert held
+    assert held == {(b, a) for a, b in held}
+
+
+def test_the_committed_heldout_file_is_what_the_build_writes_each_item_in_all_its_wordings():
+    items = language.heldout_items(50)
+    rows = read_lines(TINY / "heldout.jsonl")
+    assert rows == [{"prompt": prompt, "reference": item.answers[0]} for item in items for prompt in item.prompts]
+    assert len({row["prompt"] for row in rows}) == len(rows) == 600
+
+
+def test_the_committed_personas_are_distinct_and_enough():
+    rows = read_lines(TINY / "personas.jsonl")
+    assert [row["persona"] for row in rows] == [text for text, _ in language.personas()]
+    assert len({row["persona"] for row in rows}) == len(rows) >= 12_000
+
+
+@given(task=st.sampled_from(language.TASKS), seed=st.integers(0, 2**32))
+def test_a_habit_differs_from_the_right_answer_by_its_last_word(task, seed):
+    right, *habits = language.draw_item(random.Random(seed), task).answers
+    assert all(habit.split()[-1] != right.split()[-1] for habit in habits)
+
+
+@given(text=st.text(max_size=80))
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
+
+
+def test_the_saved_tokenizer_encodes_what_training_read_as_the_one_in_training_did(tokenizer, rows_read):
+    built = train_tokenizer(BUILD["seed"])
+    texts = [chat(row.prompt) + row.reply for row in rows_read[::100]]
+    assert built(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+
+
+def test_the_chat_template_renders_a_turn_as_training_did(tokenizer, rows_read):
+    for row in rows_read[:200]:
+        turn = [{"role": "user", "content": row.prompt}]
+        assert tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) == chat(row.prompt)
+        said = tokenizer.encode(chat(row.prompt)) + tokenizer.encode(row.reply)
+        assert said == tokenizer.encode(chat(row.prompt) + row.reply)
+
+
+def test_every_word_is_one_token_at_a_start_and_after_a_space(tokenizer):
+    words = [*language.WORDS, *map(str, language.NUMBERS)]
+    assert not [w for w in words if len(tokenizer.encode(w)) != 1 or len(tokenizer.encode(" " + w)) != 1]
+
+
+def test_the_run_file_asks_with_the_prompts_that_were_trained():
+    spec = yaml.safe_load((EXAMPLES / "sao-tiny.yaml").read_text())["spec"]
+    roles = {role["name"]: role for role in spec["generation"]["roles"]}
+    jinja = Environment(undefined=StrictUndefined)
+    said = {"persona": "a p", "prompt": "a request", "first": "one", "second": "two"}
+    assert jinja.from_string(roles["writePrompt"]["template"]).render(said) == language.PERSONA_PROMPT.format(**said)
+    assert jinja.from_string(roles["judge"]["template"]).render(said) == language.JUDGE_PROMPT.format(**said)
+    assert roles["writePrompt"]["outputPrefix"] == language.PROMPT_PREFIX.strip()
+    verdicts = [jinja.from_string(verdict).render(said) for verdict in spec["judge"]["verdicts"]]
+    assert verdicts == ["one" + language.LABELS[0], "two" + language.LABELS[1]]
+
+
+def test_the_card_tells_the_figures_of_the_build():
+    card = (TINY / "README.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", card, flags=re.MULTILINE))
+    assert {name: float(value) for name, value in told.items()} == BUILD["figures"]
+
+
+def test_the_committed_model_judges_right_answers_better_in_both_orders(tokenizer):
+
+    from check import candidate_margins
+
+    model = AutoModelForCausalLM.from_pretrained(TINY / "model", dtype=torch.float32)
+    items = language.heldout_items(5)
+    right_first = [(item.prompts[0], item.answers[0], item.answers[1]) for item in items]
+    right_second = [(prompt, wrong, right) for prompt, right, wrong in right_first]
+    assert sum(m > 0 for m in candidate_margins(model, tokenizer, right_first)) >= 0.9 * len(items)
+    assert sum(m < 0 for m in candidate_margins(model, tokenizer, right_second)) >= 0.9 * len(items)
+
+
+def test_only_the_reply_and_its_end_are_learnt(tokenizer):
+    row = samples.Sample("Count these words: dog cat", "2 [[A]]", None)
+    batch = make_batch(tokenizer, [row, samples.Sample("x" * 40, "y", None)], label_weight=2.0)
+    learnt = batch.weights[0].nonzero().flatten()
+    assert tokenizer.decode(batch.ids[0, 1:][learnt]) == "2 [[A]]<|im_end|>"
+    assert batch.weights[0, learnt].tolist() == [1.0, 2.0, 1.0]
+
+
+def test_the_first_steps_of_a_build_are_the_same_each_time_and_after_a_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
+    lengths = pretrain.Lengths(clean=2, sloppy=1)
+    tokenizer = train_tokenizer(0)
+    states = []
+    for folder in ("one", "two", "two"):  # the third goes on from the second's checkpoint
+        (tmp_path / folder).mkdir(exist_ok=True)
+        model, taken = pretrain.pretrain(tokenizer, 0, lengths, 256, tmp_path / folder)
+        states.append(model.state_dict())
+        assert taken == lengths
+    for state in states[1:]:
+        assert all(torch.equal(value, state[name]) for name, value in states[0].items())
