@@ -15,7 +15,8 @@ from selfalign_jobs.evaluate.statistics import (
 
 shares = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 scores = st.lists(st.booleans(), min_size=1, max_size=300)
-verdicts = st.lists(st.sampled_from(["first", "second", "tie", "inconsistent", "unparsed"]), min_size=1, max_size=200)
+# Sixteenths, so that 1 - p is exact and a tie stays one when the sides are swapped.
+probabilities = st.lists(st.none() | st.integers(0, 16).map(lambda k: k / 16), min_size=1, max_size=200)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +122,17 @@ def test_case_punctuation_and_articles_count(answer: str, reference: str) -> Non
     assert not exact_match(answer, reference)
 
 
-@given(verdicts, st.integers(0, 2**32))
-def test_the_win_rates_of_both_sides_add_up_to_one(found: list[str], seed: int) -> None:
-    swap = {"first": "second", "second": "first"}
-    ours, theirs = win_rate(found, seed), win_rate([swap.get(v, v) for v in found], seed)
-    assert ours.value + theirs.value == pytest.approx(1)
+@given(probabilities, st.sampled_from([0, 0.0625, 0.25]), st.integers(0, 2**32))
+def test_the_win_rates_of_both_sides_add_up_to_one(found: list[float | None], tie: float, seed: int) -> None:
+    mirrored = [None if p is None else 1 - p for p in found]
+    assert win_rate(found, tie, seed).value + win_rate(mirrored, tie, seed).value == pytest.approx(1)
 
 
-def test_a_judge_that_never_decides_gives_one_half() -> None:
-    found = win_rate(["tie", "inconsistent", "unparsed"], seed=0)
+def test_ties_and_unread_verdicts_count_half() -> None:
+    found = win_rate([0.9, 0.1, 0.5, None, 0.52, 0.48], tie_margin=0.02, seed=0)
+    assert found.value == pytest.approx((1 + 0 + 4 * 0.5) / 6)
+
+
+def test_a_judge_that_never_decides_gives_one_half_without_width() -> None:
+    found = win_rate([0.5, None, 0.5], tie_margin=0, seed=0)
     assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 LEVEL = 0.95
 RESAMPLES = 10_000
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-_WIN_POINTS: Mapping[str, float] = {"first": 1.0, "second": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,16 @@ def exact_match(answer: str, reference: str) -> bool:
     return normalised(answer) == normalised(reference)
 
 
-def win_rate(verdicts: Sequence[str], seed: int) -> Estimate:
-    """Share of prompts on which both orders together prefer the first answer; what decides nothing counts half.
+def win_rate(p_first: Sequence[float | None], tie_margin: float, seed: int) -> Estimate:
+    """Share of prompts on which the judge, over both orders, prefers the first answer; what decides nothing counts half.
 
-    A verdict is "first", "second", or anything else that decides nothing (tie, inconsistent orders, unparsed). 0.5 is
-    what a judge that sees no difference gives.
+    `p_first` is the mean probability over both orders that the first answer is better: a prompt within `tie_margin` of
+    0.5 is a tie, None (no verdict could be read) counts as one. 0.5 is what a judge that sees no difference gives.
     """
-    return bootstrap_mean([_WIN_POINTS.get(verdict, 0.5) for verdict in verdicts], seed)
+    return bootstrap_mean([_points(p, tie_margin) for p in p_first], seed)
+
+
+def _points(p_first: float | None, tie_margin: float) -> float:
+    if p_first is None or abs(p_first - 0.5) <= tie_margin:
+        return 0.5
+    return 1.0 if p_first > 0.5 else 0.0
