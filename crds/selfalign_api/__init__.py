@@ -2,3 +2,5 @@
 
 Light: pydantic (and PyYAML for run files) only.
 """
+
+__version__ = "0.1.0"

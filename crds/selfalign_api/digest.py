@@ -56,11 +56,8 @@ def _differing(a: Any, b: Any, path: str) -> Iterator[str]:
             else:
                 yield inner
     elif isinstance(a, list) and isinstance(b, list):
-        keys = _labels(a), _labels(b)
-        if len(set(keys[0])) == len(a) and len(set(keys[1])) == len(b):
-            yield from _differing_entries(dict(zip(keys[0], a, strict=True)), dict(zip(keys[1], b, strict=True)), path)
-        elif a != b:
-            yield path
+        by_label = dict(zip(_labels(a), a, strict=True)), dict(zip(_labels(b), b, strict=True))
+        yield from _differing_entries(*by_label, path)
     elif a != b or isinstance(a, bool) != isinstance(b, bool):
         yield path
 
@@ -79,6 +76,10 @@ def _labels(entries: list[Any]) -> list[str]:
         next((str(entry[key]) for key in _KEYS if isinstance(entry, dict) and key in entry), str(index))
         for index, entry in enumerate(entries)
     ]
+
+
+def _is_map(entries: list[Any]) -> bool:
+    return all(isinstance(entry, dict) and any(key in entry for key in _KEYS) for entry in entries)
 
 
 def _is_url(path: str) -> bool:
@@ -101,6 +102,9 @@ def _replaced(value: Any, path: str, sources: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {name: _replaced(item, f"{path}.{name}", sources) for name, item in value.items()}
     if isinstance(value, list):
-        pairs = zip(_labels(value), value, strict=True)
-        return [_replaced(item, f"{path}[{label}]", sources) for label, item in pairs]
+        labels = _labels(value)
+        replaced = [_replaced(item, f"{path}[{label}]", sources) for label, item in zip(labels, value, strict=True)]
+        if _is_map(value):  # the order of a list that is a map says nothing
+            return [entry for _, entry in sorted(zip(labels, replaced, strict=True), key=lambda pair: pair[0])]
+        return replaced
     return sources.get(path, value)

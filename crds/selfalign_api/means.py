@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
-
 from pydantic_core import PydanticKnownError
 
 from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, Name

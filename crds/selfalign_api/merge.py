@@ -11,7 +11,7 @@ MERGED_LISTS = {"roles": "name", "iterationOverrides": "fromIteration"}
 
 
 def merge(defaults: Any, override: Any) -> Any:
-    """`override` over `defaults`, both JSON. Maps merge, lists replace, but a role given overrides the role of its name.
+    """`override` over `defaults`, both JSON. Maps merge, lists replace, a role given overrides the role of its name.
 
     Entries of such a list keep the order of `defaults`; new ones follow. Neither argument is changed.
     """

@@ -106,17 +106,17 @@ def parse_place(url: str, field: str = "url") -> Place:
     raise ConfigError.one(field, f"is no place; {NOTATION}", url)
 
 
-def local_path(url: str, mounts: Mapping[str, str], relative_to: Path, field: str = "url") -> Path:
+def local_path(url: str, mounts: Mapping[str, str], relative_to: Path = Path(), field: str = "url") -> Path:
     """Where a pvc, file or relative place is on this machine; `mounts` maps claim to folder. It need not exist.
 
-    Raises ConfigError at `field`: no such notation, a claim without a mount, a place that is not a file of this machine.
+    Raises ConfigError at `field`: no such notation, a claim without a mount, a place that is no file of this machine.
     """
     match parse_place(url, field):
         case Claim(claim, path):
             if claim not in mounts:
                 said = f"claim {claim} is not mounted here; write --mount {claim}=DIR, or {MOUNTS_VARIABLE}={claim}=DIR"
                 raise ConfigError.one(field, said, url)
-            return (relative_to / mounts[claim] / path) if path else relative_to / mounts[claim]
+            return Path(mounts[claim]) / path
         case Folder(absolute):
             return Path(absolute)
         case Relative(path_beside):

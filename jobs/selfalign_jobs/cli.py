@@ -6,24 +6,25 @@ import argparse
 import os
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
+from selfalign_api import __version__
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
+from selfalign_api.machine import ignored_on_one_machine, resolve_compute
 from selfalign_api.outcome import Exit
-from selfalign_api.places import local_path
+from selfalign_api.places import local_path, mounts_from
 from selfalign_api.plan import Means, Plan
-from selfalign_api.profiles import load_profile, resolve_compute
+from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 
 from selfalign_jobs import preflight
-from selfalign_jobs.machine import this_machine
+from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.owner import claim, only_one
 from selfalign_jobs.panel import Panel, PlainLines
-from selfalign_jobs.resolve import Resolved, device_of, means_of, resolve
+from selfalign_jobs.resolve import Resolved, resolve
 from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, check_writable, work_folder
 from selfalign_jobs.store import Folder
 
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     whole = argparse.ArgumentParser(prog="selfalign", description="A language model aligns itself: one YAML, one run.")
-    whole.add_argument("--version", action="version", version=version("selfalign"))
+    whole.add_argument("--version", action="version", version=__version__)
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, words: str, function: object) -> argparse.ArgumentParser:
@@ -92,33 +93,16 @@ def parser() -> argparse.ArgumentParser:
 
 def load(options: argparse.Namespace) -> Loaded:
     """Read, check and resolve the run file; nothing is written. Raises ConfigError."""
-    mounts = read_mounts(options.mount)
+    mounts = mounts_from(options.mount, os.environ)
     run = load_run(options.file)
+    profile = load_profile(run.spec.compute.profile_name if run.spec.compute else None)
+    run = run.model_copy(update={"spec": with_profile(run.spec, profile)})
     check_rules(run)
-    machine = this_machine()
-    compute = resolve_compute(run.spec.compute, load_profile(run.spec.compute and run.spec.compute.profile_name))
-    device = device_of(compute, machine)
-    resolved = resolve(run, device, mounts, options.file.resolve().parent)
     keep = (run.spec.storage and run.spec.storage.keep_checkpoints) or 1
-    means = means_of(compute, machine, device, keep, fit=options.fit)
+    means = resolve_compute(run.spec.compute, gpus=gpus_here(), fit=options.fit, keep_checkpoints=keep)
+    resolved = resolve(run, means.generation.device, mounts, options.file.resolve().parent)
     preflight.check(resolved.plan, resolved.method, mounts)
     return Loaded(run, resolved, means, mounts)
-
-
-def read_mounts(given: list[str]) -> dict[str, str]:
-    """Claims and their folders, from the environment and then the options."""
-    pairs = [pair for pair in os.environ.get("SELFALIGN_MOUNTS", "").split(",") if pair] + given
-    mounts = {}
-    for pair in pairs:
-        claim_name, separator, folder = pair.partition("=")
-        if not (claim_name and separator and folder):
-            raise ConfigError.one("--mount", f"{pair} is not CLAIM=DIR; write --mount selfalign=examples")
-        if not Path(folder).is_dir():
-            raise ConfigError.one(
-                "--mount", f"there is no folder {folder}; write --mount {claim_name}=DIR with one that exists"
-            )
-        mounts[claim_name] = str(Path(folder).resolve())
-    return mounts
 
 
 def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
@@ -143,7 +127,8 @@ def run_command(options: argparse.Namespace) -> int:
     plan, storage = loaded.resolved.plan, run_folder(loaded, options)
     check_writable(storage)
     console = Console()
-    say_ignored(loaded.run, console)
+    if ignored := ignored_on_one_machine(loaded.run.spec):
+        console.print(f"without effect on one machine: {', '.join(ignored)}", highlight=False, soft_wrap=True)
     folder, work = Folder.open(storage), work_folder(storage, plan.digest)
     with only_one(work):
         adopted = claim(folder, plan, loaded.resolved.values)
@@ -157,17 +142,6 @@ def run_command(options: argparse.Namespace) -> int:
             LocalRun(plan, loaded.means, storage, work, loaded.mounts, loaded.run.spec.failure_policy, watcher).run()
         finish_report(folder, plan, console)
     return Exit.DONE
-
-
-def say_ignored(run: SelfAlignmentRun, console: Console) -> None:
-    """One line for what only a cluster reads."""
-    compute, names = run.spec.compute, []
-    if compute is not None:
-        names += ["compute.queueName"] if compute.queue_name else []
-        names += ["compute.podTemplate"] if compute.pod_template else []
-    names += ["credentials (the machine's own are used)"] if run.spec.credentials else []
-    if names:
-        console.print(f"without effect on one machine: {', '.join(names)}", highlight=False, soft_wrap=True)
 
 
 def validate_command(options: argparse.Namespace) -> int:

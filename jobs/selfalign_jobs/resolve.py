@@ -5,35 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from selfalign_api.digest import method_digest
+from selfalign_api import __version__
+from selfalign_api.digest import DIGEST_FIELDS, method_digest
+from selfalign_api.digest import method_of as digested_method
 from selfalign_api.errors import ConfigError
-from selfalign_api.means import Compute
+from selfalign_api.load import as_json
+from selfalign_api.machine import Device
 from selfalign_api.merge import merge
 from selfalign_api.places import local_path
 from selfalign_api.plan import (
     DataSource,
     EngineSettings,
-    GenerationMeans,
     Json,
     Judge,
     Lora,
     Loss,
-    Means,
     ModelSource,
     Optimizer,
     Plan,
     Role,
-    TrainingMeans,
     TrainSettings,
 )
 from selfalign_api.run import SelfAlignmentRun
 
 from selfalign_jobs.content import files_digest, folder_digest
-from selfalign_jobs.machine import Machine
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (
     Draw,
@@ -45,9 +43,8 @@ from selfalign_jobs.recipes.method import (
     Override,
     Training,
 )
-from selfalign_jobs.sources import source_files
+from selfalign_jobs.sources import field_of, source_files
 
-Device = Literal["CPU", "GPU"]
 DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
 
 
@@ -69,9 +66,9 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     method = method_of(values)
     sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
     model = _model(values, mounts, folder)
-    digests = {name: source.digest for name, source in sources.items()} | {"model": model.digest}
+    digests = {"model.url": model.digest} | {_path(name): s.digest for name, s in sources.items() if s.url is not None}
     plan = Plan(
-        version=version("selfalign"),
+        version=__version__,
         name=run.metadata.name,
         namespace=run.metadata.namespace,
         recipe=method.recipe,
@@ -81,24 +78,14 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         sources=sources,
         steps=recipe(method.recipe).plan(method),
     )
-    return Resolved(plan, method, values | {"contents": digests})
+    return Resolved(plan, method, digested_method(values, digests))
 
 
 def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> dict[str, Json]:
     """The method in the spec's own shape: the recipe's values under the user's, templates read, precision named."""
     spec = run.spec
     found = recipe(spec.recipe)
-    given = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for part in (
-        "compute",
-        "storage",
-        "suspend",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-        "failurePolicy",
-        "credentials",
-    ):
-        given.pop(part, None)
+    given = {part: value for part, value in as_json(spec).items() if part in DIGEST_FIELDS}
     defaults = found.defaults_for(given)
     precision = {"precision": "float32" if device == "CPU" else "bfloat16"}
     floor = {
@@ -176,8 +163,7 @@ def _snake(value: Json) -> Json:
 
 
 def _source_names(method: Method) -> tuple[str, ...]:
-    names = tuple(method.data)
-    return (*names, "evaluation") if method.evaluation.prompts_given and method.evaluation.when != "Never" else names
+    return (*method.data, "evaluation") if method.evaluation.prompts_given else tuple(method.data)
 
 
 def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
@@ -185,7 +171,7 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
     url = given.get("url")
     if url is None:
         return DataSource(digest="built-in")
-    path = local_path(url, mounts, folder)
+    path = local_path(url, mounts, folder, f"{field_of(name)}.url")
     files = source_files(name, path)
     root = path if path.is_dir() else path.parent
     return DataSource(
@@ -197,9 +183,13 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
     )
 
 
+def _path(name: str) -> str:
+    return "evaluation.prompts.url" if name == "evaluation" else f"data.{name}.url"
+
+
 def _model(values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> ModelSource:
     model = values["model"]
-    path = local_path(model["url"], mounts, folder)
+    path = local_path(model["url"], mounts, folder, "spec.model.url")
     if not path.is_dir():
         raise ConfigError.one(
             "spec.model.url", f"there is no folder {path}; write the URL of a model folder", model["url"]
@@ -218,56 +208,7 @@ def _absolute(url: str, path: Path) -> str:
 
 
 def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:
-    path = local_path(url, mounts, folder)
+    path = local_path(url, mounts, folder, field)
     if not path.is_file():
         raise ConfigError.one(field, f"there is no file {path}; write the URL of a Jinja template", url)
     return path.read_text(encoding="utf-8")
-
-
-# --- means --------------------------------------------------------------------------------------------------------------
-
-
-def device_of(compute: Compute, machine: Machine) -> Device:
-    """What computes on this machine: as the run or its profile says, else what is there."""
-    return compute.device or ("GPU" if machine.gpus else "CPU")
-
-
-def means_of(compute: Compute, machine: Machine, device: Device, keep_checkpoints: int, *, fit: bool) -> Means:
-    """Counts on this machine. Raises ConfigError for those that it lacks; with `fit` it takes what is here."""
-    generation = compute.generation.model_dump(exclude_none=True) if compute.generation else {}
-    training = compute.training.model_dump(exclude_none=True) if compute.training else {}
-    evaluation = compute.evaluation.model_dump(exclude_none=True) if compute.evaluation else {}
-    for ignored in ("runtime", "resources"):
-        generation.pop(ignored, None)
-    gpus = machine.gpus if device == "GPU" else 0
-    if device == "GPU" and gpus == 0:
-        _lacks("compute.device", "a GPU", machine, fit=False)
-    parallel = generation.setdefault("tensor_parallel_size", 1)
-    fitting = max(1, gpus // parallel)
-    generation.setdefault("replicas", fitting)
-    training.setdefault("gpus_per_node", gpus)
-    training.setdefault("nodes", 1)
-    if device == "CPU":
-        training["gpus_per_node"] = 0
-    elif generation["replicas"] * parallel > gpus:
-        _lacks("compute.generation.replicas", f"{generation['replicas'] * parallel} GPUs", machine, fit)
-        generation |= {"replicas": fitting, "tensor_parallel_size": min(parallel, gpus)}
-    if device == "GPU" and training["gpus_per_node"] > gpus:
-        _lacks("compute.training.gpusPerNode", f"{training['gpus_per_node']} GPUs", machine, fit)
-        training["gpus_per_node"] = gpus
-    if device == "GPU" and training["nodes"] > 1:
-        _lacks("compute.training.nodes", f"{training['nodes']} machines", machine, fit)
-        training["nodes"] = 1
-    return Means(
-        generation=GenerationMeans(device=device, **generation),
-        training=TrainingMeans(device=device, keep_checkpoints=keep_checkpoints, **training),
-        evaluation=GenerationMeans(device=device, **(generation | evaluation)),
-    )
-
-
-def _lacks(field: str, wanted: str, machine: Machine, fit: bool) -> None:
-    if not fit:
-        raise ConfigError.one(
-            f"spec.{field}",
-            f"asks for {wanted}; this machine has {machine.words}; run with --fit to take what is here, or change the run",
-        )

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +69,7 @@ class LocalRun:
     mounts: Mapping[str, str]
     policy: FailurePolicy
     watcher: Watcher
-    sleep: Callable[[float], None] = time.sleep
+    program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs.step")
     _stop: bool = field(default=False, init=False)
 
     def run(self) -> None:
@@ -114,7 +114,7 @@ class LocalRun:
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._stop and time.monotonic() < deadline:
-            self.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         if self._stop:
             raise RunStopped("stopped between two tries")
 
@@ -136,8 +136,8 @@ class LocalRun:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "selfalign_jobs.step", str(folder / "config.json")),
-                    *("--listen", "127.0.0.1:0", "--address-file", str(address), "--termination-message", str(message)),
+                    *(*self.program, str(folder / "config.json"), "--with-parent", "--listen", "127.0.0.1:0"),
+                    *("--address-file", str(address), "--termination-message", str(message)),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -165,7 +165,7 @@ class LocalRun:
                 os.killpg(process.pid, signal.SIGKILL)
             if (snapshot := _read_progress(address)) is not None:
                 self.watcher.progress(step, snapshot)
-            self.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return code
 
 

@@ -10,6 +10,7 @@ manifest exits 0 at once with the same summary.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import errno
 import json
 import os
@@ -88,7 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT of /progress and /metrics (port 0: any)")
     parser.add_argument("--address-file", type=Path, help="where to write the address that was bound")
     parser.add_argument("--termination-message", type=Path, help="where to write the summary (at most 4 kB of JSON)")
+    parser.add_argument(
+        "--with-parent", action="store_true", help="stop, as by SIGTERM, when whoever started this dies"
+    )
     options = parser.parse_args(arguments)
+    if options.with_parent:
+        stop_with_parent()
 
     config = StepConfig.model_validate_json(options.config.read_text())
     run = Folder.open(config.storage)
@@ -109,6 +115,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(message.get("error") or message.get("stopped"), file=sys.stderr)
     server.close()
     return int(code)
+
+
+def stop_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies: a killed runner leaves no step behind."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pr_set_pdeathsig = 1
+    if libc.prctl(pr_set_pdeathsig, signal.SIGTERM) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 def termination_message(message: dict[str, Json]) -> bytes:

@@ -12,7 +12,10 @@ def test_a_problem_is_one_line_with_path_value_and_what_to_write() -> None:
 
 
 def test_a_message_that_is_a_sentence_follows_a_short_value() -> None:
-    assert str(ConfigError.one("spec.model.url", "write hf://ORG/NAME", "a/b")) == "spec.model.url: a/b: write hf://ORG/NAME"
+    assert (
+        str(ConfigError.one("spec.model.url", "write hf://ORG/NAME", "a/b"))
+        == "spec.model.url: a/b: write hf://ORG/NAME"
+    )
 
 
 def test_a_map_or_list_is_not_printed() -> None:

@@ -42,7 +42,7 @@ def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
             f"{needed} rows are needed ({options['apart']} of them set apart for evaluation) and there are "
             f"{table.num_rows}; write a smaller count or fewer iterations, or give a larger source",
         )
-    taken = table.take(pa.array(chosen))
+    taken = table.take(pa.array(chosen.tolist(), pa.int64()))  # a list: an array would load pandas
     if options["blank"]:
         taken = pa.table({"persona": pa.nulls(taken.num_rows, pa.string())})
     return taken
@@ -71,7 +71,7 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
         quota = options["max_new_pairs"]
         if quota is not None and pairs.num_rows > quota:
             kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
-            pairs = pairs.take(pa.array(np.sort(kept)))
+            pairs = pairs.take(pa.array(np.sort(kept).tolist(), pa.int64()))
         parts.append(pairs)
     joined = pa.concat_tables(parts, promote_options="default")
     return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})

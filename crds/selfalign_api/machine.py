@@ -1,0 +1,133 @@
+"""The means of one machine: its counts where a run leaves them open, and what of a run only a cluster reads."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from selfalign_api.errors import ConfigError, Problem
+from selfalign_api.load import as_json
+from selfalign_api.means import Compute, EvaluationCompute, GenerationCompute, TrainingCompute
+from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
+from selfalign_api.run import Spec
+
+__all__ = ["ignored_on_one_machine", "resolve_compute"]
+
+Device = Literal["CPU", "GPU"]
+
+# What only a cluster reads, by path under spec: `selfalign run` names those that a run file gives, in one line.
+CLUSTER_ONLY = (
+    "compute.queueName",
+    "compute.podTemplate",
+    "compute.generation.runtime",
+    "compute.generation.resources",
+    "credentials",
+    "ttlSecondsAfterFinished",
+    "failurePolicy.afterRetries",
+)
+
+
+def ignored_on_one_machine(spec: Spec) -> tuple[str, ...]:
+    """The paths that the spec gives and one machine does not read, such as `spec.compute.queueName`."""
+    given = as_json(spec)
+    return tuple(f"spec.{path}" for path in CLUSTER_ONLY if _is_given(given, path))
+
+
+def _is_given(value: Any, path: str) -> bool:
+    for step in path.split("."):
+        if not isinstance(value, dict) or step not in value:
+            return False
+        value = value[step]
+    return True
+
+
+def resolve_compute(compute: Compute | None, *, gpus: int, fit: bool = False, keep_checkpoints: int = 1) -> Means:
+    """The means on a machine with `gpus` GPUs; a count left open is what is there. `compute` has its profile already.
+
+    Raises ConfigError naming each count that the machine lacks, and `--fit`; with `fit` they are lowered instead.
+    """
+    given = compute or Compute()
+    if fit:
+        given = _fitted(given, gpus)
+    device: Device = given.device or ("GPU" if gpus > 0 else "CPU")
+    if problems := _lacking(given, device, gpus):
+        raise ConfigError(problems)
+    generation = _generation(given.generation or GenerationCompute(), device, gpus)
+    evaluation = given.evaluation or EvaluationCompute()
+    return Means(
+        generation=generation,
+        training=_training(given.training or TrainingCompute(), device, gpus, keep_checkpoints),
+        evaluation=generation.model_copy(
+            update={
+                "replicas": evaluation.replicas or generation.replicas,
+                "tensor_parallel_size": evaluation.tensor_parallel_size or generation.tensor_parallel_size,
+            }
+        ),
+    )
+
+
+def _generation(given: GenerationCompute, device: Device, gpus: int) -> GenerationMeans:
+    tensor_parallel_size = given.tensor_parallel_size or 1
+    return GenerationMeans(
+        device=device,
+        replicas=given.replicas or (max(1, gpus // tensor_parallel_size) if device == "GPU" else 1),
+        tensor_parallel_size=tensor_parallel_size,
+        gpu_memory_percent=given.gpu_memory_percent or 90,
+        engine_args=given.engine_args or {},
+    )
+
+
+def _training(given: TrainingCompute, device: Device, gpus: int, keep_checkpoints: int) -> TrainingMeans:
+    on_cpu = device == "CPU" or given.gpus_per_node == 0
+    there = 0 if on_cpu else gpus // (given.nodes or 1)
+    return TrainingMeans(
+        device="CPU" if on_cpu else "GPU",
+        nodes=given.nodes or 1,
+        gpus_per_node=there if given.gpus_per_node is None else given.gpus_per_node,
+        zero_stage=3 if given.zero_stage is None else given.zero_stage,
+        offload=given.offload or "None",
+        micro_batch_tokens=given.micro_batch_tokens,
+        activation_checkpointing=given.activation_checkpointing or "Full",
+        checkpoint_interval_seconds=given.checkpoint_interval_seconds or 900,
+        keep_checkpoints=keep_checkpoints,
+    )
+
+
+def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
+    """The counts that the machine lacks. Without GPUs a node of training is a process: there may be several."""
+    there = f"this machine has {gpus} GPU{'' if gpus == 1 else 's'}; lower it, or add --fit to take what is here"
+    problems = []
+    if device == "GPU" and gpus == 0:
+        problems.append(Problem("spec.compute.device", "GPU", f"is not here: {there}"))
+    training = given.training or TrainingCompute()
+    if (training.gpus_per_node or 0) * (training.nodes or 1) > gpus:
+        path = "spec.compute.training.gpusPerNode"
+        problems.append(Problem(path, training.gpus_per_node, f"is more than is here: {there}"))
+    elif device == "GPU" and training.gpus_per_node is None and (training.nodes or 1) > max(1, gpus):
+        problems.append(Problem("spec.compute.training.nodes", training.nodes, f"is more than is here: {there}"))
+    for name, engines in (("generation", given.generation), ("evaluation", given.evaluation)):
+        if engines is None:
+            continue
+        replicas, size = engines.replicas or 1, engines.tensor_parallel_size or 1
+        if size > max(1, gpus):
+            path = f"spec.compute.{name}.tensorParallelSize"
+            problems.append(Problem(path, size, f"is more than is here: {there}"))
+        elif device == "GPU" and replicas * size > max(1, gpus):
+            path = f"spec.compute.{name}.replicas"
+            problems.append(Problem(path, replicas, f"is more than is here: {there}"))
+    return problems
+
+
+def _fitted(given: Compute, gpus: int) -> Compute:
+    """`given` without the counts that the machine lacks; they become what is there."""
+    lacking = {problem.path for problem in _lacking(given, given.device or ("GPU" if gpus > 0 else "CPU"), gpus)}
+    while lacking:
+        for path in lacking:
+            given = _without(given, path.removeprefix("spec.compute.").split("."))
+        lacking = {problem.path for problem in _lacking(given, given.device or ("GPU" if gpus > 0 else "CPU"), gpus)}
+    return given
+
+
+def _without(model: Any, path: list[str]) -> Any:
+    names = {field.alias: name for name, field in type(model).model_fields.items()}
+    name, rest = names[path[0]], path[1:]
+    return model.model_copy(update={name: _without(getattr(model, name), rest) if rest else None})

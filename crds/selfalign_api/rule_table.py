@@ -1,0 +1,380 @@
+"""The rules over several fields: one table, in CEL for the CRD and in Python for the local runner.
+
+A rule belongs to a type of the spec and holds wherever that type stands. Its CEL has a has() for each step of an
+optional path; `.?x.orValue([])` compiles, but its cost estimate is unbounded and the CRD would be refused. Rules about
+a change of the spec come with the operator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from selfalign_api.base import ApiModel
+from selfalign_api.evaluation import Check, Evaluation
+from selfalign_api.generation import Generation, Judge, Role
+from selfalign_api.life import FailurePolicy
+from selfalign_api.means import Compute, TrainingCompute
+from selfalign_api.method import Model, Source, Storage
+from selfalign_api.run import SelfAlignmentRun, Spec
+from selfalign_api.training import IterationOverride, Loss, Training
+
+__all__ = ["RULES", "Rule"]
+
+M = TypeVar("M", bound=ApiModel)
+
+
+@dataclass(frozen=True)
+class Rule(Generic[M]):
+    """What must hold for every `on`; `field` is the path under it that the error names ("" for `on` itself).
+
+    `cel` decides on a cluster, `holds` here; they agree but for `here`, which says what one machine takes besides.
+    """
+
+    on: type[M]
+    field: str
+    cel: str
+    message: str
+    holds: Callable[[M], bool]
+    here: Callable[[M], bool] | None = None
+
+
+def given(*paths: str) -> str:
+    """The CEL for "one of these is left out, or": a has() for each step of each path below self."""
+    steps: dict[str, None] = {}
+    for path in paths:
+        names = path.split(".")
+        steps.update(dict.fromkeys(".".join(names[: depth + 1]) for depth in range(len(names))))
+    return "".join(f"!has(self.{step}) || " for step in steps)
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+_ANYWHERE = re.compile(r"(hf|s3|gs|pvc|file)://.+")
+_STORAGE = re.compile(r"(s3|gs|pvc|file)://.+")
+_BESIDE = ("./", "../")
+
+
+def _matches(pattern: re.Pattern[str], url: str | None) -> bool:
+    return url is None or pattern.match(url) is not None
+
+
+def _is_beside(url: str | None) -> bool:
+    return url is not None and url.startswith(_BESIDE)
+
+
+def _place(on: type[M], field: str, get: Callable[[M], str | None], hub: str = "hf://ORG/NAME") -> Rule[M]:
+    """The rule that a URL is in our notation; one machine takes a path beside the run file too."""
+    optional = not on.model_fields[_python_name(on, field)].is_required()
+    return Rule(
+        on,
+        field,
+        (given(field) if optional else "") + f"self.{field}.matches('^(hf|s3|gs|pvc|file)://.+')",
+        f"write {hub}, s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH for a folder inside the "
+        "image; a relative path works only with selfalign run",
+        lambda it: _matches(_ANYWHERE, get(it)),
+        lambda it: _is_beside(get(it)),
+    )
+
+
+def _python_name(on: type[ApiModel], field: str) -> str:
+    return next(name for name, info in on.model_fields.items() if info.alias == field)
+
+
+PLACE_RULES: tuple[Rule[Any], ...] = (
+    _place(Model, "url", lambda model: model.url),
+    _place(Model, "chatTemplateUrl", lambda model: model.chat_template_url),
+    _place(Role, "templateUrl", lambda role: role.template_url),
+    _place(Source, "url", lambda source: source.url, "hf://datasets/ORG/NAME"),
+    Rule(
+        Model,
+        "url",
+        "!self.url.startsWith('hf://datasets/')",
+        "this is a dataset; for a model write hf://ORG/NAME or hf://ORG/NAME@REVISION",
+        lambda model: not model.url.startswith("hf://datasets/"),
+    ),
+    Rule(
+        Source,
+        "url",
+        given("url") + "!self.url.startsWith('hf://') || self.url.startsWith('hf://datasets/')",
+        "this is a model; for data write hf://datasets/ORG/NAME or hf://datasets/ORG/NAME/FILE",
+        lambda source: (
+            source.url is None or not source.url.startswith("hf://") or source.url.startswith("hf://datasets/")
+        ),
+    ),
+    Rule(
+        Storage,
+        "url",
+        given("url") + "self.url.matches('^(s3|gs|pvc|file)://.+')",
+        "a run appends to its storage, which the hub cannot do; write s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        "pvc://CLAIM/PATH; a relative path works only with selfalign run",
+        lambda storage: _matches(_STORAGE, storage.url),
+        lambda storage: _is_beside(storage.url),
+    ),
+    Rule(
+        Storage,
+        "reuseFrom",
+        given("reuseFrom") + "self.reuseFrom.all(u, u.matches('^(s3|gs|pvc|file)://.+'))",
+        "write the folders of other runs: s3://BUCKET/PATH, gs://BUCKET/PATH or pvc://CLAIM/PATH; a relative path "
+        "works only with selfalign run",
+        lambda storage: all(_matches(_STORAGE, url) for url in storage.reuse_from or ()),
+        lambda storage: all(_matches(_STORAGE, url) or _is_beside(url) for url in storage.reuse_from or ()),
+    ),
+)
+
+# --- the recipe and its data ------------------------------------------------------------------------------------------
+
+RECIPE_RULES: tuple[Rule[Any], ...] = (
+    Rule(
+        SelfAlignmentRun,
+        "metadata.name",
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
+        "the name becomes part of a DNS name; use at most 40 of a-z, 0-9 and -, starting with a letter",
+        lambda run: re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", run.metadata.name) is not None,
+    ),
+    Rule(
+        Spec,
+        "sao",
+        given("sao") + "self.recipe == 'sao'",
+        "spec.sao belongs to recipe sao; write recipe: sao, or remove spec.sao",
+        lambda spec: spec.sao is None or spec.recipe == "sao",
+    ),
+    Rule(
+        Spec,
+        "data.personas",
+        given("data.personas") + "self.recipe == 'sao'",
+        "data.personas is read by sao only; remove it or change recipe",
+        lambda spec: spec.data is None or spec.data.personas is None or spec.recipe == "sao",
+    ),
+    Rule(
+        Spec,
+        "data.prompts",
+        given("data.prompts") + "self.recipe in ['sao', 'reversegen', 'fspo', 'almost']",
+        "data.prompts is read by sao, reversegen, fspo and almost only; remove it or change recipe",
+        lambda spec: (
+            spec.data is None or spec.data.prompts is None or spec.recipe in ("sao", "reversegen", "fspo", "almost")
+        ),
+    ),
+    Rule(
+        Spec,
+        "data",
+        "self.recipe != 'sao' || " + given("data") + "!(has(self.data.personas) && has(self.data.prompts))",
+        "sao writes its prompts from personas or takes yours; keep data.personas or data.prompts, not both",
+        lambda spec: (
+            spec.recipe != "sao" or spec.data is None or spec.data.personas is None or spec.data.prompts is None
+        ),
+    ),
+    Rule(
+        Spec,
+        "data.prompts.url",
+        given("data.prompts") + "has(self.data.prompts.url)",
+        "prompts of your own need a place; write url: hf://datasets/ORG/NAME, or remove data.prompts",
+        lambda spec: spec.data is None or spec.data.prompts is None or spec.data.prompts.url is not None,
+    ),
+)
+
+# --- generation and judge ---------------------------------------------------------------------------------------------
+
+
+def _roles(generation: Generation | None) -> tuple[Role, ...]:
+    return () if generation is None else generation.roles or ()
+
+
+GENERATION_RULES: tuple[Rule[Any], ...] = (
+    Rule(
+        Role,
+        "",
+        "!(has(self.template) && has(self.templateUrl))",
+        "write template or templateUrl, not both",
+        lambda role: role.template is None or role.template_url is None,
+    ),
+    Rule(
+        Generation,
+        "roles",
+        given("maxModelTokens", "roles") + "self.roles.all(r, !has(r.maxTokens) || r.maxTokens < self.maxModelTokens)",
+        "a role's maxTokens must leave room for its prompt; write less than maxModelTokens",
+        lambda generation: (
+            generation.max_model_tokens is None
+            or all((role.max_tokens or 0) < generation.max_model_tokens for role in _roles(generation))
+        ),
+    ),
+    Rule(
+        Spec,
+        "generation.roles",
+        "self.recipe != 'sao' || "
+        + given("generation.roles")
+        + "self.generation.roles.all(r, r.name != 'respond' || !has(r.temperature) || r.temperature > 0.0)",
+        "sao compares two answers of role respond, which are equal at temperature 0; write a temperature above 0",
+        lambda spec: (
+            spec.recipe != "sao"
+            or all(role.name != "respond" or role.temperature != 0 for role in _roles(spec.generation))
+        ),
+    ),
+    Rule(
+        Judge,
+        "tieMargin",
+        given("tieMargin", "method") + "self.method == 'logprobs'",
+        "tieMargin is a probability of method logprobs; write judge.method: logprobs, or remove tieMargin",
+        lambda judge: judge.tie_margin is None or judge.method in (None, "logprobs"),
+    ),
+    Rule(
+        Judge,
+        "verdicts",
+        given("verdicts", "method") + "self.method == 'logprobs'",
+        "verdicts are compared by method logprobs; write judge.method: logprobs, or remove verdicts",
+        lambda judge: judge.verdicts is None or judge.method in (None, "logprobs"),
+    ),
+    Rule(
+        Judge,
+        "verdicts",
+        given("verdicts") + "self.verdicts[0] != self.verdicts[1]",
+        "the two candidate verdicts are equal, so none can win; write two that differ",
+        lambda judge: judge.verdicts is None or judge.verdicts[0] != judge.verdicts[1],
+    ),
+)
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def _loss_type(spec: Spec) -> str | None:
+    return None if spec.training is None or spec.training.loss is None else spec.training.loss.type
+
+
+def _latest_override(spec: Spec) -> int:
+    overrides = spec.training.iteration_overrides if spec.training is not None else None
+    return max((override.from_iteration for override in overrides or ()), default=0)
+
+
+TRAINING_RULES: tuple[Rule[Any], ...] = (
+    Rule(
+        Loss,
+        "gamma",
+        given("gamma", "type") + "self.type == 'simpo'",
+        "gamma is SimPO's margin; write loss.type: simpo, or remove gamma",
+        lambda loss: loss.gamma is None or loss.type in (None, "simpo"),
+    ),
+    Rule(
+        Loss,
+        "labelSmoothing",
+        given("labelSmoothing", "type") + "self.type in ['dpo', 'ipo']",
+        "labelSmoothing is defined for dpo and ipo; remove it or write loss.type: dpo",
+        lambda loss: loss.label_smoothing is None or loss.type in (None, "dpo", "ipo"),
+    ),
+    Rule(
+        Spec,
+        "training.loss",
+        given("training.loss.type") + "self.training.loss.type != 'selm' || self.recipe == 'selm'",
+        "loss selm needs the kept responses that only recipe selm makes; write recipe: selm, or loss.type: dpo",
+        lambda spec: _loss_type(spec) != "selm" or spec.recipe == "selm",
+    ),
+    Rule(
+        Spec,
+        "training.loss",
+        given("training.loss.type") + "self.training.loss.type != 'sft' || self.recipe == 'almost'",
+        "a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo or orpo",
+        lambda spec: _loss_type(spec) != "sft" or spec.recipe == "almost",
+    ),
+    Rule(
+        Training,
+        "maxPromptTokens",
+        given("maxPromptTokens", "maxLengthTokens") + "self.maxPromptTokens < self.maxLengthTokens",
+        "maxPromptTokens leaves no room for an answer; write a value below maxLengthTokens",
+        lambda training: (
+            training.max_prompt_tokens is None
+            or training.max_length_tokens is None
+            or training.max_prompt_tokens < training.max_length_tokens
+        ),
+    ),
+    Rule(
+        Training,
+        "lora",
+        given("lora") + "(has(self.adapter) && self.adapter == 'lora')",
+        "lora has an effect only with adapter: lora; write that, or remove lora",
+        lambda training: training.lora is None or training.adapter == "lora",
+    ),
+    Rule(
+        Spec,
+        "training.iterationOverrides",
+        given("iterations", "training.iterationOverrides")
+        + "self.training.iterationOverrides.all(o, o.fromIteration <= self.iterations)",
+        "an override starts after the last iteration; raise iterations or lower fromIteration",
+        lambda spec: spec.iterations is None or _latest_override(spec) <= spec.iterations,
+    ),
+    Rule(
+        IterationOverride,
+        "",
+        "has(self.learningRate) || has(self.beta) || has(self.epochs)",
+        "an override sets something; write learningRate, beta or epochs beside fromIteration",
+        lambda override: any(value is not None for value in (override.learning_rate, override.beta, override.epochs)),
+    ),
+)
+
+# --- evaluation, means, life ------------------------------------------------------------------------------------------
+
+
+def _lacks_references(evaluation: Evaluation) -> bool:
+    columns = evaluation.prompts.columns if evaluation.prompts is not None else None
+    return columns is None or columns.reference is None
+
+
+OTHER_RULES: tuple[Rule[Any], ...] = (
+    Rule(
+        Check,
+        "selfWinRate",
+        given("selfWinRate") + "self.type == 'SelfWinRate'",
+        "selfWinRate belongs to another type; write type: SelfWinRate, or remove selfWinRate",
+        lambda check: check.self_win_rate is None or check.type == "SelfWinRate",
+    ),
+    Rule(
+        Check,
+        "exactMatch",
+        given("exactMatch") + "self.type == 'ExactMatch'",
+        "exactMatch belongs to another type; write type: ExactMatch, or remove exactMatch",
+        lambda check: check.exact_match is None or check.type == "ExactMatch",
+    ),
+    Rule(
+        Evaluation,
+        "checks",
+        given("checks")
+        + "!self.checks.exists(c, c.type == 'ExactMatch') || (has(self.prompts) && has(self.prompts.columns) "
+        "&& has(self.prompts.columns.reference))",
+        "ExactMatch compares with reference answers; write evaluation.prompts: {url: ..., "
+        "columns: {reference: COLUMN}}",
+        lambda evaluation: (
+            not any(check.type == "ExactMatch" for check in evaluation.checks or ())
+            or not _lacks_references(evaluation)
+        ),
+    ),
+    Rule(
+        TrainingCompute,
+        "offload",
+        given("offload", "zeroStage") + "self.offload != 'OptimizerAndParameters' || self.zeroStage == 3",
+        "parameters can be offloaded only with zeroStage: 3; write that, or offload: Optimizer",
+        lambda training: training.offload != "OptimizerAndParameters" or training.zero_stage in (None, 3),
+    ),
+    Rule(
+        TrainingCompute,
+        "offload",
+        given("offload", "zeroStage") + "self.offload == 'None' || self.zeroStage != 0",
+        "zeroStage: 0 offloads nothing; write zeroStage: 1, 2 or 3, or offload: None",
+        lambda training: training.offload in (None, "None") or training.zero_stage != 0,
+    ),
+    Rule(
+        Compute,
+        "training.gpusPerNode",
+        given("device", "training.gpusPerNode") + "self.device != 'CPU' || self.training.gpusPerNode == 0",
+        "device: CPU has no GPUs; write training.gpusPerNode: 0 or remove it",
+        lambda compute: compute.device != "CPU" or compute.training is None or not compute.training.gpus_per_node,
+    ),
+    Rule(
+        FailurePolicy,
+        "backoffSeconds",
+        "self.backoffSeconds <= self.maxBackoffSeconds",
+        "the first wait is longer than the longest; write backoffSeconds at or below maxBackoffSeconds",
+        lambda policy: policy.backoff_seconds <= policy.max_backoff_seconds,
+    ),
+)
+
+RULES: tuple[Rule[Any], ...] = (*RECIPE_RULES, *PLACE_RULES, *GENERATION_RULES, *TRAINING_RULES, *OTHER_RULES)

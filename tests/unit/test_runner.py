@@ -1,0 +1,145 @@
+"""The local runner: steps in order, retries, stops, resumes; with a real process for each attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plans import plan_of, spin
+from selfalign_api.errors import ConfigError
+from selfalign_api.life import FailurePolicy
+from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
+from selfalign_jobs.recipes.base import Step
+from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed
+from selfalign_jobs.store import Manifest
+
+PLAN = plan_of("spin", spin()[:2])
+MEANS = Means(
+    generation=GenerationMeans(device="CPU"),
+    training=TrainingMeans(device="CPU"),
+    evaluation=GenerationMeans(device="CPU"),
+)
+
+
+class Recorder:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def found(self, step: Step, manifest: Manifest) -> None:
+        self.told.append(f"found {step.name}")
+
+    def started(self, step: Step, attempt: int) -> None:
+        self.told.append(f"started {step.name} {attempt}")
+
+    def progress(self, step: Step, snapshot: Mapping[str, Any]) -> None:
+        self.told.append(f"progress {step.name} {snapshot}")
+
+    def finished(self, step: Step, manifest: Manifest) -> None:
+        self.told.append(f"finished {step.name}")
+
+    def retried(self, step: Step, reason: str, wait: float) -> None:
+        self.told.append(f"retried {step.name} after {wait}")
+
+
+Runs = Callable[..., tuple[LocalRun, Recorder]]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    """Makes a runner whose steps do as the words say."""
+
+    def make(generate: list[str], train: list[str] | None = None, retries: int = 3) -> tuple[LocalRun, Recorder]:
+        script = {"i1-generate": generate, "i1-train": train or ["done"]}
+        (tmp_path / "script.json").write_text(json.dumps(script))
+        recorder = Recorder()
+        policy = FailurePolicy(max_retries_per_step=retries, backoff_seconds=0)
+        fake = Path(__file__).with_name("fake_step.py")
+        run = LocalRun(PLAN, MEANS, tmp_path.as_uri(), tmp_path, {}, policy, recorder, (sys.executable, str(fake)))
+        return run, recorder
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake step imports our packages also where they are not installed."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+
+
+def test_steps_run_in_order(runs: Runs) -> None:
+    run, recorder = runs(["done"])
+    run.run()
+    assert recorder.told == ["started i1-generate 1", "finished i1-generate", "started i1-train 1", "finished i1-train"]
+
+
+def test_a_finished_run_starts_nothing(runs: Runs) -> None:
+    runs(["done"])[0].run()
+    run, recorder = runs(["1"])
+    run.run()
+    assert recorder.told == ["found i1-generate", "found i1-train"]
+
+
+def test_a_failed_attempt_is_tried_again(runs: Runs) -> None:
+    run, recorder = runs(["1", "kill", "done"])
+    run.run()
+    assert recorder.told[:5] == [
+        "started i1-generate 1",
+        "retried i1-generate after 0",
+        "started i1-generate 2",
+        "retried i1-generate after 0",
+        "started i1-generate 3",
+    ]
+
+
+def test_after_all_retries_the_message_and_the_log_are_named(runs: Runs) -> None:
+    run, _ = runs(["1"], retries=1)
+    with pytest.raises(StepFailed, match=r"(?s)i1-generate failed 2 times, last: told to end with 1.*log\.txt"):
+        run.run()
+
+
+def test_a_killed_step_is_told_by_its_signal(runs: Runs) -> None:
+    run, _ = runs(["kill"], retries=0)
+    with pytest.raises(StepFailed, match="ended by SIGKILL"):
+        run.run()
+
+
+def test_a_wrong_configuration_is_never_tried_again(runs: Runs) -> None:
+    run, recorder = runs(["64"])
+    with pytest.raises(ConfigError, match="told to end with 64"):
+        run.run()
+    assert recorder.told == ["started i1-generate 1"]
+
+
+def test_sigterm_stops_the_step_and_the_same_command_goes_on(runs: Runs, tmp_path: Path) -> None:
+    run, _ = runs(["wait"])
+
+    def interrupt() -> None:
+        while not (tmp_path / "waiting-i1-generate").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(RunStopped):
+        run.run()
+    run, recorder = runs(["done"])
+    run.run()
+    assert recorder.told[0] == "started i1-generate 2"
+
+
+def test_every_attempt_keeps_its_config_and_log(runs: Runs, tmp_path: Path) -> None:
+    run, _ = runs(["1", "done"])
+    run.run()
+    attempts = sorted(
+        path.relative_to(tmp_path / "attempts") for path in (tmp_path / "attempts").glob("*/*/config.json")
+    )
+    assert [str(path.parent) for path in attempts] == ["i1-generate/1", "i1-generate/2", "i1-train/1"]
