@@ -103,8 +103,8 @@ def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") 
     kept = ("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "required")
     out: Schema = {key: schema[key] for key in kept if key in schema}
     out |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
-    if "default" in schema:  # an object's own fields bring theirs
-        out["default"] = {} if schema.get("type") == "object" else schema["default"]
+    if "default" in schema:
+        out["default"] = schema["default"]
     if schema.get("type") in ("integer", "number"):
         out |= _bounds(schema)
     if "items" in schema:

@@ -59,7 +59,7 @@ class Generation(ApiModel):
     max_set_aside_percent: Percent | None = None
     """Share of records set aside, in percent, above which the step fails. Unset: 1."""
 
-    roles: Annotated[tuple[Role, ...], MapBy("name"), Field(max_length=16)] | None = None
+    roles: Annotated[tuple[Role, ...], Field(max_length=16), MapBy("name")] | None = None
     """The voices of the recipe, by name; a field left out of a role has the recipe's value."""
 
     filters: Filters | None = None

@@ -41,7 +41,7 @@ def _is_given(value: Any, path: str) -> bool:
 
 
 def resolve_compute(compute: Compute | None, *, gpus: int, fit: bool = False, keep_checkpoints: int = 1) -> Means:
-    """The means on a machine with `gpus` GPUs; a count left open is what is there. `compute` has its profile already.
+    """The means on a machine with `gpus` GPUs; a count left open is what is there. `compute` has its profile's values.
 
     Raises ConfigError naming each count that the machine lacks, and `--fit`; with `fit` they are lowered instead.
     """
@@ -93,7 +93,7 @@ def _training(given: TrainingCompute, device: Device, gpus: int, keep_checkpoint
 
 
 def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
-    """The counts that the machine lacks. Without GPUs a node of training is a process: there may be several."""
+    """The counts that the machine lacks. With device: CPU a count is of processes: there may be several."""
     there = f"this machine has {gpus} GPU{'' if gpus == 1 else 's'}; lower it, or add --fit to take what is here"
     problems = []
     if device == "GPU" and gpus == 0:
@@ -102,7 +102,7 @@ def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
     if (training.gpus_per_node or 0) * (training.nodes or 1) > gpus:
         path = "spec.compute.training.gpusPerNode"
         problems.append(Problem(path, training.gpus_per_node, f"is more than is here: {there}"))
-    elif device == "GPU" and training.gpus_per_node is None and (training.nodes or 1) > max(1, gpus):
+    elif given.device != "CPU" and training.gpus_per_node is None and (training.nodes or 1) > max(1, gpus):
         problems.append(Problem("spec.compute.training.nodes", training.nodes, f"is more than is here: {there}"))
     for name, engines in (("generation", given.generation), ("evaluation", given.evaluation)):
         if engines is None:
@@ -111,7 +111,7 @@ def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
         if size > max(1, gpus):
             path = f"spec.compute.{name}.tensorParallelSize"
             problems.append(Problem(path, size, f"is more than is here: {there}"))
-        elif device == "GPU" and replicas * size > max(1, gpus):
+        elif given.device != "CPU" and replicas * size > max(1, gpus):
             path = f"spec.compute.{name}.replicas"
             problems.append(Problem(path, replicas, f"is more than is here: {there}"))
     return problems

@@ -1,0 +1,138 @@
+"""Rendered once: role templates and the chat template make token ids, which then travel to engine and trainer as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Role
+
+from selfalign_jobs.flow import Compare, Completion, SetAside, Write
+from selfalign_jobs.generate.engine import Labels, Sample, Sampling
+
+SHOWN_CHARACTERS = 200  # of an answer that missed its prefix, kept to be looked at
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+
+
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> jinja2.Template:
+    return _ENVIRONMENT.from_string(template)
+
+
+def render_template(template: str, variables: Mapping[str, Any]) -> str:
+    """A role's or verdict's template with its variables; `jinja2.UndefinedError` for one that is not there."""
+    return _compiled(template).render(variables)
+
+
+class Chat:
+    """A model's tokenizer and chat template: a user turn in, token ids out, and back."""
+
+    def __init__(self, model: Path, chat_template: str | None = None) -> None:
+        """Read them from a model folder; `chat_template` replaces the folder's own.
+
+        Raises ConfigError for a folder without a fast tokenizer, an end token or a chat template.
+        """
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        if not tokenizer.is_fast:
+            raise ConfigError.one(
+                "spec.model.url", "the model has no tokenizer.json; save its fast tokenizer", str(model)
+            )
+        if tokenizer.eos_token_id is None:
+            raise ConfigError.one("spec.model.url", "the tokenizer has no end token; set eos_token", str(model))
+        template = chat_template or tokenizer.chat_template
+        if not isinstance(template, str):
+            raise ConfigError.one(
+                "spec.model.url", "the model has no chat template; write one as spec.model.chatTemplate", str(model)
+            )
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._template = template
+        self._special: dict[str, Any] = tokenizer.special_tokens_map
+        self.end_id: int = tokenizer.eos_token_id
+
+    def text(self, user: str, prefill: str | None) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        messages = [{"role": "user", "content": user}]
+        (text,), _ = render_jinja_template(
+            [messages], chat_template=self._template, add_generation_prompt=True, **self._special
+        )
+        return f"{text}{prefill or ''}"
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendered prompt, which holds its special tokens as text already."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of an answer, without special tokens."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+
+class Renderer:
+    """Turns a flow's requests into what the engine takes, and what the engine gives into a flow's replies."""
+
+    def __init__(self, chat: Chat, roles: Mapping[str, Role], context_tokens: int) -> None:
+        self.chat = chat
+        self._roles = roles
+        self._context_tokens = context_tokens
+
+    def write(self, request: Write) -> tuple[list[int], Sampling]:
+        """Prompt ids and sampling of a Write; SetAside("too long") when prompt and answer exceed the context."""
+        role = self._roles[request.role]
+        prompt_ids = self.chat.encode(self.chat.text(request.user, role.prefill))
+        self._check_length(len(prompt_ids), role.max_tokens)
+        return prompt_ids, Sampling(request.n, role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed)
+
+    def compare(self, request: Compare) -> tuple[list[int], Labels]:
+        """Prompt with the candidates' common beginning, and the two tokens at which they part.
+
+        Both candidates are tokenised as continuations of the prompt and closed by the end token, so that one which is the
+        beginning of the other is compared where it ends. SetAside("equal verdicts") when they do not differ at all.
+        """
+        text = self.chat.text(request.user, self._roles[request.role].prefill)
+        first, second = ([*self.chat.encode(text + candidate), self.chat.end_id] for candidate in request.candidates)
+        if first == second:
+            raise SetAside("equal verdicts", request.candidates[0])
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+        self._check_length(common, 1)
+        return first[:common], Labels(first[common], second[common])
+
+    def completions(self, request: Write, prompt_ids: list[int], samples: tuple[Sample, ...]) -> list[Completion]:
+        """The reply to a Write: texts with the role's prefix stripped. SetAside("no prefix") for one that lacks it."""
+        role = self._roles[request.role]
+        completions = []
+        for number, sample in enumerate(samples):
+            text = (role.prefill or "") + self.chat.decode(sample.ids)
+            if role.output_prefix:
+                text = _without_prefix(text, role.output_prefix)
+            completions.append(
+                Completion(text, sample.ids, tuple(prompt_ids), sample.finish_reason, request.seed + number)
+            )
+        return completions
+
+    def _check_length(self, prompt_tokens: int, answer_tokens: int) -> None:
+        if prompt_tokens + answer_tokens > self._context_tokens:
+            detail = (
+                f"{prompt_tokens} tokens of prompt and {answer_tokens} of answer, {self._context_tokens} of context"
+            )
+            raise SetAside("too long", detail)
+
+
+def _without_prefix(text: str, prefix: str) -> str:
+    stripped = text.lstrip()
+    if not stripped.startswith(prefix):
+        raise SetAside("no prefix", text[:SHOWN_CHARACTERS])
+    return stripped[len(prefix) :].strip()
