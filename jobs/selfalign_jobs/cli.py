@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+
 from selfalign_api import __version__
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
@@ -19,7 +20,6 @@ from selfalign_api.plan import Means, Plan
 from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
-
 from selfalign_jobs import preflight
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.owner import claim, only_one

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jinja2
 import jinja2.meta
+
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.places import local_path
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
-
 from selfalign_jobs.recipes.base import Recipe, recipe
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.sources import read_source

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from selfalign_api.crd import crd, crd_yaml
 from selfalign_api.messages import model_of
 from selfalign_api.rule_table import RULES

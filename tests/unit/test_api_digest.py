@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from selfalign_api.digest import DIGEST_FIELDS, differing_fields, method_digest, method_of, source_urls
 from selfalign_api.load import as_json, parse_spec
 from selfalign_api.run import LIFE_FIELDS, MEANS_FIELDS, METHOD_FIELDS, Spec

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import as_json, load_run, parse_spec
 from selfalign_api.rules import check_rules

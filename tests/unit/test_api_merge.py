@@ -4,6 +4,7 @@ import copy
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.merge import merge
 
 PARTS = st.recursive(

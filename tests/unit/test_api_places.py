@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 import pytest
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import (
     Bucket,

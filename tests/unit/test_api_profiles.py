@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse, parse_spec
 from selfalign_api.machine import ignored_on_one_machine, resolve_compute

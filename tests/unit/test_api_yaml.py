@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.kubectl_yaml import read_yaml
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from selfalign_jobs import cli
 from selfalign_jobs.owner import OWNER
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from selfalign_api.digest import DIGEST_FIELDS
 from selfalign_api.load import load_run
 from selfalign_jobs.resolve import Resolved, resolve

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfalign_api.plan import FlowJob
-
 from selfalign_jobs.flow import Ask, Compare, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
 from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json
-
 from selfalign_jobs.flow import seed_of
 
 COUNTS_KEY = b"selfalign.counts"

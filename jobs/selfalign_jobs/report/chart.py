@@ -192,7 +192,9 @@ def interval_chart(
         shown = f"{row.label}: {row.value:.3f}, from {row.low:.3f} to {row.high:.3f}"
         marks += [
             element("text", row.label, x=LABEL - 8, y=at + 4, text_anchor="end"),
-            element("path", class_=f"whisker {kind}", d=f"M{left:.1f} {at - 4:.1f}v8M{left:.1f} {at:.1f}H{right:.1f}m0 -4v8"),
+            element(
+                "path", class_=f"whisker {kind}", d=f"M{left:.1f} {at - 4:.1f}v8M{left:.1f} {at:.1f}H{right:.1f}m0 -4v8"
+            ),
             element("circle", element("title", shown), class_=f"dot {kind}", cx=middle, cy=at, r=4.5),
         ]
     return _picture(title, bottom + 40, *marks)
@@ -202,7 +204,9 @@ def bar(segments: Sequence[tuple[float, str, str]]) -> Markup:
     """A horizontal bar of segments (share of the whole width, class, what it is), drawn to the width of its place."""
     marks, at = [], 0.0
     for share, kind, words in segments:
-        box = element("rect", element("title", words), class_=kind, x=f"{at:.2f}", y=0, width=f"{100 * share:.2f}", height=10)
+        box = element(
+            "rect", element("title", words), class_=kind, x=f"{at:.2f}", y=0, width=f"{100 * share:.2f}", height=10
+        )
         marks.append(box)
         at += 100 * share
     words = "; ".join(words for _, _, words in segments)
@@ -220,7 +224,9 @@ def _frame(x: Axis, y: Axis) -> Markup:
         marks.append(element("text", number(tick), class_="tick", x=LEFT - 5, y=at + 3.5, text_anchor="end"))
     middle = (TOP + BOTTOM) / 2
     marks.append(
-        element("text", y.title, class_="title", transform=f"translate(11 {middle:g}) rotate(-90)", text_anchor="middle")
+        element(
+            "text", y.title, class_="title", transform=f"translate(11 {middle:g}) rotate(-90)", text_anchor="middle"
+        )
     )
     return Markup("").join(marks)
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Judge, Json, Plan, Train
 
+from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Json, Judge, Plan, Train
 from selfalign_jobs.owner import OWNER, Owner
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of
@@ -49,7 +49,6 @@ class StepFacts:
         """Tokens that a generation made, or that a training read."""
         counts = {} if self.manifest is None else self.manifest.tokens
         return sum(number for name, number in counts.items() if not name.endswith(".in"))
-
 
     @property
     def tokens_per_second(self) -> float | None:

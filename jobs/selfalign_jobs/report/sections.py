@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 
+from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 from selfalign_jobs.report import notes
 from selfalign_jobs.report.chart import Curve, Interval, bar, curve_chart, histogram, interval_chart, scatter
 from selfalign_jobs.report.evidence import Evidence, Iteration
@@ -64,7 +64,9 @@ def all_sections(evidence: Evidence) -> Iterator[Section]:
 
 def checks_of(evidence: Evidence) -> dict[str, Check]:
     """The checks of the plan's evaluations, by name."""
-    return {check.name: check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks}
+    return {
+        check.name: check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks
+    }
 
 
 def _result(evidence: Evidence) -> Iterator[Section]:
@@ -77,7 +79,9 @@ def _result(evidence: Evidence) -> Iterator[Section]:
         if check.type == "SelfWinRate":
             label = "new model" if not several else "iteration {}"
             wins += [_interval(label.format(k), figures[check.name]) for k, figures in done if check.name in figures]
-            rows += [_row(check.name, k, None, figures[check.name], None) for k, figures in done if check.name in figures]
+            rows += [
+                _row(check.name, k, None, figures[check.name], None) for k, figures in done if check.name in figures
+            ]
             continue
         for role in roles_of(check.name, done[-1][1]):
             name = f"{check.name}.{role}"
@@ -85,7 +89,11 @@ def _result(evidence: Evidence) -> Iterator[Section]:
             for k, figures in done:
                 after = f"iteration {k}" if several else "after"
                 accuracy.append(_interval(f"{role}, {after}", figures[f"{name}.after"]))
-                rows.append(_row(f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))))
+                rows.append(
+                    _row(
+                        f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
+                    )
+                )
     charts = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
@@ -127,7 +135,9 @@ def _iteration(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
             chart = histogram(
                 "Lengths of chosen and rejected answers", "tokens", "% of answers", answers.chosen, answers.rejected
             )
-            yield Section("lengths", "Lengths", "lengths", {"chart": chart, "lengths": answers}, tuple(notes.on_lengths(answers)))
+            yield Section(
+                "lengths", "Lengths", "lengths", {"chart": chart, "lengths": answers}, tuple(notes.on_lengths(answers))
+            )
     if iteration.train is not None and iteration.log is not None and iteration.log.num_rows:
         yield _training(iteration)
     if table is not None and kept_pairs(table).num_rows:
