@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from selfalign_api.plan import ArtifactRef, Prepare, TableRef
 
+from selfalign_api.plan import ArtifactRef, Prepare, TableRef
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.sources import read_source
 from selfalign_jobs.step import StepContext

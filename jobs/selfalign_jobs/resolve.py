@@ -30,7 +30,6 @@ from selfalign_api.plan import (
     TrainSettings,
 )
 from selfalign_api.run import SelfAlignmentRun
-
 from selfalign_jobs.content import files_digest, folder_digest
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 import pyarrow.parquet as pq
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import local_path
 from selfalign_api.plan import DataSource
-
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.

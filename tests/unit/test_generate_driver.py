@@ -132,12 +132,11 @@ def test_every_row_has_one_record_whatever_becomes_of_workers(
             return ("start" if budget % 2 else "work", names[budget % 3])
         return data.draw(acts), data.draw(st.sampled_from(names))
 
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(driver_module, "DEATHS_WITHOUT_PROGRESS", 1000)
     topics = [f"t{number}" for number in range(count)]
     driver = make(topics, folder, LocalWorkers(names, act))
-    driver.run()
-    monkey.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver_module, "DEATHS_WITHOUT_PROGRESS", 1000)
+        driver.run()
     assert topics_of(folder, driver) == topics
     assert driver.jobs["out"].writer.ledger.records == count
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, GenerationMeans
-
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task

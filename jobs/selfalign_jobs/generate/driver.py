@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from selfalign_api.errors import ConfigError
 
+from selfalign_api.errors import ConfigError
 from selfalign_jobs.generate.engine import EngineFacts
 from selfalign_jobs.generate.leases import Lease, Leases
 from selfalign_jobs.generate.loop import Task

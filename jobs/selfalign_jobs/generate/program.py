@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, Generate, GenerationMeans, Json, ModelRef, Plan
-
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, ray_session
 from selfalign_jobs.generate.driver import Driver, TableJob
 from selfalign_jobs.generate.engine import Engine

@@ -10,9 +10,9 @@ from typing import Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Role
-
 from selfalign_jobs.flow import Compare, Completion, SetAside, Write
 from selfalign_jobs.generate.engine import Labels, Sample, Sampling
 
@@ -68,7 +68,11 @@ class Chat:
         (text,), _ = render_jinja_template(
             [messages], chat_template=self._template, add_generation_prompt=True, **self._special
         )
+<<<<<<< HEAD
         return str(text)
+=======
+        return text
+>>>>>>> main
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, which holds its special tokens as text already."""

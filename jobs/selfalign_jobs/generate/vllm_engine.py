@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_api.plan import EngineSettings, GenerationMeans
-
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
