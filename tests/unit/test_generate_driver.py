@@ -13,6 +13,8 @@ import pytest
 from fake_engine import FakeEngine, likes_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_generate_loop import Letters
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Dropped, Row, SetAside
@@ -27,7 +29,6 @@ from selfalign_jobs.prepared import rows_of
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, read_parts
-from test_generate_loop import Letters
 
 ROLES = {"ask": Role(max_tokens=8)}
 SCHEMA = pa.schema([("topic", pa.string()), ("token", pa.int64())])

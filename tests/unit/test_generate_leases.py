@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_jobs.generate.leases import LEASE_SECONDS, UNIT_ROWS, Lease, Leases
 
 WORKERS = ("a", "b", "c")

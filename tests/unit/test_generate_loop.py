@@ -9,6 +9,7 @@ import pytest
 from fake_engine import FakeEngine, likes_first
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Comparison, Completion, Dropped, Flow, Row, SetAside
 from selfalign_jobs.generate.engine import Labels, Sample

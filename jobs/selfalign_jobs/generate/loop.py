@@ -8,14 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfalign_api.plan import FlowJob
-<<<<<<< HEAD
-
 from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
 from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, LogProbabilities
-=======
-from selfalign_jobs.flow import Ask, Compare, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
-from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult
->>>>>>> main
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
 

@@ -68,11 +68,7 @@ class Chat:
         (text,), _ = render_jinja_template(
             [messages], chat_template=self._template, add_generation_prompt=True, **self._special
         )
-<<<<<<< HEAD
         return str(text)
-=======
-        return text
->>>>>>> main
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, which holds its special tokens as text already."""
