@@ -58,7 +58,7 @@ class LocalWorkers:
         setup = JobSetup(
             FlowJob(flow="f", rows=Prepare(fn="draw"), out="out", roles=ROLES),
             flow,
-            Renderer(Letters(), ROLES, 256),  # type: ignore[arg-type]
+            Renderer(Letters(), ROLES, 256),
             run_seed=0,
         )
         return FlowLoop(FakeEngine(likes_first, sequences=4), {"out": setup}, max_open=4)

@@ -42,7 +42,7 @@ class Letters:
 
 
 def run(flow: Flow, rows: list[Row], engine: FakeEngine, max_open: int = 4) -> list[Record]:
-    setup = JobSetup(JOB, flow, Renderer(Letters(), ROLES, engine.facts.context_tokens), run_seed=0)  # type: ignore[arg-type]
+    setup = JobSetup(JOB, flow, Renderer(Letters(), ROLES, engine.facts.context_tokens), run_seed=0)
     loop = FlowLoop(engine, {"out": setup}, max_open)
     loop.add([Task("out", number, f"r{number}", 1, row) for number, row in enumerate(rows)])
     records: list[Record] = []
@@ -77,7 +77,7 @@ def test_the_order_in_which_requests_finish_changes_no_record(
 def test_no_role_waits_for_another() -> None:
     """The first flow is through while the second one's first request is still open."""
     engine = FakeEngine(likes_first, lambda count: [0] if count == 1 else [1])
-    setup = JobSetup(JOB, several_roles, Renderer(Letters(), ROLES, 256), run_seed=0)  # type: ignore[arg-type]
+    setup = JobSetup(JOB, several_roles, Renderer(Letters(), ROLES, 256), run_seed=0)
     loop = FlowLoop(engine, {"out": setup}, 2)
     loop.add([Task("out", number, f"r{number}", 1, {"topic": "t"}) for number in range(2)])
     finished: list[Record] = []

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -32,9 +31,8 @@ OBJECT_STORE_BYTES = 128 << 20  # local: reports are small and read at once
 class ActorSetup:
     """All that an actor needs to run flows."""
 
+    make_chat: Callable[[], Chat]
     make_engine: Callable[[], Engine]
-    model: Path  # its tokenizer and chat template
-    chat_template: str | None
     jobs: Mapping[str, FlowJob]  # by the table that each makes
     flows: Mapping[str, FlowDef]  # by the same
     run_seed: int
@@ -49,7 +47,7 @@ class EngineActor:
     def start(self) -> EngineFacts:
         """Load tokenizer and engine."""
         setup = self._setup
-        chat = Chat(setup.model, setup.chat_template)
+        chat = setup.make_chat()
         engine = setup.make_engine()
         facts = engine.facts
         self._loop = FlowLoop(
