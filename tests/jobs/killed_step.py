@@ -21,7 +21,7 @@ import selfalign_jobs.store as store
 from selfalign_api.plan import Generate
 from selfalign_jobs import step
 from selfalign_jobs.generate import parts
-from selfalign_jobs.generate.program import Backend, generate
+from selfalign_jobs.generate.program import generate
 from selfalign_jobs.store import Manifest
 
 SMALL_PART = 16
@@ -78,12 +78,11 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
 
 def main() -> int:
     config, log = Path(sys.argv[1]), Path(sys.argv[2])
-    backend = Backend(make_chat, partial(make_engine, log))
 
     def execute(context: step.StepContext) -> Manifest:
         todo = context.config.plan.step(context.config.step)
         assert isinstance(todo, Generate)
-        return generate(context, todo, backend)
+        return generate(context, todo, partial(make_engine, log), make_chat)
 
     parts.PART_RECORDS = SMALL_PART
     step.execute = execute
