@@ -126,10 +126,8 @@ class FlowLoop:
 
     def _submit(self, flow: _Open) -> None:
         """Render all requests of a yield, then submit them: none is submitted when one cannot be rendered."""
-        rendered = []
-        for request in flow.requests:
-            renderer = flow.setup.renderer
-            rendered.append(renderer.write(request) if isinstance(request, Write) else renderer.compare(request))
+        render = flow.setup.renderer.render
+        rendered = [render(request) for request in flow.requests]
         flow.prompts = [prompt_ids for prompt_ids, _ in rendered]
         flow.replies = [None] * len(rendered)
         flow.waiting = len(rendered)
