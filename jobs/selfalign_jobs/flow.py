@@ -91,7 +91,7 @@ class Dropped(Ended):
 
 def seed_of(*parts: object) -> int:
     """A 63-bit seed: the hash of the run's seed, the record, the role and the ordinal (or of any other parts)."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> (64 - SEED_BITS)
 
 

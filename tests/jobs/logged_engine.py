@@ -17,7 +17,7 @@ from selfalign_jobs.generate.engine import (
     Sample,
 )
 
-STEP_SECONDS = 0.002
+STEP_SECONDS = 0.02  # slow enough to be killed in the middle
 
 
 class LettersChat:
