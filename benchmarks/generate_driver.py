@@ -14,12 +14,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 import selfalign_jobs.generate.loop as loop_module
 from selfalign_api.load import load_run
 from selfalign_api.plan import FlowJob, Generate
+from selfalign_jobs.flow import Completion, Request, Write
 from selfalign_jobs.generate.driver import Batch, Driver, Event, Report, Started, TableJob
 from selfalign_jobs.generate.engine import (
     EngineFacts,
@@ -28,11 +30,12 @@ from selfalign_jobs.generate.engine import (
     Labels,
     LogProbabilities,
     Sample,
+    Sampling,
 )
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows
-from selfalign_jobs.generate.render import Chat, ModelChat, Renderer
+from selfalign_jobs.generate.render import ModelChat, Renderer
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.recipes.sao import RECIPE
 from selfalign_jobs.resolve import resolve
@@ -68,20 +71,20 @@ class InstantEngine:
         raise AssertionError(id)
 
 
-class NoChat:
-    """Tokens without a tokenizer."""
+class NoRenderer:
+    """Neither templates nor tokenizer: the same ids for every request."""
 
-    end_id = 2
     _ids = list(range(40))
+    _labels = Labels(5, 6)
+    _completions = [Completion(f"answer {number}", (30, 50 + number, 2), (1, 2, 3), "stop", 7) for number in (0, 1)]
 
-    def text(self, user: str) -> str:
-        return user
+    def render(self, request: Request) -> tuple[list[int], Sampling | Labels]:
+        return self._ids, Sampling(request.n, 1.0, 1.0, 0, 16, request.seed) if isinstance(
+            request, Write
+        ) else self._labels
 
-    def encode(self, text: str) -> list[int]:
-        return [*self._ids, len(text)]
-
-    def decode(self, ids: tuple[int, ...]) -> str:
-        return f"User prompt: {ids[-2]}"
+    def completions(self, request: Write, prompt_ids: list[int], samples: tuple[Sample, ...]) -> list[Completion]:  # noqa: ARG002
+        return self._completions[: request.n]
 
 
 class OneWorker:
@@ -91,13 +94,13 @@ class OneWorker:
         self._loop, self._engine, self._schema = loop, engine, schema
         self._started = False
 
-    def give(self, worker: str, tasks: list[Task]) -> None:
+    def give(self, worker: str, tasks: list[Task]) -> None:  # noqa: ARG002
         self._loop.add(tasks)
 
     def restart(self, worker: str) -> None:
         raise AssertionError(worker)
 
-    def wait(self, seconds: float) -> list[Event]:
+    def wait(self, seconds: float) -> list[Event]:  # noqa: ARG002
         if not self._started:
             self._started = True
             return [Started("one", self._engine.facts)]
@@ -123,14 +126,14 @@ def main() -> None:
     options = parser.parse_args()
 
     job, flow = sao_job(), RECIPE.flows["sao"]
-    chat: Chat
     if options.real:
         chat = ModelChat(EXAMPLES / "tiny-model/model", None)
         engine = InstantEngine(tuple(chat.encode("User prompt: Reverse these words: cow rake blue")))
+        renderer: Any = Renderer(chat, job.roles, 4096)
     else:
-        chat, engine = NoChat(), InstantEngine(tuple(range(20)))
-        loop_module.render_template = lambda template, variables: "text" if "persona" in variables else template
-    loop = FlowLoop(engine, {job.out: JobSetup(job, flow.run, Renderer(chat, job.roles, 4096), 0)}, SEQUENCES)
+        engine, renderer = InstantEngine(tuple(range(20))), NoRenderer()
+        loop_module.render_template = lambda template, _: template
+    loop = FlowLoop(engine, {job.out: JobSetup(job, flow.run, renderer, 0)}, SEQUENCES)
     table = pa.table({"persona": [f"a quiet baker who counts {number} things" for number in range(options.records)]})
     with tempfile.TemporaryDirectory() as place:
         rows = PreparedRows(table, job.out, "sha256:step")

@@ -1,9 +1,10 @@
-"""A generate step on real Ray with a fake engine, which can be told where to be killed.
+"""A generate step on real Ray, which can be told where to be killed.
 
-    python killed_step.py CONFIG.json LOG_FOLDER [PLACE:COUNT:WHOM]
+    python killed_step.py CONFIG.json ENGINE [PLACE:COUNT:WHOM]
 
-PLACE is a place in the commit of a part: written (of nothing yet), flushed (the temporary file is there), renaming,
-renamed, committed. At the COUNT-th commit that gets there WHOM is killed by SIGKILL: the driver, or everything.
+ENGINE is `vllm`, or the folder in which a fake engine logs every request. PLACE is a place in the commit of a part:
+written (of nothing yet), flushed (the temporary file is there), renaming, renamed, committed. At the COUNT-th commit
+that gets there WHOM is killed by SIGKILL: the driver, or everything.
 """
 
 from __future__ import annotations
@@ -77,19 +78,21 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
 
 
 def main() -> int:
-    config, log = Path(sys.argv[1]), Path(sys.argv[2])
+    config, engine = sys.argv[1:3]
 
     def execute(context: step.StepContext) -> Manifest:
         todo = context.config.plan.step(context.config.step)
         assert isinstance(todo, Generate)
-        return generate(context, todo, partial(make_engine, log), make_chat)
+        if engine == "vllm":
+            return generate(context, todo)
+        return generate(context, todo, partial(make_engine, Path(engine)), make_chat)
 
     parts.PART_RECORDS = SMALL_PART
     step.execute = execute
     if len(sys.argv) > 3:
         place, count, whom = sys.argv[3].split(":")
         kill_in_commit(place, int(count), whom)
-    return step.main([str(config)])
+    return step.main([config])
 
 
 if __name__ == "__main__":

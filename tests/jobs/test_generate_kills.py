@@ -8,17 +8,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
+from attempts import Attempt
 from logged_engine import read_logs
 from tiny_run import STEP, step_config, tiny_plan
 
@@ -30,87 +26,20 @@ PLACES = ("written", "flushed", "renaming", "renamed", "committed")
 TARGETS = ("actor", "raylet", "driver", "everything")
 AT_ONCE = 3
 PERSONAS, HELD_OUT = 90, 30
-PATIENCE_SECONDS = 120.0  # for a state that must come; never part of what is asserted
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
 
 
-class Attempt:
-    """One run of the step program, and every process under it."""
-
-    def __init__(self, folder: Path, number: int, kill: str | None = None) -> None:
-        self.log = folder / "log"
-        self.log.mkdir(exist_ok=True)
-        config = folder / f"config-{number}.json"
-        plan = tiny_plan(PERSONAS, HELD_OUT)
-        config.write_text(step_config(plan, folder / "run", number, replicas=2).model_dump_json())
-        script = Path(__file__).with_name("killed_step.py")
-        command = [sys.executable, str(script), str(config), str(self.log), *([kill] if kill else [])]
-        self.output = (folder / f"output-{number}.txt").open("w")
-        self.process = subprocess.Popen(command, env=ENVIRONMENT, stdout=self.output, stderr=subprocess.STDOUT)
-        self.root = psutil.Process(self.process.pid)
-        self.family: set[psutil.Process] = set()
-
-    def look(self) -> set[psutil.Process]:
-        """All processes under this attempt, dead or alive."""
-        with suppress(psutil.NoSuchProcess):
-            self.family |= set(self.root.children(recursive=True))
-        return self.family
-
-    def kill(self, target: str) -> None:
-        """SIGKILL one actor, the raylet, the driver, or everything at once."""
-        family = [process for process in self.look() if process.is_running()]
-        if target == "actor":
-            victims = [process for process in family if is_actor(process)][:1]
-        elif target == "raylet":
-            victims = [process for process in family if is_raylet(process)]
-        else:
-            victims = [self.root, *(family if target == "everything" else [])]
-        for victim in victims:
-            if victim.is_running():
-                victim.kill()
-
-    def end(self) -> int:
-        """Wait until the program has ended, and all that it started."""
-        while self.process.poll() is None:
-            self.look()
-            time.sleep(0.05)
-        # Ray's own agents notice a killed raylet within a minute; nothing that holds an engine may outlive the step.
-        engines = [process for process in self.family if not is_ray_agent(process)]
-        _, alive = psutil.wait_procs(engines, timeout=PATIENCE_SECONDS)
-        assert not alive, f"these outlive the step: {[command_of(process) for process in alive]}"
-        for agent in self.family:
-            if agent.is_running():
-                agent.kill()
-        self.output.close()
-        return self.process.returncode
+def attempt(folder: Path, number: int, kill: str | None = None) -> Attempt:
+    """One attempt at the step, with a fake engine on two actors."""
+    log = folder / "log"
+    log.mkdir(exist_ok=True)
+    config = step_config(tiny_plan(PERSONAS, HELD_OUT), folder / "run", number, replicas=2)
+    return Attempt(folder, config, str(log), kill)
 
 
-def command_of(process: psutil.Process) -> str:
-    with suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
-    return ""
-
-
-def is_actor(process: psutil.Process) -> bool:
-    return command_of(process).startswith("ray::EngineActor")
-
-
-def is_raylet(process: psutil.Process) -> bool:
-    return command_of(process).split(" ")[0].endswith("/raylet")
-
-
-def is_ray_agent(process: psutil.Process) -> bool:
-    return "agent" in command_of(process).split("raylet")[0] and not is_actor(process)
-
-
-def wait_for_requests(attempt: Attempt, count: int) -> None:
+def wait_for_requests(running: Attempt, log: Path, count: int) -> None:
     """Until the engines have logged so many requests more, or the program is over."""
-    goal = len(read_logs(attempt.log)) + count
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while attempt.process.poll() is None and len(read_logs(attempt.log)) < goal:
-        attempt.look()
-        assert time.monotonic() < deadline, "the engines stand still"
-        time.sleep(0.01)
+    goal = len(read_logs(log)) + count
+    running.wait_until(lambda: len(read_logs(log)) >= goal)
 
 
 def manifest_of(folder: Path) -> tuple[Folder, Manifest]:
@@ -152,18 +81,18 @@ def play(seed: int, folder: Path) -> None:
     draw = random.Random(seed)
     if seed % 2:
         place = PLACES[seed // 2 % len(PLACES)]
-        first = Attempt(folder, 1, f"{place}:{draw.randint(1, 5)}:{draw.choice(('driver', 'everything'))}")
+        first = attempt(folder, 1, f"{place}:{draw.randint(1, 5)}:{draw.choice(('driver', 'everything'))}")
         assert first.end() == -signal.SIGKILL
     else:
-        first = Attempt(folder, 1)
-        wait_for_requests(first, draw.randint(1, 250))
+        first = attempt(folder, 1)
+        wait_for_requests(first, folder / "log", draw.randint(1, 250))
         first.kill(TARGETS[seed // 2 % len(TARGETS)])
         first.end()
-    second = Attempt(folder, 2)
+    second = attempt(folder, 2)
     if draw.random() < 0.3:
-        wait_for_requests(second, draw.randint(1, 60))
+        wait_for_requests(second, folder / "log", draw.randint(1, 60))
         second.kill("actor")
-    assert second.end() == 0, (folder / "output-2.txt").read_text()[-2000:]
+    assert second.end() == 0, second.output
     check_exactly_once(folder)
 
 

@@ -74,6 +74,13 @@ class ModelChat:
         self._template = template
         self._special: dict[str, Any] = tokenizer.special_tokens_map
         self.end_id: int = tokenizer.eos_token_id
+        opening = self.text("")
+        self._breaks = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special and not token.lstrip and token.content in opening
+        ]
+        self._encode_piece = lru_cache(maxsize=16)(self._encode_whole)
 
     def text(self, user: str) -> str:
         """The prompt: one user turn, and the beginning of the assistant's."""
@@ -86,7 +93,15 @@ class ModelChat:
         return str(text)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a rendered prompt, which holds its special tokens as text already."""
+        """Ids of a rendered prompt, which holds its special tokens as text already.
+
+        A tokenizer takes special tokens out before anything else, so what lies before the last one and what begins with
+        it are encoded apart: two candidate verdicts share the long piece, all prompts of a template the short one.
+        """
+        cut = max(0, max(map(text.rfind, self._breaks), default=0))
+        return [*self._encode_piece(text[:cut]), *self._encode_piece(text[cut:])]
+
+    def _encode_whole(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
