@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -31,7 +31,22 @@ def render_template(template: str, variables: Mapping[str, Any]) -> str:
     return _compiled(template).render(variables)
 
 
-class Chat:
+class Chat(Protocol):
+    """How a model writes and reads: one user turn in, token ids out, and back."""
+
+    end_id: int
+
+    def text(self, user: str) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendered prompt, which holds its special tokens as text already."""
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of an answer, without special tokens."""
+
+
+class ModelChat:
     """A model's tokenizer and chat template: a user turn in, token ids out, and back."""
 
     def __init__(self, model: Path, chat_template: str | None = None) -> None:
@@ -68,7 +83,7 @@ class Chat:
         (text,), _ = render_jinja_template(
             [messages], chat_template=self._template, add_generation_prompt=True, **self._special
         )
-        return text
+        return str(text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, which holds its special tokens as text already."""
