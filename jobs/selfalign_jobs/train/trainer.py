@@ -13,7 +13,6 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import LoraConfig
-from selfalign_api.plan import Loss
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -21,6 +20,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
+from selfalign_api.plan import Loss
 from selfalign_jobs.train.batch import PairCollator, response_log_probs
 from selfalign_jobs.train.dataset import RankBatches
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, Train
 from trl.trainer.utils import add_fused_lm_head
 
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Json, Train
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import checkpoint, policy, reference
