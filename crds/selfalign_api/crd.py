@@ -139,7 +139,3 @@ def _validations(name: str) -> list[Schema]:
         for rule in RULES
         if rule.on.__name__ == name
     ]
-
-
-if __name__ == "__main__":
-    print(crd_yaml(), end="")
