@@ -20,7 +20,10 @@ CLUSTER_ONLY = (
     "compute.podTemplate",
     "compute.generation.runtime",
     "compute.generation.resources",
+    "storage.reuseFrom",
     "credentials",
+    "suspend",
+    "activeDeadlineSeconds",
     "ttlSecondsAfterFinished",
     "failurePolicy.afterRetries",
 )

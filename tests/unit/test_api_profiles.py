@@ -165,7 +165,17 @@ def test_fit_takes_what_is_here_and_never_more(parts: dict[str, object], gpus: i
 
 def test_what_only_a_cluster_reads_is_named() -> None:
     spec = parse_spec(
-        {**SPEC, "compute": {"queueName": "a", "podTemplate": {}, "training": {"nodes": 1}}, "credentials": []}
+        {
+            **SPEC,
+            "compute": {"queueName": "a", "podTemplate": {}, "training": {"nodes": 1}},
+            "credentials": [],
+            "suspend": True,
+        }
     )
-    assert ignored_on_one_machine(spec) == ("spec.compute.queueName", "spec.compute.podTemplate", "spec.credentials")
+    assert ignored_on_one_machine(spec) == (
+        "spec.compute.queueName",
+        "spec.compute.podTemplate",
+        "spec.credentials",
+        "spec.suspend",
+    )
     assert ignored_on_one_machine(parse_spec(SPEC)) == ()
