@@ -171,7 +171,7 @@ def trl_arguments(step: Train, means: TrainingMeans, batches: Layout, output: Pa
         tf32=None,
         gradient_checkpointing=means.activation_checkpointing == "Full",
         deepspeed=deepspeed_config(settings, means, batches) if deepspeed else None,
-        ddp_backend="gloo" if means.device == "CPU" else None,
+        ddp_backend="gloo" if means.device == "CPU" and deepspeed else None,
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=means.device == "GPU",

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import transformers
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Train
 from trl.trainer.utils import add_fused_lm_head
@@ -38,6 +39,7 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     source = job.config.plan.models.get(step.start.lineage)
     remote_code = source is not None and source.remote_code
     deepspeed = uses_deepspeed(means)
+    transformers.utils.logging.disable_progress_bar()  # progress is reported, not drawn
     if means.device == "CPU":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
     if deepspeed and means.device == "CPU":
@@ -55,7 +57,9 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
 
     log_probs = None
     if job.reference is not None:
-        log_probs = _reference(job, step, folder, examples, stop, reporter, device, remote_code=remote_code)
+        log_probs = _reference(
+            job, step, folder, examples, stop, reporter, device, arguments.process_index, remote_code=remote_code
+        )
         seconds["reference"] = time.monotonic() - began - sum(seconds.values())
 
     batches = job.batches
@@ -117,6 +121,7 @@ def _reference(
     stop: threading.Event,
     reporter: Reporter | None,
     device: str,
+    rank: int,
     *,
     remote_code: bool,
 ) -> np.ndarray:
@@ -142,7 +147,7 @@ def _reference(
             micro_batch=job.batches.micro_batch,
             pad_id=model.config.get_text_config().pad_token_id or 0,
             ranks=job.batches.ranks,
-            rank=int(os.environ["RANK"]),
+            rank=rank,
             stop_asked=stop.is_set,
             on_progress=reporter.advance if reporter is not None else _nobody,
         )
