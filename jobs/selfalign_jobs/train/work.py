@@ -42,8 +42,8 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     transformers.utils.logging.disable_progress_bar()  # progress is reported, not drawn
     if means.device == "CPU":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
-    if deepspeed and means.device == "CPU":
-        _without_compiled_operations()
+    if deepspeed:
+        _start_deepspeed(means.device)
     folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
     examples = pq.read_table(job.folder / EXAMPLES)
     lora = (
@@ -146,6 +146,7 @@ def _reference(
             examples,
             micro_batch=job.batches.micro_batch,
             pad_id=model.config.get_text_config().pad_token_id or 0,
+            device=device,
             ranks=job.batches.ranks,
             rank=rank,
             stop_asked=stop.is_set,
@@ -185,8 +186,12 @@ def _nobody(_: Any) -> None:
     """Ranks but the first report nothing."""
 
 
-def _without_compiled_operations() -> None:
-    """On CPU DeepSpeed compiles a shared-memory all-reduce at its first start; gloo does it without a compiler."""
+def _start_deepspeed(device: str) -> None:
+    """Join the process group before a model is made: ZeRO-3 shards it as it is loaded, over the ranks it knows of then."""
+    import deepspeed
     import deepspeed.ops
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if device == "CPU":
+        # Else it compiles a shared-memory all-reduce at its first start; gloo does it without a compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo" if device == "CPU" else "nccl", verbose=False)
