@@ -84,7 +84,9 @@ def _table(figures: dict[str, Json]) -> Table:
         gain = f"{signed(found['gain'])} (95 %: {signed(low)} to {signed(high)})"
         table.add_row(f"accuracy, {role}", f"{found['before']:.3f} → {found['after']:.3f}", gain)
     for name, found in figures["winRate"].items():
-        table.add_row(f"self-win rate, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}")
+        table.add_row(
+            f"self-win rate, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}"
+        )
     table.add_row("pairs kept", count(figures["pairs"]), "")
     for name, seconds in figures["seconds"].items():
         rate = figures["tokensPerSecond"][name]

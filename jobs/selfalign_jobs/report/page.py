@@ -43,19 +43,23 @@ def render(evidence: Evidence) -> str:
     style = resources.files("selfalign_jobs.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     plan = evidence.plan
     sections = list(all_sections(evidence))
-    return _environment().get_template("report.html.j2").render(
-        plan=plan,
-        paper=recipe(plan.recipe).paper,
-        finished=evidence.finished,
-        tiles=list(tiles(evidence)),
-        sections=sections,
-        notes=[(section, note) for section in sections for note in section.notes],
-        steps=evidence.steps,
-        digests={facts.step.name: plan.step_digest(facts.step.name) for facts in evidence.steps},
-        run_file=run_file(evidence),
-        mounts=mounts(evidence),
-        style=Markup(style),  # ours, and it holds no markup
-        cut=CUT,
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            plan=plan,
+            paper=recipe(plan.recipe).paper,
+            finished=evidence.finished,
+            tiles=list(tiles(evidence)),
+            sections=sections,
+            notes=[(section, note) for section in sections for note in section.notes],
+            steps=evidence.steps,
+            digests={facts.step.name: plan.step_digest(facts.step.name) for facts in evidence.steps},
+            run_file=run_file(evidence),
+            mounts=mounts(evidence),
+            style=Markup(style),  # ours, and it holds no markup
+            cut=CUT,
+        )
     )
 
 

@@ -13,7 +13,7 @@ from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 
 from selfalign_jobs.report import notes
 from selfalign_jobs.report.chart import Curve, Interval, bar, curve_chart, histogram, interval_chart, scatter
-from selfalign_jobs.report.evidence import Evidence, Iteration
+from selfalign_jobs.report.evidence import REST, Evidence, Iteration
 from selfalign_jobs.report.figures import (
     Stage,
     Verdicts,
@@ -64,7 +64,9 @@ def all_sections(evidence: Evidence) -> Iterator[Section]:
 
 def checks_of(evidence: Evidence) -> dict[str, Check]:
     """The checks of the plan's evaluations, by name."""
-    return {check.name: check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks}
+    return {
+        check.name: check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks
+    }
 
 
 def _result(evidence: Evidence) -> Iterator[Section]:
@@ -77,7 +79,9 @@ def _result(evidence: Evidence) -> Iterator[Section]:
         if check.type == "SelfWinRate":
             label = "new model" if not several else "iteration {}"
             wins += [_interval(label.format(k), figures[check.name]) for k, figures in done if check.name in figures]
-            rows += [_row(check.name, k, None, figures[check.name], None) for k, figures in done if check.name in figures]
+            rows += [
+                _row(check.name, k, None, figures[check.name], None) for k, figures in done if check.name in figures
+            ]
             continue
         for role in roles_of(check.name, done[-1][1]):
             name = f"{check.name}.{role}"
@@ -85,7 +89,11 @@ def _result(evidence: Evidence) -> Iterator[Section]:
             for k, figures in done:
                 after = f"iteration {k}" if several else "after"
                 accuracy.append(_interval(f"{role}, {after}", figures[f"{name}.after"]))
-                rows.append(_row(f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))))
+                rows.append(
+                    _row(
+                        f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
+                    )
+                )
     charts = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
@@ -127,7 +135,9 @@ def _iteration(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
             chart = histogram(
                 "Lengths of chosen and rejected answers", "tokens", "% of answers", answers.chosen, answers.rejected
             )
-            yield Section("lengths", "Lengths", "lengths", {"chart": chart, "lengths": answers}, tuple(notes.on_lengths(answers)))
+            yield Section(
+                "lengths", "Lengths", "lengths", {"chart": chart, "lengths": answers}, tuple(notes.on_lengths(answers))
+            )
     if iteration.train is not None and iteration.log is not None and iteration.log.num_rows:
         yield _training(iteration)
     if table is not None and kept_pairs(table).num_rows:
@@ -181,12 +191,11 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
     charts = []
     forward, backward = order_margins(iteration.pairs)
     if len(forward):
-        words = ("shown first", "shown second")
         charts.append(
             scatter(
                 "Margins of both orders",
-                f"margin when {words[0]}, nats",
-                f"margin when {words[1]}, nats",
+                "shown first, nats",
+                "shown second, nats",
                 forward,
                 backward,
                 ("orders agree", "prefers the second", "prefers the first"),
@@ -226,8 +235,8 @@ def _time(evidence: Evidence) -> Section:
     rows = []
     for facts in evidence.steps:
         segments = [
-            (seconds / longest, "lost" if place == 0 or phase == "rest" else "a", f"{phase} {duration(seconds)}")
-            for place, (phase, seconds) in enumerate(facts.phases.items())
+            (seconds / longest, "lost" if "start" in phase or phase == REST else "a", f"{phase} {duration(seconds)}")
+            for phase, seconds in facts.phases.items()
         ]
         rows.append({"facts": facts, "bar": bar(segments)})
     return Section("time", "Time", "time", {"rows": rows, "total": sum(facts.seconds for facts in evidence.steps)})
@@ -252,11 +261,11 @@ def tiles(evidence: Evidence) -> Iterator[Tile]:
         if check.type == "SelfWinRate":
             if check.name in results:
                 found = results[check.name]
-                yield Tile("self-win rate", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}")
+                yield Tile("self-win rate", f"{found['value']:.3f}", f"95 %: [{found['low']:.3f}, {found['high']:.3f}]")
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            detail = f"gain {signed(gain['value'])}, 95 %: {signed(gain['low'])} to {signed(gain['high'])}"
+            detail = f"gain {signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
             yield Tile(f"exact match, {role}", f"{before['value']:.3f} → {after['value']:.3f}", detail)
     tables = [iteration for iteration in evidence.iterations if iteration.pairs is not None]
     kept = sum(kept_pairs(iteration.pairs).num_rows for iteration in tables)
