@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from selfalign_api.base import INT32_MAX, INT64_MAX
+from selfalign_api.base import INT64_MAX
 from selfalign_api.rule_table import RULES
 from selfalign_api.run import GROUP, VERSION, SelfAlignmentRun
 
@@ -119,12 +119,12 @@ def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") 
 
 
 def _bounds(schema: Schema) -> Schema:
-    """Minimum and maximum; the range of the integer format is not said twice (2^63 - 1 is no float64)."""
+    """Minimum and maximum; 2^63 - 1 is no float64, and the format says it."""
     out: Schema = {}
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if exclusive in schema:
             out |= {bound: schema[exclusive], exclusive: True}
-        elif bound in schema and schema[bound] not in (INT32_MAX, INT64_MAX):
+        elif bound in schema and schema[bound] != INT64_MAX:
             out[bound] = schema[bound]
     if schema["type"] == "integer":
         out["format"] = "int64" if schema.get("maximum") == INT64_MAX else "int32"
@@ -139,7 +139,3 @@ def _validations(name: str) -> list[Schema]:
         for rule in RULES
         if rule.on.__name__ == name
     ]
-
-
-if __name__ == "__main__":
-    print(crd_yaml(), end="")

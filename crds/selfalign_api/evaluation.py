@@ -13,7 +13,7 @@ from selfalign_api.method import Source
 class SelfWinRate(ApiModel):
     """How often the judge prefers the new model's answer."""
 
-    against: Literal["initial", "previous"] | None = None
+    against: Literal["initial"] | None = None
     """Whose answers it is compared with. Unset: initial."""
 
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import TERMINATION_MESSAGE_BYTES, Exit
 from selfalign_api.plan import Evaluate, Generate, Json, StepConfig
-
 from selfalign_jobs.progress import Progress, ProgressServer
 from selfalign_jobs.store import Folder, Manifest, TableEntry, read_manifest, step_folder
 

@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from selfalign_api.errors import ConfigError, Problem, shown
 
 

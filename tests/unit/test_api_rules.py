@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse
 from selfalign_api.merge import merge

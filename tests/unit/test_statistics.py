@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_jobs.evaluate.statistics import (
     bootstrap_mean,
     exact_match,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, GenerationMeans
-
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
@@ -31,9 +31,8 @@ OBJECT_STORE_BYTES = 128 << 20  # local: reports are small and read at once
 class ActorSetup:
     """All that an actor needs to run flows."""
 
+    make_chat: Callable[[], Chat]
     make_engine: Callable[[], Engine]
-    model: Path  # its tokenizer and chat template
-    chat_template: str | None
     jobs: Mapping[str, FlowJob]  # by the table that each makes
     flows: Mapping[str, FlowDef]  # by the same
     run_seed: int
@@ -48,7 +47,7 @@ class EngineActor:
     def start(self) -> EngineFacts:
         """Load tokenizer and engine."""
         setup = self._setup
-        chat = Chat(setup.model, setup.chat_template)
+        chat = setup.make_chat()
         engine = setup.make_engine()
         facts = engine.facts
         self._loop = FlowLoop(
@@ -100,8 +99,8 @@ class RayWorkers:
             "runtime_env": {"env_vars": dict(environment)},
         }
         actor = ray.remote(EngineActor).options(**options)
-        shared = ray.put(setup)
-        self._workers = {f"engine-{number}": _Worker(actor.remote(shared)) for number in range(means.replicas)}
+        # The setup goes by value: an actor could not be restarted once an object of this driver is lost (ray#53727).
+        self._workers = {f"engine-{number}": _Worker(actor.remote(setup)) for number in range(means.replicas)}
         self._calls: dict[Any, tuple[str, int, bool]] = {}  # ref -> worker, its life, whether it is a start
         for name in self._workers:
             self._start(name)
@@ -168,16 +167,19 @@ class RayWorkers:
 @contextmanager
 def ray_session(means: GenerationMeans) -> Iterator[None]:
     """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own on this machine, gone at the end."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
+        ray.init(logging_level=logging.ERROR)
     else:
         ray.init(
             num_cpus=means.replicas,
             num_gpus=means.replicas * means.tensor_parallel_size if means.device == "GPU" else 0,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
         )
+    for number, handler in handlers.items():  # Ray takes them over; the step's own set the stop flag
+        signal.signal(number, handler)
     try:
         yield
     finally:

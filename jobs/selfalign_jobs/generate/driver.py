@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from selfalign_api.errors import ConfigError
 
+from selfalign_api.errors import ConfigError
 from selfalign_jobs.generate.engine import EngineFacts
 from selfalign_jobs.generate.leases import Lease, Leases
 from selfalign_jobs.generate.loop import Task
@@ -265,8 +265,8 @@ class Driver:
                 counts = ", ".join(f"{reason}: {number}" for reason, number in sorted(aside.items(), key=str))
                 raise ConfigError.one(
                     "spec.generation.maxSetAsidePercent",
-                    f"{sum(aside.values())} of {len(job.rows)} records of {job.out} were set aside ({counts}), more "
-                    f"than {self.max_set_aside_percent:g} %; their `_detail` is in {job.writer.place}: mend the template "
-                    "or the rows, or write a larger share",
+                    f"is exceeded: {sum(aside.values())} of {len(job.rows)} records of {job.out} were set aside "
+                    f"({counts}); each says why in {job.writer.place} (`_detail`): mend the template or the rows, or "
+                    "write a larger share",
                     self.max_set_aside_percent,
                 )

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfalign_api.plan import FlowJob
-
-from selfalign_jobs.flow import Ask, Compare, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
-from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult
+from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
+from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, LogProbabilities
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
 
@@ -146,16 +145,14 @@ class FlowLoop:
         counts = flow.tokens.setdefault(request.role, [0, 0])
         counts[0] += len(flow.prompts[place])
         flow.waiting -= 1
-        if isinstance(request, Compare):
-            flow.replies[place] = Comparison(*result.answer)  # type: ignore[arg-type]  # Labels are answered by two floats
+        answer = result.answer
+        if isinstance(answer, LogProbabilities):
+            flow.replies[place] = Comparison(answer.first, answer.second)
         else:
-            counts[1] += sum(len(sample.ids) for sample in result.answer)  # type: ignore[union-attr]
+            assert isinstance(request, Write)
+            counts[1] += sum(len(sample.ids) for sample in answer)
             try:
-                flow.replies[place] = flow.setup.renderer.completions(
-                    request,
-                    flow.prompts[place],
-                    result.answer,  # type: ignore[arg-type]
-                )
+                flow.replies[place] = flow.setup.renderer.completions(request, flow.prompts[place], answer)
             except SetAside as no_prefix:
                 self._forget(flow)
                 self._resume(flow, no_prefix)

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, Generate, GenerationMeans, Json, ModelRef, Plan
-
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, ray_session
 from selfalign_jobs.generate.driver import Driver, TableJob
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
+from selfalign_jobs.generate.render import Chat, ModelChat
 from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, environment
 from selfalign_jobs.models import locate_model
 from selfalign_jobs.prepared import prepare_table
@@ -23,7 +24,16 @@ from selfalign_jobs.recipes.base import FlowDef, recipe
 from selfalign_jobs.step import StepContext
 from selfalign_jobs.store import Manifest, TableEntry, write_manifest
 
-MakeEngine = Callable[[EngineSpec], Engine]
+
+@dataclass(frozen=True)
+class Backend:
+    """What generates: tests put a fake in vLLM's place."""
+
+    make_chat: Callable[[Path, str | None], Chat]  # model folder, chat template in place of the folder's own
+    make_engine: Callable[[EngineSpec], Engine]
+
+
+VLLM = Backend(ModelChat, VllmEngine)
 
 
 @dataclass
@@ -66,10 +76,10 @@ class Generated:
         }
 
 
-def generate(context: StepContext, step: Generate) -> Manifest:
+def generate(context: StepContext, step: Generate, backend: Backend = VLLM) -> Manifest:
     """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
     started = datetime.now(UTC)
-    made = run_loads(context, step.loads, step.engine)
+    made = run_loads(context, step.loads, step.engine, backend)
     plan = context.config.plan
     manifest = Manifest(
         step=step.name,
@@ -96,7 +106,7 @@ def run_loads(
     context: StepContext,
     loads: Sequence[EngineLoad],
     settings: EngineSettings,
-    make_engine: MakeEngine = VllmEngine,
+    backend: Backend = VLLM,
 ) -> Generated:
     """Engine loads one after another; a later one may read the tables of an earlier one (`context.tables`).
 
@@ -104,19 +114,19 @@ def run_loads(
     """
     made = Generated()
     for load in loads:
-        _run_load(context, load, settings, make_engine, made)
+        _run_load(context, load, settings, backend, made)
     return made
 
 
 def _run_load(
-    context: StepContext, load: EngineLoad, settings: EngineSettings, make_engine: MakeEngine, made: Generated
+    context: StepContext, load: EngineLoad, settings: EngineSettings, backend: Backend, made: Generated
 ) -> None:
     plan = context.config.plan
     flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
     jobs = {job.out: _table_job(context, job.out, flows[job.out], job.flow, load) for job in load.jobs}
     ledgers = [job.writer.ledger for job in jobs.values()]
     if not all(all(ledger.done) for ledger in ledgers):
-        _drive(context, load, settings, make_engine, flows, jobs, made)
+        _drive(context, load, settings, backend, flows, jobs, made)
     for out, job in jobs.items():
         _add(made, out, job.writer.ledger)
         context.tables[out] = job.writer.ledger.entry
@@ -136,7 +146,7 @@ def _drive(
     context: StepContext,
     load: EngineLoad,
     settings: EngineSettings,
-    make_engine: MakeEngine,
+    backend: Backend,
     flows: dict[str, FlowDef],
     jobs: dict[str, TableJob],
     made: Generated,
@@ -146,9 +156,8 @@ def _drive(
     source = config.plan.models[load.model.lineage]
     spec = EngineSpec(locate_model(config, load.model), settings, means, source.remote_code)
     setup = ActorSetup(
-        make_engine=partial(make_engine, spec),
-        model=spec.model,
-        chat_template=source.chat_template,
+        make_chat=partial(backend.make_chat, spec.model, source.chat_template),
+        make_engine=partial(backend.make_engine, spec),
         jobs={job.out: job for job in load.jobs},
         flows=flows,
         run_seed=config.plan.seed,

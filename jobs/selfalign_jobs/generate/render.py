@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Role
-
 from selfalign_jobs.flow import Compare, Completion, SetAside, Write
 from selfalign_jobs.generate.engine import Labels, Sample, Sampling
 
@@ -31,7 +31,22 @@ def render_template(template: str, variables: Mapping[str, Any]) -> str:
     return _compiled(template).render(variables)
 
 
-class Chat:
+class Chat(Protocol):
+    """How a model writes and reads: one user turn in, token ids out, and back."""
+
+    end_id: int
+
+    def text(self, user: str) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendered prompt, which holds its special tokens as text already."""
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of an answer, without special tokens."""
+
+
+class ModelChat:
     """A model's tokenizer and chat template: a user turn in, token ids out, and back."""
 
     def __init__(self, model: Path, chat_template: str | None = None) -> None:
@@ -60,7 +75,7 @@ class Chat:
         self._special: dict[str, Any] = tokenizer.special_tokens_map
         self.end_id: int = tokenizer.eos_token_id
 
-    def text(self, user: str, prefill: str | None) -> str:
+    def text(self, user: str) -> str:
         """The prompt: one user turn, and the beginning of the assistant's."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -68,7 +83,7 @@ class Chat:
         (text,), _ = render_jinja_template(
             [messages], chat_template=self._template, add_generation_prompt=True, **self._special
         )
-        return f"{text}{prefill or ''}"
+        return str(text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, which holds its special tokens as text already."""
@@ -92,7 +107,7 @@ class Renderer:
     def write(self, request: Write) -> tuple[list[int], Sampling]:
         """Prompt ids and sampling of a Write; SetAside("too long") when prompt and answer exceed the context."""
         role = self._roles[request.role]
-        prompt_ids = self.chat.encode(self.chat.text(request.user, role.prefill))
+        prompt_ids = self.chat.encode(self.chat.text(request.user))
         self._check_length(len(prompt_ids), role.max_tokens)
         return prompt_ids, Sampling(request.n, role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed)
 
@@ -102,7 +117,7 @@ class Renderer:
         Both candidates are tokenised as continuations of the prompt and closed by the end token, so that one which is the
         beginning of the other is compared where it ends. SetAside("equal verdicts") when they do not differ at all.
         """
-        text = self.chat.text(request.user, self._roles[request.role].prefill)
+        text = self.chat.text(request.user)
         first, second = ([*self.chat.encode(text + candidate), self.chat.end_id] for candidate in request.candidates)
         if first == second:
             raise SetAside("equal verdicts", request.candidates[0])
@@ -115,7 +130,7 @@ class Renderer:
         role = self._roles[request.role]
         completions = []
         for number, sample in enumerate(samples):
-            text = (role.prefill or "") + self.chat.decode(sample.ids)
+            text = self.chat.decode(sample.ids)
             if role.output_prefix:
                 text = _without_prefix(text, role.output_prefix)
             completions.append(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_api.plan import EngineSettings, GenerationMeans
-
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
@@ -190,7 +189,7 @@ def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
     bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if arguments["dtype"] == "float32" else 2)
     needed = bytes_per_token * arguments["max_num_seqs"] * arguments["max_model_len"]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(-(-needed // GIB), memory // 4 // spec.means.replicas // GIB))
+    return max(1, min(-int(-needed // GIB), memory // 4 // spec.means.replicas // GIB))
 
 
 def _vllm_version() -> str:

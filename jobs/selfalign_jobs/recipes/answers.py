@@ -6,7 +6,6 @@ from collections.abc import Generator
 from typing import Any
 
 from selfalign_api.plan import Role
-
 from selfalign_jobs.flow import Ask, Completion, Request, Row
 from selfalign_jobs.recipes.base import FlowDef
 from selfalign_jobs.recipes.judge import judge

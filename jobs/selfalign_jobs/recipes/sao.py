@@ -25,7 +25,6 @@ from selfalign_api.plan import (
     TableRef,
     Train,
 )
-
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, role_at
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Step

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Judge, Json, Plan, Train
 
+from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Json, Judge, Plan, Train
 from selfalign_jobs.owner import OWNER, Owner
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from selfalign_api.plan import Json, Plan
 
+from selfalign_api.plan import Json, Plan
 from selfalign_jobs.report.evidence import Evidence, read_evidence
 from selfalign_jobs.report.figures import kept_pairs
 from selfalign_jobs.report.page import render

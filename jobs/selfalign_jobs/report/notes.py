@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from selfalign_api.plan import Json
-
 from selfalign_jobs.report.figures import Lengths, Verdicts
 from selfalign_jobs.report.scale import percent
 

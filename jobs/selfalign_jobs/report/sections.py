@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 
+from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 from selfalign_jobs.report import notes
 from selfalign_jobs.report.chart import Curve, Interval, bar, curve_chart, histogram, interval_chart, scatter
 from selfalign_jobs.report.evidence import REST, Evidence, Iteration

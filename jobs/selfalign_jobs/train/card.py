@@ -1,0 +1,45 @@
+"""The card beside a trained model: what it is, how it was made, from what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfalign_api.plan import Plan, Train
+
+
+def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int) -> str:
+    """Markdown with the front matter that a model hub reads; the lineage names digests, not places."""
+    source = plan.models[step.start.lineage]
+    last = log[-1] if log else {}
+    settings, loss = step.settings, step.loss
+    rows = {
+        "recipe": f"{plan.recipe}, iteration {step.iteration}, selfalign {plan.version}",
+        "run": f"{plan.namespace}/{plan.name}, method {plan.digest}",
+        "step": f"{step.name}, {plan.step_digest(step.name)}",
+        "given model": source.digest or "unknown",
+        "trained from": f"{step.start.lineage}, iteration {step.start.iteration}",
+        "reference": f"{step.reference.lineage}, iteration {step.reference.iteration}" if step.reference else "none",
+        "pairs": str(pairs),
+        "loss": f"{loss.type}, β {loss.beta:g}" + (f", γ {loss.gamma:g}" if loss.type == "simpo" else ""),
+        "optimiser": f"{settings.optimizer.type}, learning rate {settings.learning_rate:g} "
+        f"({settings.learning_rate_schedule}, warm-up {settings.warmup_ratio:g})",
+        "steps": f"{len(log)} of {settings.global_batch_size} pairs, {settings.epochs:g} epochs, seed {settings.seed}",
+        "adapter": f"LoRA, rank {settings.lora.rank}; merged here, alone in adapter/" if settings.lora else "none",
+        "last step": ", ".join(f"{name} {last[name]:.4f}" for name in ("loss", "margin", "accuracy"))
+        if last
+        else "none",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [selfalign, {plan.recipe}, {loss.type}]
+---
+# {plan.name}, aligned with itself
+
+A model trained on pairs that it wrote and judged itself, by selfalign.
+
+| | |
+|---|---|
+{table}
+"""

@@ -1,0 +1,62 @@
+"""Checkpoints in the store: `checkpoints/attempt-A/step-N/`, each with a manifest published last. Without it none counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfalign_api.plan import Frozen
+from selfalign_jobs.store import Folder
+
+FOLDER = "checkpoints"
+MANIFEST = "checkpoint.json"
+
+
+class Checkpoint(Frozen):
+    """A checkpoint that counts: what a resume must know before it loads it."""
+
+    attempt: int
+    step: int
+    ranks: int
+    zero_stage: int | None  # None: written without DeepSpeed
+    seconds: float  # of training so far, over all attempts
+    files: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its folder, relative to the step's."""
+        return f"{FOLDER}/attempt-{self.attempt}/step-{self.step}"
+
+
+def publish(folder: Folder, source: Path, checkpoint: Checkpoint) -> None:
+    """Copy a saved checkpoint into the store, then commit its manifest: from there on it counts."""
+    folder.upload(source, checkpoint.name)
+    folder.write(f"{checkpoint.name}/{MANIFEST}", checkpoint.model_dump_json(indent=1).encode())
+
+
+def published(folder: Folder) -> list[Checkpoint]:
+    """All checkpoints that count, furthest first; of equal steps the later attempt's."""
+    names = [name for name in folder.files(FOLDER) if name.endswith(f"/{MANIFEST}")]
+    found = [Checkpoint.model_validate_json(folder.read(name)) for name in names]
+    return sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt), reverse=True)
+
+
+def newest(folder: Folder) -> Checkpoint | None:
+    """The checkpoint to resume from."""
+    return next(iter(published(folder)), None)
+
+
+def prune(folder: Folder, keep: int) -> None:
+    """Delete all but the furthest `keep` checkpoints, and whatever killed attempts left half written."""
+    counted = published(folder)
+    for checkpoint in counted[keep:]:
+        folder.delete(f"{checkpoint.name}/{MANIFEST}")  # first of all it no longer counts
+        folder.delete(checkpoint.name)
+    kept = {checkpoint.name for checkpoint in counted[:keep]}
+    parts = {"/".join(name.split("/")[:3]) for name in folder.files(FOLDER)}
+    for name in parts - kept:
+        folder.delete(name)
+
+
+def fetch(folder: Folder, checkpoint: Checkpoint, work: Path) -> Path:
+    """The checkpoint as a folder on this machine."""
+    return folder.download(checkpoint.name, work / f"resume-{checkpoint.step}")

@@ -1,0 +1,85 @@
+"""The trained model as a plain Hugging Face folder: in the source's dtype, with all that the source's folder says beside."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from selfalign_jobs.train.policy import load, source_dtype
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+WEIGHT_INDEX = ".index.json"
+ADAPTER = "adapter"
+
+
+def export(
+    trainer: Any, source: Path, target: Path, *, remote_code: bool, chat_template: str | None, card: str
+) -> None:
+    """Write the trained weights to `target`; called on all ranks, for shards are gathered; rank 0 writes and checks.
+
+    With LoRA the folder holds the merged model and, in `adapter/`, the adapter as PEFT saves it.
+    Raises RuntimeError when what was written does not read back as it was.
+    """
+    state: dict[str, Tensor] | None = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    if not state:
+        raise RuntimeError("the gathered weights are empty: DeepSpeed gathered nothing")
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    dtype = source_dtype(source, remote_code)
+    if isinstance(model, PeftModel):
+        merged = _merged(model, state, source, target / ADAPTER, remote_code=remote_code)
+        model, state = merged, merged.state_dict()
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    model.save_pretrained(target, state_dict=state)
+    _copy_companions(source, target)
+    if chat_template is not None:
+        (target / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    (target / "README.md").write_text(card, encoding="utf-8")
+    verify(source, target, state, remote_code=remote_code, same_template=chat_template is None)
+
+
+def _merged(model: PeftModel, state: dict[str, Tensor], source: Path, adapter: Path, *, remote_code: bool) -> Any:
+    """The base model, loaded again in float32, with the trained adapter merged in; the adapter is saved beside."""
+    adapter.mkdir(parents=True)
+    weights = {name: tensor.contiguous().cpu() for name, tensor in get_peft_model_state_dict(model, state).items()}
+    save_file(weights, adapter / "adapter_model.safetensors")
+    model.peft_config["default"].save_pretrained(str(adapter))
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=remote_code)
+    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    """Everything in the source's folder but its weights and card: config, all end tokens, tokenizer, chat template, code."""
+    for file in source.iterdir():
+        is_weight = file.name.endswith(WEIGHTS) or file.name.endswith(WEIGHT_INDEX)
+        if file.is_file() and not is_weight and file.name != "README.md" and not file.name.startswith("."):
+            shutil.copyfile(file, target / file.name)
+
+
+def verify(
+    source: Path, target: Path, state: dict[str, Tensor], *, remote_code: bool, same_template: bool = True
+) -> None:
+    """Load the folder as a user would and compare: weights bit by bit, dtype, end tokens, tokenizer, chat template."""
+    written = load(target, source_dtype(source, remote_code), remote_code=remote_code)
+    found = written.state_dict()
+    differing = [
+        name for name, tensor in found.items() if name not in state or not torch.equal(tensor, state[name].cpu())
+    ]
+    if differing:
+        raise RuntimeError(f"the exported weights do not read back as they were: {', '.join(differing[:5])}")
+    if AutoConfig.from_pretrained(source, trust_remote_code=remote_code).eos_token_id != written.config.eos_token_id:
+        raise RuntimeError("the exported config lost its end token")
+    before, after = (AutoTokenizer.from_pretrained(f, trust_remote_code=remote_code) for f in (source, target))
+    sample = "A quiet baker who counts: 1, 2, 3.\nWhat is the larger of 12 and 7?"
+    if before.encode(sample) != after.encode(sample) or before.get_vocab() != after.get_vocab():
+        raise RuntimeError("the exported tokenizer differs from the model's")
+    if same_template and before.chat_template != after.chat_template:
+        raise RuntimeError("the exported chat template differs from the model's")

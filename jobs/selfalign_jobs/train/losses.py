@@ -1,0 +1,121 @@
+"""Preference losses: pure functions of summed log-probabilities and lengths, never of logits.
+
+Notation: y_w and y_l are the chosen and the rejected response to the prompt x, log π(y|x) the sum of the log-probabilities
+of the response's tokens (the end token included), |y| their number, and
+h = [log π(y_w|x) − log π_ref(y_w|x)] − [log π(y_l|x) − log π_ref(y_l|x)].
+All tensors are of shape (pairs,), floating, and in nats; each loss is per pair, its mean over the batch is minimised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfalign_api.plan import Loss
+
+
+@dataclass(frozen=True)
+class PairLogProbs:
+    """What a loss sees of a batch; the reference's are None for losses that have none."""
+
+    chosen: Tensor
+    rejected: Tensor
+    chosen_length: Tensor
+    rejected_length: Tensor
+    reference_chosen: Tensor | None = None
+    reference_rejected: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """Loss and implicit rewards of each pair; the rewards carry no gradient."""
+
+    loss: Tensor
+    chosen_rewards: Tensor
+    rejected_rewards: Tensor
+
+
+def dpo(pair: PairLogProbs, loss: Loss) -> PairLoss:
+    """DPO (arXiv 2305.18290, eq. 7): −log σ(β·h).
+
+    With label smoothing ε (cDPO, https://ericmitchell.ai/cdpo.pdf, eq. 3): −(1−ε)·log σ(β·h) − ε·log σ(−β·h).
+    Rewards (its eq. 5 without the partition function): β·[log π(y|x) − log π_ref(y|x)].
+    """
+    chosen, rejected = _log_ratios(pair)
+    logits = loss.beta * (chosen - rejected)
+    value = -(1 - loss.label_smoothing) * F.logsigmoid(logits) - loss.label_smoothing * F.logsigmoid(-logits)
+    return _result(value, loss.beta * chosen, loss.beta * rejected)
+
+
+def ipo(pair: PairLogProbs, loss: Loss) -> PairLoss:
+    """IPO (arXiv 2310.12036, eq. 17, its τ is β here): (h − 1/(2β))², of sums: not divided by length, as FSPO uses it.
+
+    With label smoothing ε (ours: the expectation over labels that are wrong with probability ε):
+    (1−ε)·(h − 1/(2β))² + ε·(h + 1/(2β))². Rewards as DPO's.
+    """
+    chosen, rejected = _log_ratios(pair)
+    h, target = chosen - rejected, 1 / (2 * loss.beta)
+    value = (1 - loss.label_smoothing) * (h - target) ** 2 + loss.label_smoothing * (h + target) ** 2
+    return _result(value, loss.beta * chosen, loss.beta * rejected)
+
+
+def hinge(pair: PairLogProbs, loss: Loss) -> PairLoss:
+    """Hinge (SPIN, arXiv 2401.01335, eq. 4.7 with ℓ(t) = max(0, 1−t); SLiC, arXiv 2305.10425): max(0, 1 − β·h).
+
+    Rewards as DPO's.
+    """
+    chosen, rejected = _log_ratios(pair)
+    value = torch.relu(1 - loss.beta * (chosen - rejected))
+    return _result(value, loss.beta * chosen, loss.beta * rejected)
+
+
+def simpo(pair: PairLogProbs, loss: Loss) -> PairLoss:
+    """SimPO (arXiv 2405.14734, eq. 6): −log σ(β/|y_w|·log π(y_w|x) − β/|y_l|·log π(y_l|x) − γ); no reference.
+
+    γ is the plain margin (SimPO's own repository takes γ/β). Rewards (its eq. 4): β/|y|·log π(y|x).
+    """
+    chosen = loss.beta * pair.chosen / pair.chosen_length
+    rejected = loss.beta * pair.rejected / pair.rejected_length
+    return _result(-F.logsigmoid(chosen - rejected - loss.gamma), chosen, rejected)
+
+
+def orpo(pair: PairLogProbs, loss: Loss) -> PairLoss:
+    """ORPO (arXiv 2403.07691, eq. 6 and 7, its λ is β here): NLL(y_w) − β·log σ(log odds(y_w) − log odds(y_l)).
+
+    NLL(y) = −log π(y|x)/|y| over the response's tokens, and odds(y) = p/(1−p) of p = exp(log π(y|x)/|y|); no reference.
+    Rewards: β·log π(y|x)/|y|.
+    """
+    chosen = pair.chosen / pair.chosen_length
+    rejected = pair.rejected / pair.rejected_length
+    value = -chosen - loss.beta * F.logsigmoid(_log_odds(chosen) - _log_odds(rejected))
+    return _result(value, loss.beta * chosen, loss.beta * rejected)
+
+
+LOSSES: dict[str, Callable[[PairLogProbs, Loss], PairLoss]] = {
+    "dpo": dpo,
+    "ipo": ipo,
+    "hinge": hinge,
+    "simpo": simpo,
+    "orpo": orpo,
+}
+
+
+def _log_ratios(pair: PairLogProbs) -> tuple[Tensor, Tensor]:
+    if pair.reference_chosen is None or pair.reference_rejected is None:
+        raise ValueError("this loss needs the reference's log-probabilities")
+    return pair.chosen - pair.reference_chosen, pair.rejected - pair.reference_rejected
+
+
+def _log_odds(mean_log_prob: Tensor) -> Tensor:
+    """log(p/(1−p)) of p = exp(mean_log_prob); finite at p = 1, where rounding may put a learnt answer."""
+    highest = -torch.finfo(mean_log_prob.dtype).eps
+    bounded = mean_log_prob.clamp(max=highest)
+    return bounded - torch.log(-torch.expm1(bounded))
+
+
+def _result(value: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor) -> PairLoss:
+    return PairLoss(value, chosen_rewards.detach(), rejected_rewards.detach())

@@ -1,0 +1,83 @@
+"""Models loaded for training: the policy, and the reference while its log-probabilities are computed."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Lora, TrainingMeans, TrainSettings
+from selfalign_jobs.train.settings import Layout, deepspeed_config, uses_deepspeed
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def load(folder: Path, dtype: torch.dtype, *, remote_code: bool) -> Any:
+    """A causal model in `dtype`; sharded at once where ZeRO-3 is on."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=remote_code)
+
+
+def training_dtype(precision: str, deepspeed: bool) -> torch.dtype:
+    """In what the weights are loaded: DeepSpeed keeps float32 masters of 16-bit weights, autocast wants float32 ones."""
+    return DTYPES[precision] if deepspeed else torch.float32
+
+
+def source_dtype(folder: Path, remote_code: bool) -> torch.dtype:
+    """In what a model's weights were given: as its config says, else as its first safetensors file holds them."""
+    declared = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code).dtype
+    if declared is not None:
+        return declared if isinstance(declared, torch.dtype) else DTYPES[str(declared)]
+    with next(iter(sorted(folder.glob("*.safetensors")))).open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    return next(SAFETENSORS_DTYPES[t["dtype"]] for t in header.values() if t.get("dtype") in SAFETENSORS_DTYPES)
+
+
+def lora_config(lora: Lora, folder: Path, *, remote_code: bool) -> LoraConfig:
+    """PEFT's configuration. Raises ConfigError for a target module that the model lacks; no weights are loaded for that."""
+    there = linear_modules(folder, remote_code=remote_code)
+    unknown = [name for name in lora.target_modules if name not in there]
+    if unknown:
+        raise ConfigError.one(
+            "spec.training.lora.targetModules",
+            f"names {', '.join(unknown)}, which this model lacks; write some of {', '.join(sorted(there))}",
+            list(lora.target_modules),
+        )
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def linear_modules(folder: Path, *, remote_code: bool) -> set[str]:
+    """Last names of the linear layers that an adapter may sit on: all but the output head."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code)
+    head = model.get_output_embeddings()
+    return {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+
+
+def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans, batches: Layout) -> Any:
+    """The reference ready for forward passes: sharded as the policy will be under ZeRO-3, whole on each device otherwise."""
+    if not uses_deepspeed(means) or means.zero_stage != 3:
+        return model.to("cuda" if means.device == "GPU" else "cpu").eval()
+    import deepspeed
+
+    config = deepspeed_config(settings, means, batches)
+    config["zero_optimization"].pop("offload_optimizer", None)  # there is no optimiser
+    return deepspeed.initialize(model=model, config=config)[0].eval()

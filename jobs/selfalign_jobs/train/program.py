@@ -1,0 +1,199 @@
+"""The train step: pairs in, a Hugging Face model folder out (the contract is in step.py)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Json, ModelRef, StepConfig, Train, TrainingMeans
+from selfalign_jobs.models import locate_model
+from selfalign_jobs.prepared import prepare_table
+from selfalign_jobs.progress import Progress
+from selfalign_jobs.step import StepContext
+from selfalign_jobs.store import Manifest, TableEntry, write_manifest
+from selfalign_jobs.train.dataset import Examples, examples
+from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
+from selfalign_jobs.train.launch import launch
+from selfalign_jobs.train.memory import micro_batch_tokens
+from selfalign_jobs.train.settings import REFERENCE_LOSSES, check, layout, rank_count
+
+LOG_TABLE = "parts/log.parquet"
+LIBRARIES = ("torch", "transformers", "trl", "deepspeed", "peft", "accelerate")
+
+
+def train(context: StepContext, step: Train) -> Manifest:
+    """Train the step's model and publish it.
+
+    Raises ConfigError before anything is loaded, Stopped after what is done was saved, RuntimeError when a rank fails.
+    """
+    started = _now()
+    config = context.config
+    means, settings = config.means.training, step.settings
+    check(step, means)
+    _gpus(means)
+    start = locate_model(config, step.start)
+    reference = None
+    if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
+        reference = locate_model(config, step.reference)
+    found = examples(prepare_table(context, step.data, "pairs"), settings)
+    ranks = rank_count(means)
+    tokens = means.micro_batch_tokens or micro_batch_tokens(start, settings, means, ranks)
+    batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
+    with _work_folder(context) as work:
+        pq.write_table(found.table, work / EXAMPLES)
+        job = Job(
+            config=config,
+            start=str(start),
+            reference=str(reference) if reference else None,
+            work=str(work),
+            batches=batches,
+        )
+        (work / JOB).write_text(job.model_dump_json())
+        listener = Listener(work, context.progress)
+        launch(work / JOB, ranks, context.stop, listener.poll)
+        outcomes = read_outcomes(work)
+        if error := error_of(outcomes, ranks, context.stop.is_set()):
+            raise error
+        context.folder.upload(work / MODEL, MODEL)
+        log = pq.read_table(work / LOG)
+        context.folder.write_table(LOG_TABLE, log)
+    manifest = _manifest(config, step, started, found, log, outcomes[0].result)
+    write_manifest(context.folder, manifest)
+    return manifest
+
+
+class Listener:
+    """Reads what rank 0 reports and shows it as the step's progress."""
+
+    def __init__(self, work: Path, progress: Progress) -> None:
+        self._file = work / REPORT
+        self._progress = progress
+        self._read = 0
+
+    def poll(self) -> None:
+        """Take in the lines that were written since the last call."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._read)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+
+    def _take(self, message: dict[str, Json]) -> None:
+        progress, metrics = self._progress, self._progress.metrics
+        if "phase" in message:
+            progress.begin(message["phase"], message["total"], message["unit"], done=message["done"])
+        elif "log" in message:
+            row = message["log"]
+            progress.advance(int(row["step"]))
+            progress.show(
+                tokensPerSecond=row["tokens_per_second"],
+                loss=row["loss"],
+                margin=row["margin"],
+                accuracy=row["accuracy"],
+            )
+            metrics.tokens_per_second.set(row["tokens_per_second"])
+            metrics.loss.set(row["loss"])
+            metrics.margin.set(row["margin"])
+            metrics.accuracy.set(row["accuracy"])
+            metrics.tokens.labels("train", "in").inc(row["tokens"])
+        else:
+            progress.advance(message["done"])
+
+
+def _gpus(means: TrainingMeans) -> None:
+    if means.device == "CPU":
+        return
+    import torch
+
+    asked, there = rank_count(means), torch.cuda.device_count()
+    if asked > there or asked == 0:
+        raise ConfigError.one(
+            "spec.compute.training.gpusPerNode",
+            f"{asked} GPUs are asked for (nodes × gpusPerNode), and torch sees {there} here; "
+            + (f"write nodes: 1 and gpusPerNode: {there}" if there else "write compute.device: CPU"),
+            means.gpus_per_node,
+        )
+
+
+@contextmanager
+def _work_folder(context: StepContext) -> Iterator[Path]:
+    """Scratch of this attempt, beside the step's outputs where they are local; what killed attempts left is removed."""
+    if context.folder.local is None:
+        with tempfile.TemporaryDirectory(prefix="selfalign-train-") as folder:
+            yield Path(folder)
+        return
+    work = context.folder.local / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _manifest(
+    config: StepConfig, step: Train, started: str, found: Examples, log: pa.Table, figures: dict[str, Json]
+) -> Manifest:
+    plan = config.plan
+    last = log.slice(log.num_rows - 1).to_pylist()[0]
+    tokens, seconds = sum(log["tokens"].to_pylist()), last["seconds"]
+    result = {
+        "steps": int(last["step"]),
+        "pairs": found.table.num_rows,
+        "pairsGiven": found.pairs,
+        "droppedOverlong": found.dropped_overlong,
+        "truncated": found.truncated,
+        "loss": last["loss"],
+        "margin": last["margin"],
+        "accuracy": last["accuracy"],
+        "tokensPerSecond": round(tokens / seconds, 1),
+        **figures,
+    }
+    return Manifest(
+        step=step.name,
+        kind=step.kind,
+        digest=plan.step_digest(step.name),
+        recipe=plan.recipe,
+        version=plan.version,
+        attempt=config.attempt,
+        started=started,
+        finished=_now(),
+        active_seconds=round(seconds, 2),
+        tables={"log": TableEntry(parts=(LOG_TABLE,), rows=log.num_rows)},
+        model=MODEL,
+        versions={name: version(name) for name in LIBRARIES},
+        seed=step.settings.seed,
+        models=_lineage(config, step),
+        tokens={"train": int(tokens)},
+        result=result,
+    )
+
+
+def _lineage(config: StepConfig, step: Train) -> dict[str, str]:
+    """Digests of the models that were loaded, by lineage/iteration."""
+    plan = config.plan
+
+    def digest(model: ModelRef) -> str:
+        trainer = plan.trainer_of(model)
+        return plan.step_digest(trainer.name) if trainer else plan.models[model.lineage].digest
+
+    loaded = [step.start] if step.reference is None else [step.start, step.reference]
+    return {f"{model.lineage}/{model.iteration}": digest(model) for model in loaded}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,55 @@
+"""One rank of a training: `python -m selfalign_jobs.train.rank WORK/job.json`, started by the elastic agent (launch.py)."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from selfalign_jobs.train.job import Job, Outcome, outcome_of, write_outcome
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(path: Path) -> int:
+    """Train, and leave the outcome in a file: the agent turns every exit code but 0 into the same failure.
+
+    A stopped rank leaves with 0, so that the agent lets the others finish what they are at.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed program leaves no rank behind
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    job = Job.model_validate_json(path.read_text())
+    rank = int(os.environ["RANK"])
+    try:
+        _quiet(job.config.means.training.device)
+        from selfalign_jobs.train.work import work  # seconds of imports: only here, where signals are held already
+
+        outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began=time.monotonic()))
+    except BaseException as error:
+        outcome = outcome_of(rank, error)
+    write_outcome(job.folder, outcome)
+    return 0 if outcome.kind in ("done", "stopped") else 1
+
+
+def _quiet(device: str) -> None:
+    """Environment and loggers before torch and its friends are imported: local files only, and nobody is told."""
+    os.environ.update(
+        HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error"
+    )
+    if device == "CPU":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the collectives must not hold a rank that has said how it ended
