@@ -7,9 +7,10 @@ every record durable and start no engine), so what the report reads here is what
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from selfalign_api.plan import (
     DataSource,
     Evaluate,
@@ -46,9 +48,12 @@ from selfalign_jobs.step import StepContext
 from selfalign_jobs.store import Folder, Manifest, TableEntry, read_manifest, step_folder, write_manifest
 
 HOSTILE = 'What does </script><script>window.hit=1</script> do? <img src="http://example.invalid/x" onerror="hit=1"> & {{ 7*7 }}'
-WORDS = """the a of and to in it for with on as by from at this that one you can may first then next keep use water light
-time plan cost year small large map boat bread train garden letter note start check measure compare explain list step
-two three before after because so while each other more less about between under over simple common local best""".split()
+WORDS = re.findall(
+    r"\w+",
+    """the a of and to in it for with on as by from at this that one you can may first then next keep use water light
+    time plan cost year small large map boat bread train garden letter note start check measure compare explain list
+    two three before after because so while each other more less about between under over simple common local best""",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ class Chances:
     iterations: int = 1
     method: str = "logprobs"
     bias: float = 0.5
-    length_bias: float = 0.0
     no_prefix: float = 0.006
     identical: float = 0.12
     unparsed: float = 0.0
@@ -92,17 +96,18 @@ def make_run(path: Path, chances: Chances | None = None, seed: int = 0) -> MadeR
         config = StepConfig(plan=plan, step=step.name, attempt=1, storage=_url(folder), means=MEANS)
         place = step_folder(folder, step.iteration, step.name)
         context = StepContext(config, folder, place, Progress(step.name), threading.Event())
-        world = World(chances, np.random.default_rng([seed, len(step.name), step.iteration]), step.iteration)
+        model = 0 if isinstance(step, Generate) else step.iteration  # a generate step answers held-out prompts as θ0
+        world = World(chances, np.random.default_rng([seed, len(step.name), step.iteration]), model)
         unfinished = step.name == chances.until
-        if isinstance(step, Train):
-            _train(context, step, world, clock)
-        else:
+        if not isinstance(step, Train):
             _generate(context, step, world, 0.4 if unfinished else 1.0)
         if unfinished:
             break
-        if isinstance(step, Generate):
+        if isinstance(step, Train):
+            _train(context, step, world, clock)
+        elif isinstance(step, Generate):
             generate(context, step)
-        elif isinstance(step, Evaluate):
+        else:
             evaluate(context, step)
         clock = _set_times(place, step, clock)
     return MadeRun(folder, plan)
@@ -187,13 +192,15 @@ class World:
 
     chances: Chances
     rng: np.random.Generator
-    iteration: int
+    model: int  # the iteration of the model that answers
     asked: int = 0
+    compared: int = 0
+    quality: float = 0.0  # by how much the first of the answers under comparison is the better, nats
 
-    def reply(self, request: Request, row: Mapping[str, Any], ask: Ask) -> Reply:
+    def reply(self, request: Request, row: Mapping[str, Any]) -> Reply:
         """The reply to one request; raises SetAside where the model misses the prefix."""
         if isinstance(request, Compare):
-            return self._compared(row, ask)
+            return self._compared(row)
         if request.role == "writePrompt":
             return [self._completion(self._prompt(row), request)]
         if request.role == "judge":
@@ -224,21 +231,14 @@ class World:
         # The same draw for a prompt at every iteration: what was right mostly stays right.
         ease = np.random.default_rng([int(row["reference"]), 1]).random() * 0.8 + self.rng.random() * 0.2
         scale = self.chances.greedy if role == "greedy" else self.chances.right
-        return f" {row['reference']}\n" if ease < scale[self.chance_index] else "something else"
+        return f" {row['reference']}\n" if ease < scale[self.model] else "something else"
 
-    @property
-    def chance_index(self) -> int:
-        """Which model answers: the initial one's answers are made by the first generate step."""
-        return self.iteration if self.evaluating else 0
-
-    evaluating: bool = False
-
-    def _compared(self, row: Mapping[str, Any], ask: Ask) -> Comparison:
-        self.order = 1 - getattr(self, "order", 1)
-        if self.order == 0:  # forward: a new pair
-            better = 0.7 * self.iteration if "before" in row else 0.0
-            self.quality = float(self.rng.normal(better, 1.6)) + self.chances.length_bias
-        shown_first = self.quality if self.order == 0 else -self.quality
+    def _compared(self, row: Mapping[str, Any]) -> Comparison:
+        forward = self.compared % 2 == 0  # requests come in pairs, the first sample shown first and then second
+        self.compared += 1
+        if forward:
+            self.quality = float(self.rng.normal(0.7 if "before" in row else 0.0, 1.6))
+        shown_first = self.quality if forward else -self.quality
         margin = shown_first + self.chances.bias + float(self.rng.normal(0, 0.5))
         return Comparison(-math.log1p(math.exp(-margin)), -math.log1p(math.exp(margin)))
 
@@ -255,7 +255,6 @@ class World:
 
 def _generate(context: StepContext, step: Generate | Evaluate, world: World, share: float) -> None:
     """Run every record of a step, or a share of them, and commit their parts."""
-    world.evaluating = isinstance(step, Evaluate)
     plan = context.config.plan
     for load in step.loads:
         for job in load.jobs:
@@ -267,7 +266,7 @@ def _generate(context: StepContext, step: Generate | Evaluate, world: World, sha
                 (row,) = rows.rows([source])
                 ask = Ask(job, plan.seed, rows.id(source, row), render_template)
                 record = Record(ask.record, source, 0, "rows")
-                _run(flow.run(row, ask), record, world, row, ask)
+                _run(flow.run(row, ask), record, world, row)
                 outcomes = Counter([(record.status, record.reason)])
                 writer.add(to_table([record], flow.schema), outcomes, record.tokens)
                 if writer.due:
@@ -276,14 +275,14 @@ def _generate(context: StepContext, step: Generate | Evaluate, world: World, sha
             context.tables[job.out] = writer.ledger.entry
 
 
-def _run(flow: Iterator[Any], record: Record, world: World, row: Mapping[str, Any], ask: Ask) -> None:
+def _run(flow: Generator[Any, Any, Any], record: Record, world: World, row: Mapping[str, Any]) -> None:
     reply: Any = None
     try:
         while True:
-            asked = flow.throw(reply) if isinstance(reply, Ended) else flow.send(reply)  # type: ignore[attr-defined]
+            asked = flow.throw(reply) if isinstance(reply, Ended) else flow.send(reply)
             try:
                 several = asked if isinstance(asked, list) else [asked]
-                replies = [world.reply(request, row, ask) for request in several]
+                replies = [world.reply(request, row) for request in several]
                 for request, found in zip(several, replies, strict=True):
                     counts = record.tokens.setdefault(request.role, [0, 0])
                     counts[0] += 24
@@ -318,10 +317,7 @@ def _train(context: StepContext, step: Train, world: World, clock: datetime) -> 
             "tokens_per_second": world.rng.normal(21_000, 900, steps),
         }
     )
-    part = "parts/log/00001-000000.parquet"
-    context.folder.write_table(part, log)
-    if step.name == world.chances.until:
-        return
+    context.folder.write_table("parts/log.parquet", log)
     manifest = Manifest(
         step=step.name,
         kind=step.kind,
@@ -332,12 +328,12 @@ def _train(context: StepContext, step: Train, world: World, clock: datetime) -> 
         started=clock.isoformat(),
         finished=clock.isoformat(),
         active_seconds=24.8,
-        tables={"log": TableEntry(parts=(part,), rows=log.num_rows)},
+        tables={"log": TableEntry(parts=("parts/log.parquet",), rows=log.num_rows)},
         model="model",
         versions={"trl": "1.16.0", "deepspeed": "0.19.8", "torch": "2.13.0"},
         seed=plan.seed,
         tokens={"train": 512_000},
-        result={"droppedOverlong": 3, "seconds": {"start": 6.2, "train": 18.6}},
+        result={"droppedOverlong": 3, "seconds": {"start": 4.1, "load": 2.1, "train": 18.2, "export": 0.4}},
     )
     write_manifest(context.folder, manifest)
 

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Check, Json
-
 from selfalign_jobs.evaluate.statistics import Estimate, exact_match, paired_gain, wilson, win_rate
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.answers import role_at

@@ -85,7 +85,8 @@ def thinned(curve: Curve) -> tuple[Values, Values]:
         return steps, values
     edges = np.linspace(0, len(steps), POINTS + 1).astype(int)
     sizes = np.diff(edges)
-    return np.add.reduceat(steps, edges[:-1]) / sizes, np.add.reduceat(values, edges[:-1]) / sizes
+    means = [np.add.reduceat(part, edges[:-1]) / sizes for part in (steps, values)]
+    return means[0], means[1]
 
 
 def running_mean(values: Values) -> Values:
@@ -94,7 +95,7 @@ def running_mean(values: Values) -> Values:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     first, last = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
-    mean: Values = (sums[last] - sums[first]) / (last - first)
+    mean: Values = np.subtract(sums[last], sums[first]) / (last - first)
     return mean
 
 
@@ -104,7 +105,10 @@ def _path(xs: Values, ys: Values, x: Axis, y: Axis) -> str:
 
 
 def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> Markup:
-    """Two distributions of what is never negative, over the same bins: `a` filled, `b` an outline; the triangles below are their means."""
+    """Two distributions of what is never negative over the same bins: `a` filled, `b` an outline.
+
+    The triangles below are their means. `b` may be empty.
+    """
     both = np.concatenate([a, b])
     edges = bin_edges(both)
     heights = [np.histogram(part, edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
@@ -124,14 +128,11 @@ def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> M
 def bin_edges(values: Values) -> Values:
     """About thirty bins or fewer; for whole numbers of a small range one bin a number."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    whole = bool(np.all(values == np.round(values)))
-    if whole and high - low <= 30:
-        return np.arange(low - 0.5, high + 1.5)
     step = (high - low) / 28 or 1.0
-    if whole:
-        step = float(math.ceil(step))
-        low -= 0.5
-    return low + step * np.arange(math.ceil((high - low) / step + 1e-9) + 1)
+    if np.all(values == np.round(values)):  # lengths: a bin holds as many whole numbers as its neighbours
+        step, low = float(math.ceil(step)) if high - low > 30 else 1.0, low - 0.5
+    bins = math.floor((high - low) / step) + 1
+    return np.linspace(low, low + step * bins, bins + 1)
 
 
 def _outline(edges: Values, heights: Values, x: Axis, y: Axis) -> str:

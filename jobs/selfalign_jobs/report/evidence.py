@@ -35,7 +35,7 @@ class StepFacts:
     def phases(self) -> dict[str, float]:
         """Seconds by phase in words, and what else the attempt that finished took; empty before it is done.
 
-        A step's figures have `seconds` by phase in the API's spelling (engineStart, generate); start-up has "start" in it.
+        A step's figures have `seconds` by phase, in the API's spelling (engineStart, generate; start, load, train, export).
         """
         if self.manifest is None:
             return {}

@@ -34,6 +34,8 @@ LOG_CHARTS = (
     ("learning_rate", "learning rate", "Learning rate", None),
 )
 
+OVERHEAD = ("engine start", "start", "load", REST)  # phases that do not grow with the work
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -235,7 +237,7 @@ def _time(evidence: Evidence) -> Section:
     rows = []
     for facts in evidence.steps:
         segments = [
-            (seconds / longest, "lost" if "start" in phase or phase == REST else "a", f"{phase} {duration(seconds)}")
+            (seconds / longest, "lost" if phase in OVERHEAD else "a", f"{phase} {duration(seconds)}")
             for phase, seconds in facts.phases.items()
         ]
         rows.append({"facts": facts, "bar": bar(segments)})
