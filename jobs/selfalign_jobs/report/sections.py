@@ -13,7 +13,7 @@ from markupsafe import Markup
 from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 from selfalign_jobs.report import notes
 from selfalign_jobs.report.chart import Curve, Interval, bar, curve_chart, histogram, interval_chart, scatter
-from selfalign_jobs.report.evidence import Evidence, Iteration
+from selfalign_jobs.report.evidence import REST, Evidence, Iteration
 from selfalign_jobs.report.figures import (
     Stage,
     Verdicts,
@@ -33,6 +33,8 @@ LOG_CHARTS = (
     ("accuracy", "share of pairs", "Pairs that the policy orders as the judge did", 0.5),
     ("learning_rate", "learning rate", "Learning rate", None),
 )
+
+OVERHEAD = ("engine start", "start", "load", REST)  # phases that do not grow with the work
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +193,11 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
     charts = []
     forward, backward = order_margins(iteration.pairs)
     if len(forward):
-        words = ("shown first", "shown second")
         charts.append(
             scatter(
                 "Margins of both orders",
-                f"margin when {words[0]}, nats",
-                f"margin when {words[1]}, nats",
+                "shown first, nats",
+                "shown second, nats",
                 forward,
                 backward,
                 ("orders agree", "prefers the second", "prefers the first"),
@@ -236,8 +237,8 @@ def _time(evidence: Evidence) -> Section:
     rows = []
     for facts in evidence.steps:
         segments = [
-            (seconds / longest, "lost" if place == 0 or phase == "rest" else "a", f"{phase} {duration(seconds)}")
-            for place, (phase, seconds) in enumerate(facts.phases.items())
+            (seconds / longest, "lost" if phase in OVERHEAD else "a", f"{phase} {duration(seconds)}")
+            for phase, seconds in facts.phases.items()
         ]
         rows.append({"facts": facts, "bar": bar(segments)})
     return Section("time", "Time", "time", {"rows": rows, "total": sum(facts.seconds for facts in evidence.steps)})
@@ -262,11 +263,11 @@ def tiles(evidence: Evidence) -> Iterator[Tile]:
         if check.type == "SelfWinRate":
             if check.name in results:
                 found = results[check.name]
-                yield Tile("self-win rate", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}")
+                yield Tile("self-win rate", f"{found['value']:.3f}", f"95 %: [{found['low']:.3f}, {found['high']:.3f}]")
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            detail = f"gain {signed(gain['value'])}, 95 %: {signed(gain['low'])} to {signed(gain['high'])}"
+            detail = f"gain {signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
             yield Tile(f"exact match, {role}", f"{before['value']:.3f} → {after['value']:.3f}", detail)
     tables = [iteration for iteration in evidence.iterations if iteration.pairs is not None]
     kept = sum(kept_pairs(iteration.pairs).num_rows for iteration in tables)
