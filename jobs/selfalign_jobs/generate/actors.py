@@ -114,6 +114,9 @@ class RayWorkers:
     def wait(self, seconds: float) -> list[Event]:
         """What the actors say."""
         self._exchange()
+        if not self._calls:
+            time.sleep(seconds)
+            return []
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         if ready:
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)

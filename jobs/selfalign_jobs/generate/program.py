@@ -123,10 +123,15 @@ def run_loads(
         flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
         tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
         if not all(all(table.writer.ledger.done) for table in tables.values()):
-            source = plan.models[load.model.lineage]
-            spec = EngineSpec(locate_model(context.config, load.model), settings, means_of(context), source.remote_code)
+            given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
+            spec = EngineSpec(
+                locate_model(context.config, load.model),
+                settings,
+                means_of(context),
+                given is not None and given.remote_code,
+            )
             setup = ActorSetup(
-                make_chat=partial(make_chat, spec.model, source.chat_template),
+                make_chat=partial(make_chat, spec.model, given.chat_template if given else None),
                 make_engine=partial(make_engine, spec),
                 jobs={job.out: job for job in load.jobs},
                 flows=flows,
