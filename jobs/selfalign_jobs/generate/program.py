@@ -125,10 +125,10 @@ def run_loads(
         if not all(all(table.writer.ledger.done) for table in tables.values()):
             given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
             spec = EngineSpec(
-                locate_model(context.config, load.model),
-                settings,
-                means_of(context),
-                given is not None and given.remote_code,
+                model=locate_model(context.config, load.model),
+                settings=settings,
+                means=means_of(context),
+                trust_remote_code=given.remote_code if given else False,
             )
             setup = ActorSetup(
                 make_chat=partial(make_chat, spec.model, given.chat_template if given else None),
@@ -159,8 +159,8 @@ def _drive(context: StepContext, setup: ActorSetup, tables: dict[str, TableJob],
     means = means_of(context)
     threads = max(1, len(os.sched_getaffinity(0)) // means.replicas)
     context.progress.begin("engine start", means.replicas, "engines")
-    with ray_session(means):
-        workers = RayWorkers(setup, means, environment(means, threads))
+    with ray_session(means, environment(means, threads)) as runtime_env:
+        workers = RayWorkers(setup, means, runtime_env)
         driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
         try:
             driver.run()
