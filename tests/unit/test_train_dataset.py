@@ -66,7 +66,7 @@ def test_an_empty_table_says_what_to_do() -> None:
 
 
 def test_a_table_without_ids_names_what_it_lacks_and_what_it_has() -> None:
-    with pytest.raises(ConfigError, match="no column prompt_ids, chosen_ids, rejected_ids .it has chosen"):
+    with pytest.raises(ConfigError, match=r"no column prompt_ids, chosen_ids, rejected_ids \(it has chosen"):
         examples(pa.table({"chosen": ["yes"]}), settings())
 
 
