@@ -23,7 +23,7 @@ from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import checkpoint, policy, reference
 from selfalign_jobs.train.card import card
-from selfalign_jobs.train.dataset import order
+from selfalign_jobs.train.dataset import order, sizes_of
 from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
 from selfalign_jobs.train.saving import Saving, agreed
@@ -69,7 +69,7 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
         ),
         args=arguments,
         examples=examples,
-        positions=order(examples.num_rows, batches.steps * batches.global_batch, step.settings.seed),
+        positions=order(sizes_of(examples), batches.steps, batches.global_batch, step.settings.seed),
         loss=step.loss,
         reference=log_probs,
         lora=lora,
