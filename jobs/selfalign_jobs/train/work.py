@@ -17,11 +17,11 @@ import torch
 import transformers
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Train
-from trl.trainer.utils import add_fused_lm_head
 
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import checkpoint, policy, reference
+from selfalign_jobs.train.batch import add_scoring_head
 from selfalign_jobs.train.card import card
 from selfalign_jobs.train.dataset import order, sizes_of
 from selfalign_jobs.train.export import export
@@ -135,7 +135,7 @@ def _reference(
     deepspeed = uses_deepspeed(means)
     assert job.reference is not None
     model = policy.load(Path(job.reference), policy.training_dtype(precision, deepspeed), remote_code=remote_code)
-    add_fused_lm_head(model)
+    add_scoring_head(model)
     engine = policy.inference_engine(model, step.settings, means, job.batches)
     autocast = (
         torch.autocast(device, policy.DTYPES[precision]) if not deepspeed and precision != "float32" else nullcontext()
