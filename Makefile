@@ -4,6 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 LOCK := requirements/cpu.txt
 INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
+unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
 .PHONY: demo demo-smollm2 install test lint unit jobs lock crd tiny-model bench generate-kills clean

@@ -28,6 +28,7 @@ BATCH, BETA, RATE, SEED = 32, 0.5, 3e-4, 0
 def ours(pairs: int, epochs: int) -> dict[str, float]:
     """The step program's own way: agent, rank, artefacts and all."""
     import trainings
+
     from selfalign_api.plan import Loss
     from selfalign_jobs.train.program import train
 

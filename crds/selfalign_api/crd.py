@@ -1,6 +1,6 @@
 """The CustomResourceDefinition, generated from the types and the rules: crds/selfalignmentruns.yaml.
 
-`python -m selfalign_api.crd` prints it (also `selfalign crd`); a test fails when the committed file is another.
+`selfalign crd` prints it; a test fails when the committed file is another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from selfalign_api.base import INT32_MAX, INT64_MAX
+from selfalign_api.base import INT64_MAX
 from selfalign_api.rule_table import RULES
 from selfalign_api.run import GROUP, VERSION, SelfAlignmentRun
 
@@ -18,9 +18,7 @@ __all__ = ["crd", "crd_yaml"]
 
 Schema = dict[str, Any]
 
-HEADER = (
-    "# Generated from crds/selfalign_api by `python -m selfalign_api.crd`; change the types there, not this file.\n"
-)
+HEADER = "# Generated from crds/selfalign_api by `selfalign crd`; change the types there, not this file.\n"
 COLUMNS = (
     ("Recipe", ".spec.recipe", 0),
     ("Stage", ".status.stage", 0),
@@ -103,8 +101,8 @@ def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") 
     kept = ("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "required")
     out: Schema = {key: schema[key] for key in kept if key in schema}
     out |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
-    if "default" in schema:  # an object's own fields bring theirs
-        out["default"] = {} if schema.get("type") == "object" else schema["default"]
+    if "default" in schema:
+        out["default"] = schema["default"]
     if schema.get("type") in ("integer", "number"):
         out |= _bounds(schema)
     if "items" in schema:
@@ -119,12 +117,12 @@ def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") 
 
 
 def _bounds(schema: Schema) -> Schema:
-    """Minimum and maximum; the range of the integer format is not said twice (2^63 - 1 is no float64)."""
+    """Minimum and maximum; 2^63 - 1 is no float64, and the format says it."""
     out: Schema = {}
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if exclusive in schema:
             out |= {bound: schema[exclusive], exclusive: True}
-        elif bound in schema and schema[bound] not in (INT32_MAX, INT64_MAX):
+        elif bound in schema and schema[bound] != INT64_MAX:
             out[bound] = schema[bound]
     if schema["type"] == "integer":
         out["format"] = "int64" if schema.get("maximum") == INT64_MAX else "int32"
@@ -139,7 +137,3 @@ def _validations(name: str) -> list[Schema]:
         for rule in RULES
         if rule.on.__name__ == name
     ]
-
-
-if __name__ == "__main__":
-    print(crd_yaml(), end="")

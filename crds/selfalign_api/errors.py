@@ -14,6 +14,8 @@ VERBS = ("is ", "must ", "has ", "names ")  # a message that begins so has the v
 
 def shown(value: object) -> str:
     """`value` on one line, cut to 120 characters; text without quotes unless it is empty or has a line end."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, str) and value and value.isprintable():
         text = value
     else:

@@ -13,7 +13,7 @@ from selfalign_api.method import Source
 class SelfWinRate(ApiModel):
     """How often the judge prefers the new model's answer."""
 
-    against: Literal["initial", "previous"] | None = None
+    against: Literal["initial"] | None = None
     """Whose answers it is compared with. Unset: initial."""
 
 
@@ -51,7 +51,7 @@ class Evaluation(ApiModel):
     prompts: Source | None = None
     """Held-out prompts, which the loop never sees. Unset: 500 rows of the recipe's prompts, set apart by hash."""
 
-    checks: Annotated[tuple[Check, ...], MapBy("name"), Field(min_length=1, max_length=16)] | None = None
+    checks: Annotated[tuple[Check, ...], Field(min_length=1, max_length=16), MapBy("name")] | None = None
     """The figures. Unset: one SelfWinRate, named win."""
 
 

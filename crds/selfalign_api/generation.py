@@ -59,7 +59,7 @@ class Generation(ApiModel):
     max_set_aside_percent: Percent | None = None
     """Share of records set aside, in percent, above which the step fails. Unset: 1."""
 
-    roles: Annotated[tuple[Role, ...], MapBy("name"), Field(max_length=16)] | None = None
+    roles: Annotated[tuple[Role, ...], Field(max_length=16), MapBy("name")] | None = None
     """The voices of the recipe, by name; a field left out of a role has the recipe's value."""
 
     filters: Filters | None = None
@@ -75,8 +75,8 @@ class Judge(ApiModel):
     verdicts: Annotated[tuple[Template, ...], Field(min_length=2, max_length=2)] | None = None
     """The two candidate verdicts of logprobs (Jinja): first is better, second is better."""
 
-    model_name: Literal["self", "initial"] | None = None
-    """Who judges: self (the newest weights) or initial (θ0). Unset: self."""
+    model_name: Literal["self"] | None = None
+    """Who judges: self, the newest weights. Unset: self."""
 
     criteria: Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)] | None = None
     """What is judged by; the judge's template has it as `criteria`."""

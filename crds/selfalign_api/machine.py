@@ -20,7 +20,10 @@ CLUSTER_ONLY = (
     "compute.podTemplate",
     "compute.generation.runtime",
     "compute.generation.resources",
+    "storage.reuseFrom",
     "credentials",
+    "suspend",
+    "activeDeadlineSeconds",
     "ttlSecondsAfterFinished",
     "failurePolicy.afterRetries",
 )
@@ -41,7 +44,7 @@ def _is_given(value: Any, path: str) -> bool:
 
 
 def resolve_compute(compute: Compute | None, *, gpus: int, fit: bool = False, keep_checkpoints: int = 1) -> Means:
-    """The means on a machine with `gpus` GPUs; a count left open is what is there. `compute` has its profile already.
+    """The means on a machine with `gpus` GPUs; a count left open is what is there. `compute` has its profile's values.
 
     Raises ConfigError naming each count that the machine lacks, and `--fit`; with `fit` they are lowered instead.
     """
@@ -51,29 +54,29 @@ def resolve_compute(compute: Compute | None, *, gpus: int, fit: bool = False, ke
     device: Device = given.device or ("GPU" if gpus > 0 else "CPU")
     if problems := _lacking(given, device, gpus):
         raise ConfigError(problems)
-    generation = _generation(given.generation or GenerationCompute(), device, gpus)
-    evaluation = given.evaluation or EvaluationCompute()
-    return Means(
-        generation=generation,
-        training=_training(given.training or TrainingCompute(), device, gpus, keep_checkpoints),
-        evaluation=generation.model_copy(
-            update={
-                "replicas": evaluation.replicas or generation.replicas,
-                "tensor_parallel_size": evaluation.tensor_parallel_size or generation.tensor_parallel_size,
-            }
-        ),
+    engines = given.generation or GenerationCompute()
+    gpu_memory_percent, engine_args = engines.gpu_memory_percent or 90, engines.engine_args or {}
+    generation, evaluation = (
+        GenerationMeans(
+            device=device,
+            replicas=replicas or (max(1, gpus // size) if device == "GPU" else 1),
+            tensor_parallel_size=size,
+            gpu_memory_percent=gpu_memory_percent,
+            engine_args=engine_args,
+        )
+        for replicas, size in _engines(given)
     )
+    training = _training(given.training or TrainingCompute(), device, gpus, keep_checkpoints)
+    return Means(generation=generation, training=training, evaluation=evaluation)
 
 
-def _generation(given: GenerationCompute, device: Device, gpus: int) -> GenerationMeans:
-    tensor_parallel_size = given.tensor_parallel_size or 1
-    return GenerationMeans(
-        device=device,
-        replicas=given.replicas or (max(1, gpus // tensor_parallel_size) if device == "GPU" else 1),
-        tensor_parallel_size=tensor_parallel_size,
-        gpu_memory_percent=given.gpu_memory_percent or 90,
-        engine_args=given.engine_args or {},
-    )
+def _engines(given: Compute) -> tuple[tuple[int | None, int], tuple[int | None, int]]:
+    """Replicas (None: left open) and GPUs of an engine, for generation and for evaluation, which takes generation's."""
+    generation, evaluation = given.generation or GenerationCompute(), given.evaluation or EvaluationCompute()
+    size = generation.tensor_parallel_size or 1
+    own_size = evaluation.tensor_parallel_size
+    replicas = evaluation.replicas or (generation.replicas if own_size is None else None)
+    return (generation.replicas, size), (replicas, own_size or size)
 
 
 def _training(given: TrainingCompute, device: Device, gpus: int, keep_checkpoints: int) -> TrainingMeans:
@@ -93,7 +96,7 @@ def _training(given: TrainingCompute, device: Device, gpus: int, keep_checkpoint
 
 
 def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
-    """The counts that the machine lacks. Without GPUs a node of training is a process: there may be several."""
+    """The counts that the machine lacks. With device: CPU a count is of processes: there may be several."""
     there = f"this machine has {gpus} GPU{'' if gpus == 1 else 's'}; lower it, or add --fit to take what is here"
     problems = []
     if device == "GPU" and gpus == 0:
@@ -102,18 +105,17 @@ def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
     if (training.gpus_per_node or 0) * (training.nodes or 1) > gpus:
         path = "spec.compute.training.gpusPerNode"
         problems.append(Problem(path, training.gpus_per_node, f"is more than is here: {there}"))
-    elif device == "GPU" and training.gpus_per_node is None and (training.nodes or 1) > max(1, gpus):
+    elif given.device != "CPU" and training.gpus_per_node is None and (training.nodes or 1) > max(1, gpus):
         problems.append(Problem("spec.compute.training.nodes", training.nodes, f"is more than is here: {there}"))
-    for name, engines in (("generation", given.generation), ("evaluation", given.evaluation)):
-        if engines is None:
+    sections = (("generation", given.generation), ("evaluation", given.evaluation))
+    for (name, section), (replicas, size) in zip(sections, _engines(given), strict=True):
+        path = f"spec.compute.{name}"
+        if section is None:
             continue
-        replicas, size = engines.replicas or 1, engines.tensor_parallel_size or 1
-        if size > max(1, gpus):
-            path = f"spec.compute.{name}.tensorParallelSize"
-            problems.append(Problem(path, size, f"is more than is here: {there}"))
-        elif device == "GPU" and replicas * size > max(1, gpus):
-            path = f"spec.compute.{name}.replicas"
-            problems.append(Problem(path, replicas, f"is more than is here: {there}"))
+        if size > max(1, gpus) and section.tensor_parallel_size is not None:
+            problems.append(Problem(f"{path}.tensorParallelSize", size, f"is more than is here: {there}"))
+        elif given.device != "CPU" and (replicas or 1) * size > max(1, gpus) and section.replicas is not None:
+            problems.append(Problem(f"{path}.replicas", replicas, f"is more than is here: {there}"))
     return problems
 
 

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from selfalign_api.base import MapBy
-from selfalign_api.errors import ConfigError, Problem
+from selfalign_api.errors import ConfigError, Problem, shown
 
 __all__ = ["field_types", "in_our_words", "list_key", "model_in"]
 
@@ -61,7 +61,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel], data: Any, path: str
         return Problem(where, value, f"must be text{quoted}")
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return Problem(where, value, f"{words} {context[name]:.15g}")
+        return Problem(where, value, f"{words} {shown(context[name])}")
     if kind == "string_pattern_mismatch":
         return Problem(where, value, f"must match {context['pattern']}")
     return Problem(where, value, _other(kind, value, context, details["msg"]))
@@ -121,7 +121,7 @@ def _unknown(location: tuple[int | str, ...], root: type[BaseModel], path: str) 
 def _nearest(word: str, words: list[str]) -> str | None:
     """The word that was meant: equal but for case, - and _, or close by edits."""
     plain = {re.sub("[-_]", "", other).lower(): other for other in words}
-    close = difflib.get_close_matches(re.sub("[-_]", "", word).lower(), plain, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(re.sub("[-_]", "", word).lower(), plain, n=1, cutoff=0.66)
     return plain[close[0]] if close else None
 
 

@@ -259,8 +259,6 @@ class DataSource(Frozen):
     """A table as given: where, which columns carry what, the digest of its content. No URL: the built-in generator."""
 
     url: str | None = None
-    split: str = "train"
-    subset: str | None = None
     columns: dict[str, str] = {}
     digest: str = ""
 

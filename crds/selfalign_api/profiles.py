@@ -33,7 +33,7 @@ class Profile(ApiModel):
     storage: Storage | None = None
     """Where runs keep their artefacts."""
 
-    credentials: Annotated[tuple[Credential, ...], MapBy("urlPrefix"), Field(max_length=16)] | None = None
+    credentials: Annotated[tuple[Credential, ...], Field(max_length=16), MapBy("urlPrefix")] | None = None
     """Which Secret opens which places."""
 
 

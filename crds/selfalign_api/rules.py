@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from selfalign_api.base import ApiModel
 from selfalign_api.engine_args import engine_arg_problems
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.load import as_json
 from selfalign_api.messages import list_key
 from selfalign_api.rule_table import RULES, Rule
 from selfalign_api.run import SelfAlignmentRun
@@ -53,7 +52,7 @@ def _nodes(node: ApiModel, path: str) -> Iterator[tuple[str, ApiModel]]:
 
 
 def _value_at(node: ApiModel, field: str) -> Any:
-    value: Any = as_json(node)
+    value: Any = node.model_dump(mode="json", exclude_none=True)
     for step in field.split(".") if field else ():
         value = value.get(step) if isinstance(value, dict) else None
     return value

@@ -92,7 +92,7 @@ class Spec(ApiModel):
     failure_policy: FailurePolicy = FailurePolicy()
     """What happens when a step fails."""
 
-    credentials: Annotated[tuple[Credential, ...], MapBy("urlPrefix"), Field(max_length=16)] | None = None
+    credentials: Annotated[tuple[Credential, ...], Field(max_length=16), MapBy("urlPrefix")] | None = None
     """Which Secret opens which places. Unset: the profile's; on one machine its own credentials are used."""
 
 

@@ -138,6 +138,6 @@ class Training(ApiModel):
     """The adapters, with adapter: lora."""
 
     iteration_overrides: (
-        Annotated[tuple[IterationOverride, ...], MapBy("fromIteration"), Field(max_length=31)] | None
+        Annotated[tuple[IterationOverride, ...], Field(max_length=31), MapBy("fromIteration")] | None
     ) = None
     """Values that change from a round on."""

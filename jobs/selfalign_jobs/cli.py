@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+
 from selfalign_api import __version__
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
@@ -19,11 +20,11 @@ from selfalign_api.plan import Means, Plan
 from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
-
 from selfalign_jobs import preflight
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.owner import claim, only_one
 from selfalign_jobs.panel import Panel, PlainLines
+from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.resolve import Resolved, resolve
 from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, check_writable, work_folder
 from selfalign_jobs.store import Folder
@@ -95,6 +96,7 @@ def load(options: argparse.Namespace) -> Loaded:
     """Read, check and resolve the run file; nothing is written. Raises ConfigError."""
     mounts = mounts_from(options.mount, os.environ)
     run = load_run(options.file)
+    recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     profile = load_profile(run.spec.compute.profile_name if run.spec.compute else None)
     run = run.model_copy(update={"spec": with_profile(run.spec, profile)})
     check_rules(run)
@@ -121,8 +123,6 @@ def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
 
 def run_command(options: argparse.Namespace) -> int:
     """`selfalign run`."""
-    from selfalign_jobs.report import finish_report
-
     loaded = load(options)
     plan, storage = loaded.resolved.plan, run_folder(loaded, options)
     check_writable(storage)
@@ -140,6 +140,8 @@ def run_command(options: argparse.Namespace) -> int:
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
             LocalRun(plan, loaded.means, storage, work, loaded.mounts, loaded.run.spec.failure_policy, watcher).run()
+        from selfalign_jobs.report import finish_report
+
         finish_report(folder, plan, console)
     return Exit.DONE
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import local_path
 from selfalign_api.plan import ModelRef, StepConfig
-
 from selfalign_jobs.store import Folder, read_manifest, step_folder
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from selfalign_api.digest import differing_fields
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Frozen, Json, Plan
-
 from selfalign_jobs.store import Folder
 
 OWNER = "owner.json"

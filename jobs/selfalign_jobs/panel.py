@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from selfalign_api.plan import Plan
 
+from selfalign_api.plan import Plan
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.store import Manifest
 

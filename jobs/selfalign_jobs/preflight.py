@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jinja2
 import jinja2.meta
+
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.places import local_path
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
-
 from selfalign_jobs.recipes.base import Recipe, recipe
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.sources import read_source
@@ -26,7 +26,6 @@ def check(plan: Plan, method: Method, mounts: Mapping[str, str]) -> None:
     problems = [
         *_templates(found, method),
         *_verdicts(method.judge),
-        *_sampling(method),
         *_model_folder(model, method, has_template=plan.models["policy"].chat_template is not None),
     ]
     if problems:
@@ -69,15 +68,6 @@ def _verdicts(judge: Judge) -> Iterator[Problem]:
             "spec.judge.verdicts",
             None,
             f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer",
-        )
-
-
-def _sampling(method: Method) -> Iterator[Problem]:
-    if method.roles["respond"].temperature == 0:
-        yield Problem(
-            "spec.generation.roles[respond].temperature",
-            0,
-            "is greedy, and the two answers to a prompt would be equal; write a value above 0",
         )
 
 

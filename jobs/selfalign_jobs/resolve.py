@@ -30,7 +30,6 @@ from selfalign_api.plan import (
     TrainSettings,
 )
 from selfalign_api.run import SelfAlignmentRun
-
 from selfalign_jobs.content import files_digest, folder_digest
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (
@@ -171,13 +170,15 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
     url = given.get("url")
     if url is None:
         return DataSource(digest="built-in")
+    for part in ("split", "subset"):
+        if part in given and not url.startswith("hf://"):
+            message = "belongs to a dataset of the hub, and this is a file; remove it"
+            raise ConfigError.one(f"{field_of(name)}.{part}", message, given[part])
     path = local_path(url, mounts, folder, f"{field_of(name)}.url")
     files = source_files(name, path)
     root = path if path.is_dir() else path.parent
     return DataSource(
         url=_absolute(url, path),
-        split=given.get("split", "train"),
-        subset=given.get("subset"),
         columns=given.get("columns", {}),
         digest=files_digest(files, root),
     )

@@ -23,7 +23,6 @@ from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import FailurePolicy
 from selfalign_api.outcome import Exit
 from selfalign_api.plan import Means, Plan, StepConfig
-
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder
 
@@ -69,7 +68,7 @@ class LocalRun:
     mounts: Mapping[str, str]
     policy: FailurePolicy
     watcher: Watcher
-    program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs.step")
+    program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
     def run(self) -> None:

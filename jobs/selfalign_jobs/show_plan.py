@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from selfalign_api.plan import ArtifactRef, Means, ModelRef, Plan, SourceRef, TableRef, Train
 
+from selfalign_api.plan import ArtifactRef, Means, ModelRef, Plan, SourceRef, TableRef, Train
 from selfalign_jobs.recipes.base import Step
 
 

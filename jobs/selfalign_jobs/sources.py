@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 import pyarrow.parquet as pq
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import local_path
 from selfalign_api.plan import DataSource
-
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.
@@ -50,6 +50,9 @@ def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.
             f"{field}.url", f"{path} has no rows; write the URL of a file with at least one", source.url
         )
     wanted = [(REQUIRED[name], True), *((column, False) for column in OPTIONAL.get(name, ()))]
+    if unread := [column for column in source.columns if column not in dict(wanted)]:
+        message = f"is not read here; {field} reads {', '.join(dict(wanted))}"
+        raise ConfigError.one(f"{field}.columns.{unread[0]}", message, source.columns[unread[0]])
     columns = {}
     for standard, required in wanted:
         given = source.columns.get(standard)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pydantic import Field
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Frozen, Json
 

@@ -19,6 +19,8 @@ import pytest
 import torch
 import trainings
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, Plan
 from selfalign_jobs.step import StepContext, run_step
@@ -26,7 +28,6 @@ from selfalign_jobs.store import Manifest, read_artifact, read_manifest
 from selfalign_jobs.train.checkpoint import MANIFEST as CHECKPOINT_MANIFEST
 from selfalign_jobs.train.checkpoint import newest, published
 from selfalign_jobs.train.program import train
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 pytestmark = pytest.mark.heavy
 STEPS = 60

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+
 from selfalign_api.plan import (
     GenerationMeans,
     Loss,

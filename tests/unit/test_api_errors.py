@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from selfalign_api.errors import ConfigError, Problem, shown
 
 
@@ -45,6 +46,7 @@ def test_the_error_survives_a_process_border() -> None:
         ("a\nb", '"a\\nb"'),
         (True, "true"),
         (1e-6, "1e-06"),
+        (3.0, "3"),
         ({"a": None}, '{"a": null}'),
         ("y" * 200, "y" * 119 + "…"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plans import RECIPES, plan_of
+
 from selfalign_api.plan import (
     ArtifactRef,
     DataSource,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from plans import plan_of, spin
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy
 from selfalign_api.plan import GenerationMeans, Means, TrainingMeans

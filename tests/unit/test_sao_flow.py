@@ -10,6 +10,7 @@ import jinja2
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from selfalign_api.plan import FlowJob, Judge, Prepare, Role
 from selfalign_jobs.flow import Ask, Compare, Comparison, Completion, Dropped, SetAside, Write
 from selfalign_jobs.recipes.judge import judge, parse_verdict

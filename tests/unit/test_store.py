@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.store import Folder, Manifest, TableEntry, read_manifest, read_parts, write_manifest
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.recipes import personas
 from selfalign_jobs.recipes.tables import counts_of, draw, joined_answers, questions, training_pairs

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from selfalign_api.plan import Lora, TrainingMeans, TrainSettings
 from selfalign_jobs.train import memory
 

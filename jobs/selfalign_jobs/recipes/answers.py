@@ -6,7 +6,6 @@ from collections.abc import Generator
 from typing import Any
 
 from selfalign_api.plan import Role
-
 from selfalign_jobs.flow import Ask, Completion, Request, Row
 from selfalign_jobs.recipes.base import FlowDef
 from selfalign_jobs.recipes.judge import judge
@@ -43,6 +42,13 @@ def answer_row(prompt: str, reference: str | None, name: str, role: Role, comple
         "tokens": len(completion.ids),
         "seed": completion.seed,
     }
+
+
+def role_at(temperature: float) -> str:
+    """The name of the answering role at a temperature: greedy, sampled (at 1), or sampled-0.7."""
+    if temperature == 0:
+        return "greedy"
+    return "sampled" if temperature == 1 else f"sampled-{temperature:g}"
 
 
 ANSWER = FlowDef(answer, ANSWERS)

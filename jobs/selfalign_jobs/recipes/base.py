@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Evaluate, Generate, Json, Train
-
 from selfalign_jobs.flow import Flow
 
 if TYPE_CHECKING:

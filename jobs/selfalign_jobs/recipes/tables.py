@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json
-
 from selfalign_jobs.flow import seed_of
 
 COUNTS_KEY = b"selfalign.counts"
@@ -42,7 +42,7 @@ def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
             f"{needed} rows are needed ({options['apart']} of them set apart for evaluation) and there are "
             f"{table.num_rows}; write a smaller count or fewer iterations, or give a larger source",
         )
-    taken = table.take(pa.array(chosen.tolist(), pa.int64()))  # a list: an array would load pandas
+    taken = table.take(_row_numbers(chosen))
     if options["blank"]:
         taken = pa.table({"persona": pa.nulls(taken.num_rows, pa.string())})
     return taken
@@ -71,7 +71,7 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
         quota = options["max_new_pairs"]
         if quota is not None and pairs.num_rows > quota:
             kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
-            pairs = pairs.take(pa.array(np.sort(kept).tolist(), pa.int64()))
+            pairs = pairs.take(_row_numbers(np.sort(kept)))
         parts.append(pairs)
     joined = pa.concat_tables(parts, promote_options="default")
     return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})
@@ -84,6 +84,11 @@ def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
         after.rename_columns(["prompt", "after"]), "prompt", join_type="inner"
     )
     return joined.sort_by("prompt").combine_chunks()
+
+
+def _row_numbers(numbers: np.ndarray) -> pa.Array:
+    """Row numbers for `take`. By buffer: pa.array would load pandas, a second that every command would pay."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers.astype(np.int64))])
 
 
 def _first_rows(column: pa.ChunkedArray) -> pa.Array:

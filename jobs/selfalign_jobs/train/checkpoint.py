@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfalign_api.plan import Frozen
-
 from selfalign_jobs.store import Folder
 
 FOLDER = "checkpoints"

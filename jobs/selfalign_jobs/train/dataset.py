@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.plan import Frozen, Json, StepConfig
-
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.train.settings import Layout
 

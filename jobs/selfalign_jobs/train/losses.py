@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from selfalign_api.plan import Loss
 from torch import Tensor
+
+from selfalign_api.plan import Loss
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, ModelRef, StepConfig, Train, TrainingMeans
-
 from selfalign_jobs.models import locate_model
 from selfalign_jobs.prepared import prepare_table
 from selfalign_jobs.progress import Progress

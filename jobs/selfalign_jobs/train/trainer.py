@@ -13,13 +13,13 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import LoraConfig
-from selfalign_api.plan import Loss
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 
+from selfalign_api.plan import Loss
 from selfalign_jobs.train.batch import PairCollator, add_scoring_head, response_log_probs
 from selfalign_jobs.train.dataset import RankBatches
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs

@@ -1,0 +1,84 @@
+"""The engine as the loop sees it: requests in, finished requests out. A fake one drives the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class Sampling(NamedTuple):
+    """How samples are drawn; sample i of `n` with `seed + i`. `top_k` 0 means all tokens."""
+
+    n: int
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+    seed: int
+
+
+class Labels(NamedTuple):
+    """Two tokens whose log-probabilities, as the next token, are asked."""
+
+    first: int
+    second: int
+
+
+class Sample(NamedTuple):
+    """One sample: its ids, the end token included unless `finish_reason` is "length"."""
+
+    ids: tuple[int, ...]
+    finish_reason: str
+
+
+class LogProbabilities(NamedTuple):
+    """Log-probabilities of two labels, in nats, over the whole vocabulary, before any temperature."""
+
+    first: float
+    second: float
+
+
+class EngineRequest(NamedTuple):
+    """A prompt, as token ids, and what is asked of it."""
+
+    id: str
+    prompt_ids: Sequence[int]
+    task: Sampling | Labels
+
+
+class EngineResult(NamedTuple):
+    """The answer to the request of that id."""
+
+    id: str
+    answer: tuple[Sample, ...] | LogProbabilities
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the loop and the manifest must know of an engine that has started.
+
+    `context_tokens` bounds prompt and answer together; `max_sequences` is how many requests it runs at once.
+    """
+
+    context_tokens: int
+    max_sequences: int
+    start_seconds: float
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A running model. Not thread-safe; whoever holds it calls `step` while requests are open."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What it offers."""
+
+    def submit(self, request: EngineRequest) -> None:
+        """Take a request; it joins the running batch at the next step."""
+
+    def step(self) -> list[EngineResult]:
+        """Advance all open requests by one forward pass; returns those that finished."""
+
+    def abort(self, id: str) -> None:
+        """Forget a request; it gives no result."""

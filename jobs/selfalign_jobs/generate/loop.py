@@ -1,0 +1,192 @@
+"""The loop: many flows open at once, all their requests in one running batch, no barrier between roles."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfalign_api.plan import FlowJob
+from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
+from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, LogProbabilities
+from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
+from selfalign_jobs.generate.render import Renderer, render_template
+
+
+@dataclass(frozen=True)
+class JobSetup:
+    """A flow job, ready to run: its flow, and the renderer with the model's chat template and the job's roles."""
+
+    job: FlowJob
+    flow: Flow
+    renderer: Renderer
+    run_seed: int
+
+
+@dataclass(slots=True)
+class Task:
+    """One row to run: of which job, its number in the prepared table, its record's id, the lease it is handed out under."""
+
+    job: str  # the table that the job makes
+    source: int
+    record: str
+    lease: int
+    row: Row
+
+
+@dataclass(slots=True)
+class _Open:
+    """A flow under way, and the requests that it waits for."""
+
+    task: Task
+    setup: JobSetup
+    flow: Generator[Any, Any, Sequence[Row]]
+    several: bool = False  # whether the last yield was a list
+    requests: list[Request] = field(default_factory=list)
+    prompts: list[list[int]] = field(default_factory=list)
+    replies: list[Reply | None] = field(default_factory=list)
+    waiting: int = 0
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+
+
+def spare_the_collector() -> None:
+    """Once a process has loaded its model: keep Python's cycle collector off what stays, and from running all the time.
+
+    Open flows are many small objects that reference counting frees; looking through them for cycles took a third of
+    the loop's time (benchmarks/README.md, Generation).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+class FlowLoop:
+    """Advances flows against one engine.
+
+    At most `max_open` flows are open: enough that the engine always has requests waiting, few enough that a record,
+    once begun, is soon done and durable.
+    """
+
+    def __init__(self, engine: Engine, jobs: Mapping[str, JobSetup], max_open: int) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._max_open = max_open
+        self._queue: deque[Task] = deque()
+        self._waiting_for: dict[str, tuple[_Open, int]] = {}  # request id -> flow, place in its list
+        self._open = 0
+        self._requests = 0
+        self._finished: dict[str, list[Record]] = {name: [] for name in jobs}
+
+    @property
+    def unfinished(self) -> int:
+        """Rows that were added and have no record yet."""
+        return len(self._queue) + self._open
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Rows to run, in order."""
+        self._queue.extend(tasks)
+
+    def advance(self) -> None:
+        """One step of the engine, and all that follows from what it finished."""
+        while self._queue and self._open < self._max_open:
+            self._begin(self._queue.popleft())
+        if self._waiting_for:
+            for result in self._engine.step():
+                self._receive(result)
+
+    def take_finished(self) -> dict[str, list[Record]]:
+        """The records that ended since the last call, by job."""
+        finished, self._finished = self._finished, {name: [] for name in self._jobs}
+        return finished
+
+    def _begin(self, task: Task) -> None:
+        setup = self._jobs[task.job]
+        ask = Ask(setup.job, setup.run_seed, task.record, render_template)
+        self._open += 1
+        self._resume(_Open(task, setup, setup.flow(task.row, ask)), None)
+
+    def _resume(self, flow: _Open, reply: Any) -> None:
+        """Send a reply (or throw an `Ended`) into a flow, until it waits for the engine or ends."""
+        while True:
+            try:
+                yielded = flow.flow.throw(reply) if isinstance(reply, Ended) else flow.flow.send(reply)
+            except StopIteration as stop:
+                self._end(flow, stop.value)
+                return
+            except Ended as ended:
+                self._end(flow, ended)
+                return
+            except Exception as error:  # a recipe's mistake costs its record, never the run
+                self._end(flow, SetAside("flow failed", f"{type(error).__name__}: {error}"))
+                return
+            flow.several = isinstance(yielded, list)
+            flow.requests = yielded if flow.several else [yielded]
+            if not flow.requests:
+                reply = []
+                continue
+            try:
+                self._submit(flow)
+            except SetAside as too_long:  # the flow may catch it and ask for something else
+                reply = too_long
+                continue
+            except Exception as error:  # a chat template that refuses this turn
+                flow.flow.close()
+                self._end(flow, SetAside("flow failed", f"{type(error).__name__}: {error}"))
+            return
+
+    def _submit(self, flow: _Open) -> None:
+        """Render all requests of a yield, then submit them: none is submitted when one cannot be rendered."""
+        render = flow.setup.renderer.render
+        rendered = [render(request) for request in flow.requests]
+        flow.prompts = [prompt_ids for prompt_ids, _ in rendered]
+        flow.replies = [None] * len(rendered)
+        flow.waiting = len(rendered)
+        for place, (prompt_ids, task) in enumerate(rendered):
+            self._requests += 1
+            id = f"{flow.task.record}-{self._requests}"
+            self._waiting_for[id] = (flow, place)
+            self._engine.submit(EngineRequest(id, prompt_ids, task))
+
+    def _receive(self, result: EngineResult) -> None:
+        flow, place = self._waiting_for.pop(result.id)
+        request = flow.requests[place]
+        counts = flow.tokens.setdefault(request.role, [0, 0])
+        counts[0] += len(flow.prompts[place])
+        flow.waiting -= 1
+        answer = result.answer
+        if isinstance(answer, LogProbabilities):
+            flow.replies[place] = Comparison(answer.first, answer.second)
+        else:
+            assert isinstance(request, Write)
+            for sample in answer:
+                counts[1] += len(sample.ids)
+            try:
+                flow.replies[place] = flow.setup.renderer.completions(request, flow.prompts[place], answer)
+            except SetAside as no_prefix:
+                self._forget(flow)
+                self._resume(flow, no_prefix)
+                return
+        if flow.waiting == 0:
+            self._resume(flow, flow.replies if flow.several else flow.replies[0])
+
+    def _forget(self, flow: _Open) -> None:
+        """Abort what a flow still waits for: its answer came to nothing."""
+        for id in [id for id, (waiting, _) in self._waiting_for.items() if waiting is flow] if flow.waiting else ():
+            del self._waiting_for[id]
+            self._engine.abort(id)
+
+    def _end(self, flow: _Open, how: Any) -> None:
+        self._open -= 1
+        task = flow.task
+        record = Record(task.record, task.source, task.lease, "rows", tokens=flow.tokens)
+        if isinstance(how, Ended):
+            record.status = "set-aside" if isinstance(how, SetAside) else "dropped"
+            record.reason, record.detail = how.reason, how.detail[:DETAIL_CHARACTERS] or None
+            record.rows = () if how.row is None else (how.row,)
+        elif how:
+            record.rows = how
+        else:
+            record.status, record.reason = "dropped", "no rows"
+        self._finished[task.job].append(record)

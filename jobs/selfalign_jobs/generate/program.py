@@ -1,0 +1,182 @@
+"""The generate step: prepare the rows, run every flow over them on Ray's engines, publish the tables."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from selfalign_api.plan import (
+    EngineLoad,
+    EngineSettings,
+    Evaluate,
+    FlowJob,
+    Generate,
+    GenerationMeans,
+    Json,
+    ModelRef,
+    Plan,
+)
+from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, ray_session
+from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
+from selfalign_jobs.generate.engine import Engine
+from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
+from selfalign_jobs.generate.records import PreparedRows, add_tokens
+from selfalign_jobs.generate.render import Chat, ModelChat
+from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, environment
+from selfalign_jobs.models import locate_model
+from selfalign_jobs.prepared import prepare_table
+from selfalign_jobs.recipes.base import FlowDef, recipe
+from selfalign_jobs.step import StepContext
+from selfalign_jobs.store import Manifest, TableEntry, write_manifest
+
+MakeEngine = Callable[[EngineSpec], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
+MakeChat = Callable[[Path, str | None], Chat]  # model folder, chat template in place of the folder's own
+
+
+@dataclass
+class Generated:
+    """What engine loads made: tables by name, and the figures of all attempts that contributed."""
+
+    tables: dict[str, TableEntry] = field(default_factory=dict)
+    outcomes: dict[str, Counter[tuple[str, str | None]]] = field(default_factory=dict)  # by table
+    tokens: dict[str, list[int]] = field(default_factory=dict)  # role -> [in, out]
+    versions: dict[str, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)  # lineage/iteration -> digest
+    active_seconds: float = 0.0  # generating, over all attempts
+    start_seconds: float = 0.0  # of engines, in this attempt
+
+    @property
+    def manifest_tokens(self) -> dict[str, int]:
+        """Tokens by role and direction, as the manifest has them."""
+        return {
+            f"{role}.{direction}": count
+            for role, counts in sorted(self.tokens.items())
+            for direction, count in zip(("in", "out"), counts, strict=True)
+        }
+
+    @property
+    def figures(self) -> dict[str, Json]:
+        """The step's figures for status and report."""
+        made = sum(made for _, made in self.tokens.values())
+        return {
+            "records": {out: sum(outcomes.values()) for out, outcomes in self.outcomes.items()},
+            "rows": {out: entry.rows for out, entry in self.tables.items()},
+            "outcomes": {
+                out: {
+                    status if reason is None else f"{status}: {reason}": n for (status, reason), n in outcomes.items()
+                }
+                for out, outcomes in self.outcomes.items()
+            },
+            "tokens": self.manifest_tokens,
+            "tokensPerSecond": round(made / self.active_seconds, 1) if self.active_seconds else 0.0,
+            "seconds": {"engineStart": round(self.start_seconds, 1), "generate": round(self.active_seconds, 1)},
+        }
+
+
+def generate(
+    context: StepContext, step: Generate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat
+) -> Manifest:
+    """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
+    started = datetime.now(UTC)
+    made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
+    plan = context.config.plan
+    manifest = Manifest(
+        step=step.name,
+        kind=step.kind,
+        digest=plan.step_digest(step.name),
+        recipe=plan.recipe,
+        version=plan.version,
+        attempt=context.config.attempt,
+        started=started.isoformat(),
+        finished=datetime.now(UTC).isoformat(),
+        active_seconds=made.active_seconds,
+        tables=made.tables,
+        versions=made.versions,
+        seed=plan.seed,
+        models=made.models,
+        tokens=made.manifest_tokens,
+        result=made.figures,
+    )
+    write_manifest(context.folder, manifest)
+    return manifest
+
+
+def run_loads(
+    context: StepContext,
+    loads: Sequence[EngineLoad],
+    settings: EngineSettings,
+    make_engine: MakeEngine = VllmEngine,
+    make_chat: MakeChat = ModelChat,
+) -> Generated:
+    """Engine loads one after another; a later one may read the tables of an earlier one (`context.tables`).
+
+    What is durable is read first: a load whose records are all durable starts no engine.
+    """
+    made = Generated()
+    plan = context.config.plan
+    for load in loads:
+        flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
+        tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
+        if not all(all(table.writer.ledger.done) for table in tables.values()):
+            source = plan.models[load.model.lineage]
+            spec = EngineSpec(locate_model(context.config, load.model), settings, means_of(context), source.remote_code)
+            setup = ActorSetup(
+                make_chat=partial(make_chat, spec.model, source.chat_template),
+                make_engine=partial(make_engine, spec),
+                jobs={job.out: job for job in load.jobs},
+                flows=flows,
+                run_seed=plan.seed,
+            )
+            driver = _drive(context, setup, tables, settings)
+            made.start_seconds += driver.start_seconds
+            made.versions |= driver.versions
+        for out, table in tables.items():
+            check_set_aside(table, settings.max_set_aside_percent)
+            _add(made, out, table.writer.ledger)
+            context.tables[out] = table.writer.ledger.entry
+        made.models[f"{load.model.lineage}/{load.model.iteration}"] = _model_digest(plan, load.model)
+    return made
+
+
+def _table_job(context: StepContext, job: FlowJob, flow: FlowDef) -> TableJob:
+    config = context.config
+    rows = PreparedRows(prepare_table(context, job.rows, job.out), job.out, config.plan.step_digest(config.step))
+    ledger = read_ledger(context.folder, rows, config.attempt)
+    return TableJob(job.out, job.flow, rows, PartWriter(context.folder, job.out, flow.schema, config.attempt, ledger))
+
+
+def _drive(context: StepContext, setup: ActorSetup, tables: dict[str, TableJob], settings: EngineSettings) -> Driver:
+    means = means_of(context)
+    threads = max(1, len(os.sched_getaffinity(0)) // means.replicas)
+    context.progress.begin("engine start", means.replicas, "engines")
+    with ray_session(means):
+        workers = RayWorkers(setup, means, environment(means, threads))
+        driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
+        try:
+            driver.run()
+        finally:
+            workers.close()
+    return driver
+
+
+def means_of(context: StepContext) -> GenerationMeans:
+    """The engines that the step runs on."""
+    means = context.config.means
+    return means.evaluation if isinstance(context.config.plan.step(context.config.step), Evaluate) else means.generation
+
+
+def _add(made: Generated, out: str, ledger: Ledger) -> None:
+    made.tables[out] = ledger.entry
+    made.outcomes[out] = ledger.outcomes
+    made.active_seconds += ledger.seconds
+    add_tokens(made.tokens, ledger.tokens)
+
+
+def _model_digest(plan: Plan, model: ModelRef) -> str:
+    trainer = plan.trainer_of(model)
+    return plan.models[model.lineage].digest if trainer is None else plan.step_digest(trainer.name)

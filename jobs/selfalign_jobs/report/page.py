@@ -1,0 +1,96 @@
+"""The report as one HTML file: nothing is loaded, nothing is run, every text of a model is escaped."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.report.evidence import Evidence
+from selfalign_jobs.report.scale import count, duration, number, percent
+from selfalign_jobs.report.sections import all_sections, signed, tiles
+
+CUT = 700  # characters of a text that are shown at once; the rest unfolds
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("selfalign_jobs.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": count,
+        "percent": percent,
+        "number": number,
+        "duration": duration,
+        "signed": signed,
+        "printable": printable,
+    }
+    return environment
+
+
+def render(evidence: Evidence) -> str:
+    """The page."""
+    style = resources.files("selfalign_jobs.report").joinpath("templates/report.css").read_text(encoding="utf-8")
+    plan = evidence.plan
+    sections = list(all_sections(evidence))
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            plan=plan,
+            paper=recipe(plan.recipe).paper,
+            finished=evidence.finished,
+            tiles=list(tiles(evidence)),
+            sections=sections,
+            notes=[(section, note) for section in sections for note in section.notes],
+            steps=evidence.steps,
+            digests={facts.step.name: plan.step_digest(facts.step.name) for facts in evidence.steps},
+            run_file=run_file(evidence),
+            mounts=mounts(evidence),
+            style=Markup(style),  # ours, and it holds no markup
+            cut=CUT,
+        )
+    )
+
+
+def run_file(evidence: Evidence) -> str | None:
+    """The run as a file with every value written out; None without the owner's file."""
+    if evidence.owner is None:
+        return None
+    spec = {key: value for key, value in evidence.owner.method.items() if key != "contents"}
+    plan = evidence.plan
+    document = {
+        "apiVersion": "selfalign.dev/v1alpha1",
+        "kind": "SelfAlignmentRun",
+        "metadata": {"name": plan.name, "namespace": plan.namespace},
+        "spec": spec,
+    }
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+
+
+def mounts(evidence: Evidence) -> list[str]:
+    """The claims that the run file names, for `--mount`."""
+    return sorted(set(re.findall(r"pvc://([^/\s\"']+)/", run_file(evidence) or "")))
+
+
+def printable(text: str) -> str:
+    """Control characters as their symbols, so that no text of a model hides or turns what stands beside it."""
+    return _CONTROL.sub(lambda found: _symbol(found[0]), text)
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def _symbol(character: str) -> str:
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"

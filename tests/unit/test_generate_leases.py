@@ -1,0 +1,82 @@
+"""Leases: each row's record counts once, whatever workers do."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfalign_jobs.generate.leases import LEASE_SECONDS, UNIT_ROWS, Lease, Leases
+
+WORKERS = ("a", "b", "c")
+
+
+def leases_over(count: int) -> Leases:
+    return Leases({"pairs": iter(range(count))})
+
+
+def taken(leases: Leases, worker: str, now: float = 0.0) -> Lease:
+    lease = leases.take(worker, now)
+    assert lease is not None
+    return lease
+
+
+@given(rows=st.integers(0, 120), more=st.integers(0, 40), data=st.data())
+def test_each_row_counts_once_whatever_workers_do(rows: int, more: int, data: st.DataObject) -> None:
+    leases = Leases({"pairs": iter(range(rows)), "answers": iter(range(more))})
+    now, out, counted = 0.0, [], []
+    while len(counted) < rows + more:
+        action = data.draw(st.sampled_from(["take", "finish", "lose", "late", "silence"]))
+        worker = data.draw(st.sampled_from(WORKERS))
+        if action == "take" and (lease := leases.take(worker, now)) is not None:
+            out.append((lease.number, lease.table, list(lease.rows)))
+        elif action in ("finish", "late") and out:  # late: the lease may long be another's
+            number, table, handed = data.draw(st.sampled_from(out))
+            for row in data.draw(st.lists(st.sampled_from(handed), unique=True)) if action == "late" else handed:
+                if leases.accept(number, row):
+                    counted.append((table, row))
+        elif action == "lose":
+            leases.drop(worker)
+        elif action == "silence":
+            now += LEASE_SECONDS / 2
+            leases.renew(worker, now)
+            for silent in leases.silent(now):
+                leases.drop(silent)
+    assert sorted(counted) == sorted(
+        [("pairs", row) for row in range(rows)] + [("answers", row) for row in range(more)]
+    )
+    assert leases.take("a", now) is None
+
+
+def test_a_result_of_an_ended_lease_does_not_count() -> None:
+    leases = leases_over(UNIT_ROWS)
+    old = taken(leases, "a")
+    leases.drop("a")
+    new = taken(leases, "b")
+    assert list(new.rows) == list(range(UNIT_ROWS))
+    assert not leases.accept(old.number, 0)
+    assert leases.accept(new.number, 0)
+    assert not leases.accept(new.number, 0)
+
+
+def test_rows_already_back_are_not_handed_out_again() -> None:
+    leases = leases_over(4)
+    lease = taken(leases, "a")
+    leases.accept(lease.number, 1)
+    leases.drop("a")
+    assert list(taken(leases, "b").rows) == [0, 2, 3]
+
+
+def test_a_word_from_the_holder_keeps_its_leases() -> None:
+    leases = leases_over(2 * UNIT_ROWS)
+    taken(leases, "a")
+    taken(leases, "b")
+    leases.renew("a", LEASE_SECONDS - 1)
+    assert leases.silent(LEASE_SECONDS) == {"b"}
+
+
+def test_lost_rows_go_out_before_fresh_ones() -> None:
+    leases = leases_over(3 * UNIT_ROWS)
+    lost = taken(leases, "a")
+    leases.drop("a")
+    assert list(taken(leases, "b").rows) == list(range(UNIT_ROWS))
+    assert lost.number == 1

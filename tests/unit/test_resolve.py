@@ -1,0 +1,100 @@
+"""From run file to plan: defaults, digests, and what they cover."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from selfalign_api.digest import DIGEST_FIELDS
+from selfalign_api.load import load_run
+from selfalign_jobs.resolve import Resolved, resolve
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples" / "sao-tiny.yaml"
+MOUNTS = {"selfalign": str(REPOSITORY / "examples")}
+
+
+def resolved(tmp_path: Path, *, mounts: dict[str, str] | None = None, **changes: Any) -> Resolved:
+    document = yaml.safe_load(EXAMPLE.read_text())
+    document["spec"]["training"]["learningRate"] = 6e-4
+    for path, value in changes.items():
+        target = document["spec"]
+        *parents, last = path.split("__")
+        for key in parents:
+            target = target.setdefault(key, {})
+        target[last] = value
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return resolve(load_run(file), "CPU", mounts or MOUNTS, tmp_path)
+
+
+def test_a_field_left_out_has_the_papers_value(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "apiVersion: selfalign.dev/v1alpha1\nkind: SelfAlignmentRun\nmetadata: {name: bare}\n"
+        "spec: {recipe: sao, model: {url: 'pvc://selfalign/tiny-model/model'}}\n"
+    )
+    method = resolve(load_run(file), "GPU", MOUNTS, tmp_path).method
+    assert (method.training.loss.type, method.training.loss.beta, method.training.loss.gamma) == ("simpo", 10, 3)
+    assert (method.training.settings.learning_rate, method.training.settings.global_batch_size) == (1e-6, 128)
+    assert method.roles["respond"].temperature == 0.6
+    assert method.data["personas"].count == 60_000
+    assert method.training.settings.precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"iterations": 2},
+        {"training__loss__beta": 3},
+        {"judge__method": "random"},
+        {"data__personas__count": 100},
+        {"evaluation__when": "Last"},
+        {"sao__promptMode": "Persona", "generation__maxModelTokens": 200},
+    ],
+)
+def test_the_digest_covers_the_method(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert resolved(tmp_path, **change).plan.digest != resolved(tmp_path).plan.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"compute__training__zeroStage": 2},
+        {"compute__generation__replicas": 2},
+        {"suspend": True},
+        {"failurePolicy__maxRetriesPerStep": 9},
+        {"activeDeadlineSeconds": 60},
+        {"storage__url": "file:///elsewhere"},
+    ],
+)
+def test_the_digest_leaves_out_means_and_life(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert resolved(tmp_path, **change).plan.digest == resolved(tmp_path).plan.digest
+
+
+def test_a_value_written_out_digests_as_the_value_left_out(tmp_path: Path) -> None:
+    assert resolved(tmp_path, training__warmupRatio=0.1).plan.digest == resolved(tmp_path).plan.digest
+    assert DIGEST_FIELDS[0] == "recipe"
+
+
+@pytest.mark.parametrize("name", ["personas.jsonl", "heldout.jsonl", "model/config.json"])
+def test_the_digest_covers_the_content_of_every_source(tmp_path: Path, name: str) -> None:
+    import shutil
+
+    shutil.copytree(REPOSITORY / "examples" / "tiny-model", tmp_path / "claim" / "tiny-model")
+    mounts = {"selfalign": str(tmp_path / "claim")}
+    before = resolved(tmp_path, mounts=mounts).plan.digest
+    assert before == resolved(tmp_path).plan.digest  # the same content elsewhere is the same run
+    file = tmp_path / "claim" / "tiny-model" / name
+    file.write_text(file.read_text() + "\n")
+    assert resolved(tmp_path, mounts=mounts).plan.digest != before
+
+
+def test_a_relative_place_means_the_run_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "people.txt").write_text("a\nb\n")
+    plan = resolved(tmp_path, data__personas={"url": "./people.txt", "count": 1}).plan
+    assert plan.sources["personas"].url == (tmp_path / "people.txt").as_uri()
