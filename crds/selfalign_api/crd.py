@@ -1,6 +1,6 @@
 """The CustomResourceDefinition, generated from the types and the rules: crds/selfalignmentruns.yaml.
 
-`python -m selfalign_api.crd` prints it (also `selfalign crd`); a test fails when the committed file is another.
+`selfalign crd` prints it; a test fails when the committed file is another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["crd", "crd_yaml"]
 Schema = dict[str, Any]
 
 HEADER = (
-    "# Generated from crds/selfalign_api by `python -m selfalign_api.crd`; change the types there, not this file.\n"
+    "# Generated from crds/selfalign_api by `selfalign crd`; change the types there, not this file.\n"
 )
 COLUMNS = (
     ("Recipe", ".spec.recipe", 0),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from selfalign_api.plan import FlowJob, Judge
 
@@ -24,8 +24,7 @@ Row = Mapping[str, Any]  # one row of the prepared table, or one row that a flow
 SEED_BITS = 63
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """A chat to continue: `n` samples with the sampling of `role`; sample i is drawn with `seed + i`.
 
     `user` is the whole user turn, already rendered from the role's template; the chat template is applied by the loop.
@@ -37,8 +36,7 @@ class Write:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(NamedTuple):
     """Two candidate continuations of one chat: log p of each at their first differing token (design §3)."""
 
     role: str
@@ -49,8 +47,7 @@ class Compare:
 Request = Write | Compare
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """One sample: its text (the role's prefix stripped) and the ids that the engine saw and made.
 
     `prompt_ids` is the rendered prompt; `ids` the response's, with the end token unless `finish_reason` is "length".
@@ -63,8 +60,7 @@ class Completion:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Log-probabilities, in nats, of the two candidates at their first differing token."""
 
     first: float
@@ -95,7 +91,7 @@ class Dropped(Ended):
 
 def seed_of(*parts: object) -> int:
     """A 63-bit seed: the hash of the run's seed, the record, the role and the ordinal (or of any other parts)."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> (64 - SEED_BITS)
 
 

@@ -35,7 +35,7 @@ SPEC_NODES = dict(nodes(ROOT["properties"]["spec"], "spec"))
 
 
 def test_the_committed_crd_is_the_generated_one() -> None:
-    assert COMMITTED.read_text() == crd_yaml(), "stale: python -m selfalign_api.crd > crds/selfalignmentruns.yaml"
+    assert COMMITTED.read_text() == crd_yaml(), "stale: make crd, or selfalign crd > crds/selfalignmentruns.yaml"
 
 
 def test_it_uses_only_what_a_structural_schema_may() -> None:

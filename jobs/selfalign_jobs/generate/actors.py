@@ -18,7 +18,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, GenerationMeans
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.render import Chat, Renderer
 from selfalign_jobs.recipes.base import FlowDef
 
@@ -60,6 +60,7 @@ class EngineActor:
             },
             max_open=facts.max_sequences,
         )
+        spare_the_collector()
         return facts
 
     def exchange(self, tasks: list[Task]) -> dict[str, Batch]:
@@ -167,6 +168,7 @@ class RayWorkers:
 @contextmanager
 def ray_session(means: GenerationMeans) -> Iterator[None]:
     """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own on this machine, gone at the end."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run reports to nobody
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.ERROR)

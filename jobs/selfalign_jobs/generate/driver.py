@@ -160,7 +160,8 @@ class Driver:
                     self.workers.restart(worker)
                     self._lose(worker, "it gave no word")
                 self._commit(only_due=True)
-                self._check_set_aside()
+                for job in self.jobs.values():
+                    check_set_aside(job, self.max_set_aside_percent)
         finally:
             self._commit(only_due=False)
 
@@ -257,16 +258,15 @@ class Driver:
     def _records(self) -> int:
         return sum(job.records for job in self.jobs.values())
 
-    def _check_set_aside(self) -> None:
-        for job in self.jobs.values():
-            outcomes = job.writer.outcomes
-            aside = {reason: number for (status, reason), number in outcomes.items() if status == "set-aside"}
-            if sum(aside.values()) * 100 > self.max_set_aside_percent * len(job.rows):
-                counts = ", ".join(f"{reason}: {number}" for reason, number in sorted(aside.items(), key=str))
-                raise ConfigError.one(
-                    "spec.generation.maxSetAsidePercent",
-                    f"is exceeded: {sum(aside.values())} of {len(job.rows)} records of {job.out} were set aside "
-                    f"({counts}); each says why in {job.writer.place} (`_detail`): mend the template or the rows, or "
-                    "write a larger share",
-                    self.max_set_aside_percent,
-                )
+
+def check_set_aside(job: TableJob, percent: float) -> None:
+    """Raise ConfigError when more than `percent` % of a table's rows are set aside (dropped records do not count)."""
+    aside = {reason: number for (status, reason), number in job.writer.outcomes.items() if status == "set-aside"}
+    if sum(aside.values()) * 100 > percent * len(job.rows):
+        counts = ", ".join(f"{reason}: {number}" for reason, number in sorted(aside.items(), key=str))
+        raise ConfigError.one(
+            "spec.generation.maxSetAsidePercent",
+            f"is exceeded: {sum(aside.values())} of {len(job.rows)} records of {job.out} were set aside ({counts}); each "
+            f"says why in {job.writer.place} (`_detail`): mend the template or the rows, or write a larger share",
+            percent,
+        )

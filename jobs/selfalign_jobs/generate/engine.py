@@ -39,8 +39,7 @@ class LogProbabilities(NamedTuple):
     second: float
 
 
-@dataclass(frozen=True, slots=True)
-class EngineRequest:
+class EngineRequest(NamedTuple):
     """A prompt, as token ids, and what is asked of it."""
 
     id: str
@@ -48,8 +47,7 @@ class EngineRequest:
     task: Sampling | Labels
 
 
-@dataclass(frozen=True, slots=True)
-class EngineResult:
+class EngineResult(NamedTuple):
     """The answer to the request of that id."""
 
     id: str

@@ -10,9 +10,19 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, Generate, GenerationMeans, Json, ModelRef, Plan
+from selfalign_api.plan import (
+    EngineLoad,
+    EngineSettings,
+    Evaluate,
+    FlowJob,
+    Generate,
+    GenerationMeans,
+    Json,
+    ModelRef,
+    Plan,
+)
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, ray_session
-from selfalign_jobs.generate.driver import Driver, TableJob
+from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
@@ -24,16 +34,8 @@ from selfalign_jobs.recipes.base import FlowDef, recipe
 from selfalign_jobs.step import StepContext
 from selfalign_jobs.store import Manifest, TableEntry, write_manifest
 
-
-@dataclass(frozen=True)
-class Backend:
-    """What generates: tests put a fake in vLLM's place."""
-
-    make_chat: Callable[[Path, str | None], Chat]  # model folder, chat template in place of the folder's own
-    make_engine: Callable[[EngineSpec], Engine]
-
-
-VLLM = Backend(ModelChat, VllmEngine)
+MakeEngine = Callable[[EngineSpec], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
+MakeChat = Callable[[Path, str | None], Chat]  # model folder, chat template in place of the folder's own
 
 
 @dataclass
@@ -76,10 +78,12 @@ class Generated:
         }
 
 
-def generate(context: StepContext, step: Generate, backend: Backend = VLLM) -> Manifest:
+def generate(
+    context: StepContext, step: Generate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat
+) -> Manifest:
     """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
     started = datetime.now(UTC)
-    made = run_loads(context, step.loads, step.engine, backend)
+    made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
     plan = context.config.plan
     manifest = Manifest(
         step=step.name,
@@ -106,73 +110,58 @@ def run_loads(
     context: StepContext,
     loads: Sequence[EngineLoad],
     settings: EngineSettings,
-    backend: Backend = VLLM,
+    make_engine: MakeEngine = VllmEngine,
+    make_chat: MakeChat = ModelChat,
 ) -> Generated:
     """Engine loads one after another; a later one may read the tables of an earlier one (`context.tables`).
 
     What is durable is read first: a load whose records are all durable starts no engine.
     """
     made = Generated()
+    plan = context.config.plan
     for load in loads:
-        _run_load(context, load, settings, backend, made)
+        flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
+        tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
+        if not all(all(table.writer.ledger.done) for table in tables.values()):
+            source = plan.models[load.model.lineage]
+            spec = EngineSpec(locate_model(context.config, load.model), settings, means_of(context), source.remote_code)
+            setup = ActorSetup(
+                make_chat=partial(make_chat, spec.model, source.chat_template),
+                make_engine=partial(make_engine, spec),
+                jobs={job.out: job for job in load.jobs},
+                flows=flows,
+                run_seed=plan.seed,
+            )
+            driver = _drive(context, setup, tables, settings)
+            made.start_seconds += driver.start_seconds
+            made.versions |= driver.versions
+        for out, table in tables.items():
+            check_set_aside(table, settings.max_set_aside_percent)
+            _add(made, out, table.writer.ledger)
+            context.tables[out] = table.writer.ledger.entry
+        made.models[f"{load.model.lineage}/{load.model.iteration}"] = _model_digest(plan, load.model)
     return made
 
 
-def _run_load(
-    context: StepContext, load: EngineLoad, settings: EngineSettings, backend: Backend, made: Generated
-) -> None:
-    plan = context.config.plan
-    flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
-    jobs = {job.out: _table_job(context, job.out, flows[job.out], job.flow, load) for job in load.jobs}
-    ledgers = [job.writer.ledger for job in jobs.values()]
-    if not all(all(ledger.done) for ledger in ledgers):
-        _drive(context, load, settings, backend, flows, jobs, made)
-    for out, job in jobs.items():
-        _add(made, out, job.writer.ledger)
-        context.tables[out] = job.writer.ledger.entry
-    made.models[f"{load.model.lineage}/{load.model.iteration}"] = _model_digest(plan, load.model)
-
-
-def _table_job(context: StepContext, out: str, flow: FlowDef, name: str, load: EngineLoad) -> TableJob:
+def _table_job(context: StepContext, job: FlowJob, flow: FlowDef) -> TableJob:
     config = context.config
-    (job,) = (job for job in load.jobs if job.out == out)
-    table = prepare_table(context, job.rows, out)
-    rows = PreparedRows(table, out, config.plan.step_digest(config.step))
+    rows = PreparedRows(prepare_table(context, job.rows, job.out), job.out, config.plan.step_digest(config.step))
     ledger = read_ledger(context.folder, rows, config.attempt)
-    return TableJob(out, name, rows, PartWriter(context.folder, out, flow.schema, config.attempt, ledger))
+    return TableJob(job.out, job.flow, rows, PartWriter(context.folder, job.out, flow.schema, config.attempt, ledger))
 
 
-def _drive(
-    context: StepContext,
-    load: EngineLoad,
-    settings: EngineSettings,
-    backend: Backend,
-    flows: dict[str, FlowDef],
-    jobs: dict[str, TableJob],
-    made: Generated,
-) -> None:
-    config = context.config
+def _drive(context: StepContext, setup: ActorSetup, tables: dict[str, TableJob], settings: EngineSettings) -> Driver:
     means = means_of(context)
-    source = config.plan.models[load.model.lineage]
-    spec = EngineSpec(locate_model(config, load.model), settings, means, source.remote_code)
-    setup = ActorSetup(
-        make_chat=partial(backend.make_chat, spec.model, source.chat_template),
-        make_engine=partial(backend.make_engine, spec),
-        jobs={job.out: job for job in load.jobs},
-        flows=flows,
-        run_seed=config.plan.seed,
-    )
+    threads = max(1, len(os.sched_getaffinity(0)) // means.replicas)
     context.progress.begin("engine start", means.replicas, "engines")
     with ray_session(means):
-        threads = max(1, len(os.sched_getaffinity(0)) // means.replicas)
         workers = RayWorkers(setup, means, environment(means, threads))
+        driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
         try:
-            driver = Driver(jobs, workers, context.progress, context.stop, settings.max_set_aside_percent)
             driver.run()
         finally:
             workers.close()
-    made.start_seconds += driver.start_seconds
-    made.versions |= driver.versions
+    return driver
 
 
 def means_of(context: StepContext) -> GenerationMeans:

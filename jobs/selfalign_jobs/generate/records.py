@@ -23,6 +23,8 @@ LEDGER = (
 )
 DETAIL_CHARACTERS = 500
 
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
+
 
 @dataclass(slots=True)
 class Record:
@@ -43,8 +45,7 @@ class Record:
 
 def record_id(step_digest: str, table: str, source: int, row: Row) -> str:
     """128 bits, in hex, of the step's digest, the table made, the row's number and its content."""
-    content = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-    text = f"{step_digest}\x1f{table}\x1f{source}\x1f{content}"
+    text = f"{step_digest}\x1f{table}\x1f{source}\x1f{_encode(row)}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

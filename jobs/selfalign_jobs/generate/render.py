@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Role
-from selfalign_jobs.flow import Compare, Completion, SetAside, Write
+from selfalign_jobs.flow import Compare, Completion, Request, SetAside, Write
 from selfalign_jobs.generate.engine import Labels, Sample, Sampling
 
 SHOWN_CHARACTERS = 200  # of an answer that missed its prefix, kept to be looked at
@@ -74,6 +74,13 @@ class ModelChat:
         self._template = template
         self._special: dict[str, Any] = tokenizer.special_tokens_map
         self.end_id: int = tokenizer.eos_token_id
+        opening = self.text("")
+        self._breaks = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special and not token.lstrip and token.content in opening
+        ]
+        self._encode_piece = lru_cache(maxsize=16)(self._encode_whole)
 
     def text(self, user: str) -> str:
         """The prompt: one user turn, and the beginning of the assistant's."""
@@ -86,7 +93,15 @@ class ModelChat:
         return str(text)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a rendered prompt, which holds its special tokens as text already."""
+        """Ids of a rendered prompt, which holds its special tokens as text already.
+
+        A tokenizer takes special tokens out before anything else, so what lies before the last one and what begins with
+        it are encoded apart: two candidate verdicts share the long piece, all prompts of a template the short one.
+        """
+        cut = max(0, max(map(text.rfind, self._breaks), default=0))
+        return [*self._encode_piece(text[:cut]), *self._encode_piece(text[cut:])]
+
+    def _encode_whole(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -104,14 +119,18 @@ class Renderer:
         self._roles = roles
         self._context_tokens = context_tokens
 
-    def write(self, request: Write) -> tuple[list[int], Sampling]:
-        """Prompt ids and sampling of a Write; SetAside("too long") when prompt and answer exceed the context."""
+    def render(self, request: Request) -> tuple[list[int], Sampling | Labels]:
+        """Prompt ids, and what is asked of them. Raises SetAside for what cannot be asked."""
+        return self._write(request) if isinstance(request, Write) else self._compare(request)
+
+    def _write(self, request: Write) -> tuple[list[int], Sampling]:
+        """SetAside("too long") when prompt and answer exceed the context."""
         role = self._roles[request.role]
         prompt_ids = self.chat.encode(self.chat.text(request.user))
         self._check_length(len(prompt_ids), role.max_tokens)
         return prompt_ids, Sampling(request.n, role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed)
 
-    def compare(self, request: Compare) -> tuple[list[int], Labels]:
+    def _compare(self, request: Compare) -> tuple[list[int], Labels]:
         """Prompt with the candidates' common beginning, and the two tokens at which they part.
 
         Both candidates are tokenised as continuations of the prompt and closed by the end token, so that one which is the
@@ -121,7 +140,7 @@ class Renderer:
         first, second = ([*self.chat.encode(text + candidate), self.chat.end_id] for candidate in request.candidates)
         if first == second:
             raise SetAside("equal verdicts", request.candidates[0])
-        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+        common = bisect_left(range(len(first)), True, key=lambda place: first[: place + 1] != second[: place + 1])
         self._check_length(common, 1)
         return first[:common], Labels(first[common], second[common])
 

@@ -55,7 +55,13 @@ def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
     if means.device == "GPU":
         return common
     # Ray sets OMP_NUM_THREADS to the CPUs of the actor; vLLM would bind threads to cores that others share.
-    return common | {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    # The engine runs eagerly there; what is left to Dynamo is one tiny function of the sampler, compiled (20 s of g++)
+    # when the first comparison comes.
+    return common | {
+        "OMP_NUM_THREADS": str(threads),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "TORCHDYNAMO_DISABLE": "1",
+    }
 
 
 class VllmEngine:

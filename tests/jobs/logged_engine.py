@@ -1,0 +1,89 @@
+"""A fake model for real Ray: every request that any engine gets is a line in a log, written before it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfalign_jobs.generate.engine import (
+    EngineFacts,
+    EngineRequest,
+    EngineResult,
+    Labels,
+    LogProbabilities,
+    Sample,
+)
+
+STEP_SECONDS = 0.02  # slow enough to be killed in the middle
+
+
+class LettersChat:
+    """A chat whose tokens are characters."""
+
+    end_id = 2
+
+    def text(self, user: str) -> str:
+        return f"{user}\n"
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        return "".join(chr(id) for id in ids if id != self.end_id)
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One request as an engine got it."""
+
+    nanoseconds: int  # wall clock
+    pid: int
+    record: str
+
+
+class LoggedEngine:
+    """Answers by a hash of prompt and seed, each request after as many steps as its hash says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.facts = EngineFacts(context_tokens=4096, max_sequences=16, start_seconds=0.0, versions={"fake": "1"})
+        # Unbuffered and appending: a killed process has written all that it got.
+        self._log = os.open(folder / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._open: dict[str, tuple[EngineRequest, int]] = {}
+        self._steps = 0
+
+    def submit(self, request: EngineRequest) -> None:
+        record = request.id.split("-")[0]
+        os.write(self._log, f"{time.time_ns()} {os.getpid()} {record}\n".encode())
+        self._open[request.id] = (request, self._steps + 1 + digest(request) % 7)
+
+    def step(self) -> list[EngineResult]:
+        time.sleep(STEP_SECONDS)
+        self._steps += 1
+        done = [id for id, (_, due) in self._open.items() if due <= self._steps]
+        return [EngineResult(id, answer(self._open.pop(id)[0])) for id in done]
+
+    def abort(self, id: str) -> None:
+        del self._open[id]
+
+
+def digest(request: EngineRequest) -> int:
+    text = f"{list(request.prompt_ids)} {request.task}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
+
+
+def answer(request: EngineRequest) -> tuple[Sample, ...] | LogProbabilities:
+    number = digest(request)
+    if isinstance(request.task, Labels):
+        return LogProbabilities(-0.1 - number % 5, -0.1 - number // 5 % 5)
+    start = "no prefix" if number % 50 == 0 else "User prompt:"  # some miss it, as real models do
+    texts = [f"{start} {number + sample}" for sample in range(request.task.n)]
+    return tuple(Sample((*map(ord, text), LettersChat.end_id), "stop") for text in texts)
+
+
+def read_logs(folder: Path) -> list[LogLine]:
+    """All requests that all engines got."""
+    lines = (line.split() for file in folder.glob("*.log") for line in file.read_text().splitlines())
+    return [LogLine(int(when), int(pid), record) for when, pid, record in lines]
