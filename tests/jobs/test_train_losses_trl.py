@@ -17,12 +17,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfalign_api.plan import Loss
-from selfalign_jobs.train.losses import LOSSES, PairLogProbs
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
+
+from selfalign_api.plan import Loss
+from selfalign_jobs.train.losses import LOSSES, PairLogProbs
 
 pytestmark = pytest.mark.heavy
 PAIRS, TOKENS = 3, 4

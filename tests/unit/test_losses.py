@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.plan import Loss
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs, PairLoss
 

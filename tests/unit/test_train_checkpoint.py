@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from selfalign_jobs.store import Folder
 from selfalign_jobs.train.checkpoint import Checkpoint, newest, prune, publish, published
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 from selfalign_jobs.train.dataset import ID_COLUMNS, RankBatches, examples, order

@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.train.job import Outcome, error_of, outcome_of, read_outcomes, write_outcome

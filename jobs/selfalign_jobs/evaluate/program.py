@@ -7,19 +7,23 @@ from datetime import UTC, datetime
 from selfalign_api.plan import Check, Evaluate
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
-from selfalign_jobs.generate.program import run_loads
+from selfalign_jobs.generate.program import MakeChat, MakeEngine, run_loads
+from selfalign_jobs.generate.render import ModelChat
+from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.prepared import read_input
 from selfalign_jobs.step import StepContext
 from selfalign_jobs.store import Manifest, write_manifest
 
 
-def evaluate(context: StepContext, step: Evaluate) -> Manifest:
+def evaluate(
+    context: StepContext, step: Evaluate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat
+) -> Manifest:
     """Run an evaluate step to its manifest; `result.checks` has each figure with its 95 % interval.
 
     Raises Stopped, ConfigError or OSError as the contract has them.
     """
     started = datetime.now(UTC)
-    made = run_loads(context, step.loads, step.engine)
+    made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
     plan = context.config.plan
     checks: Figures = {}
     for check in step.checks:
