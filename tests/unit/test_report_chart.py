@@ -76,6 +76,13 @@ def test_every_length_falls_in_a_bin_and_bins_hold_equally_many_whole_numbers(fo
     assert len(edges) <= 33
 
 
+def test_a_long_tail_is_in_the_last_bin_which_says_so() -> None:
+    lengths = np.array([2.0] * 500 + [3.0] * 500 + [900.0])
+    chart = histogram("t", "tokens", "%", lengths, np.array([]))
+    assert "tokens; last bin: 3 and more" in chart
+    assert "last bin" not in histogram("t", "tokens", "%", lengths[:-1], np.array([]))
+
+
 @given(numbers)
 def test_every_value_falls_in_a_bin(values: np.ndarray) -> None:
     edges = bin_edges(values)

@@ -122,6 +122,14 @@ def test_an_unfinished_run_shows_what_is_there(tmp_path: Path, until: str) -> No
     assert 'id="result"' not in page
 
 
+def test_a_run_whose_judge_sees_only_ties_has_a_report(tmp_path: Path) -> None:
+    run = made(tmp_path, bias=14.0, until="i1-train")
+    page = render_report(run.folder, run.plan)
+    assert summary(run.folder, run.plan)["pairs"] == 0
+    assert 'id="verdicts-1"' in page
+    assert 'id="samples-1"' not in page
+
+
 def test_every_iteration_has_its_sections_and_its_row(tmp_path: Path) -> None:
     run = made(tmp_path, iterations=2)
     page = render_report(run.folder, run.plan)

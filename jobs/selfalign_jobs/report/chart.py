@@ -22,6 +22,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 318, 12, 166  # the plot's edges
 POINTS = 330  # a curve has no more of them than the picture has units
 LETTER = 6.3  # about the width of one
 ROW = 24  # height of a row there
+TAIL = 0.995  # of the values a histogram and a scatter spread over their axes
 DOTS = 900  # a scatter shows no more
 
 Values = npt.NDArray[np.float64]
@@ -107,11 +108,14 @@ def _path(xs: Values, ys: Values, x: Axis, y: Axis) -> str:
 def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> Markup:
     """Two distributions of what is never negative over the same bins: `a` filled, `b` an outline.
 
-    The triangles below are their means. `b` may be empty.
+    The triangles below are their means. `b` may be empty, `a` not. A long tail, beyond `TAIL` of the values, is in the last bin.
     """
     both = np.concatenate([a, b])
-    edges = bin_edges(both)
-    heights = [np.histogram(part, edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
+    end = float(np.quantile(both, TAIL, method="higher"))
+    if both.max() > end:
+        x_title = f"{x_title}; last bin: {number(end)} and more"
+    edges = bin_edges(np.minimum(both, end))
+    heights = [np.histogram(np.minimum(part, end), edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
     x = axis(x_title, edges, floor=0, snap=False, whole=_whole(both))
     y = axis(y_title, np.concatenate(heights), floor=0)
     marks = [_frame(x, y)]
@@ -119,7 +123,7 @@ def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> M
         if not len(part):
             continue
         marks.append(element("path", class_=f"steps {name}", d=_outline(edges, height, x, y)))
-        at, base = x.place(float(part.mean()), LEFT, RIGHT), BOTTOM
+        at, base = x.place(min(float(part.mean()), end), LEFT, RIGHT), BOTTOM
         mean = element("title", f"mean {number(float(part.mean()))}")
         marks.append(element("path", mean, class_=f"mean {name}", d=f"M{at:.1f} {base}l-5 8h10z"))
     return _picture(title, HEIGHT, *marks)
@@ -131,7 +135,7 @@ def _whole(values: Values) -> bool:
 
 def bin_edges(values: Values) -> Values:
     """About thirty bins or fewer; for whole numbers of a small range one bin a number."""
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    low, high = float(values.min()), float(values.max())
     step = (high - low) / 28 or 1.0
     if _whole(values):  # lengths: a bin holds as many whole numbers as its neighbours
         step, low = float(math.ceil(step)) if high - low > 30 else 1.0, low - 0.5
@@ -151,7 +155,7 @@ def scatter(title: str, x_title: str, y_title: str, xs: Values, ys: Values, corn
     if len(xs) > DOTS:
         kept = np.random.default_rng(0).choice(len(xs), DOTS, replace=False)
         xs, ys = xs[kept], ys[kept]
-    reach = float(np.quantile(np.abs(np.concatenate([xs, ys])), 0.995)) if len(xs) else 1.0
+    reach = float(np.quantile(np.abs(np.concatenate([xs, ys])), TAIL)) if len(xs) else 1.0
     x, y = (axis(words, [-reach, reach], snap=False) for words in (x_title, y_title))
     middle_x, middle_y = x.place(0, LEFT, RIGHT), y.place(0, BOTTOM, TOP)
     dots = "".join(

@@ -42,7 +42,7 @@ class StepFacts:
         told = {_words(phase): float(seconds) for phase, seconds in self.manifest.result["seconds"].items()}
         whole = datetime.fromisoformat(self.manifest.finished) - datetime.fromisoformat(self.manifest.started)
         rest = whole.total_seconds() - sum(told.values())
-        return told | ({REST: rest} if rest > 0.05 else {})
+        return told | ({REST: round(rest, 3)} if rest > 0.05 else {})
 
     @property
     def seconds(self) -> float:

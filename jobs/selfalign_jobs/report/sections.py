@@ -208,7 +208,8 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
             )
         )
         kept = kept_pairs(iteration.pairs)["margin"].drop_null().to_numpy()
-        charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
+        if len(kept):
+            charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
     facts = {"verdicts": found, "charts": charts, "judge": iteration.judge}
     return Section("verdicts", "Verdicts", "verdicts", facts, tuple(notes.on_verdicts(found)))
 
