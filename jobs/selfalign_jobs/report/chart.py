@@ -140,7 +140,7 @@ def bin_edges(values: Values) -> Values:
     if _whole(values):  # lengths: a bin holds as many whole numbers as its neighbours
         step, low = float(math.ceil(step)) if high - low > 30 else 1.0, low - 0.5
     bins = math.floor((high - low) / step) + 1
-    return np.linspace(low, low + step * bins, bins + 1)
+    return np.linspace(low, max(low + step * bins, high), bins + 1)  # max: rounding must not leave the highest out
 
 
 def _outline(edges: Values, heights: Values, x: Axis, y: Axis) -> str:
