@@ -72,7 +72,8 @@ class Chances:
     right: tuple[float, ...] = (0.46, 0.81, 0.84)  # at T=1, by iteration
     greedy: tuple[float, ...] = (0.72, 0.89, 0.90)
     hostile: bool = False
-    until: str | None = None  # the step at whose middle the run stands
+    until: str | None = None  # the step in which the run stands, with this share of its records done
+    share: float = 0.4
 
 
 @dataclass
@@ -100,7 +101,7 @@ def make_run(path: Path, chances: Chances | None = None, seed: int = 0) -> MadeR
         world = World(chances, np.random.default_rng([seed, len(step.name), step.iteration]), model)
         unfinished = step.name == chances.until
         if not isinstance(step, Train):
-            _generate(context, step, world, 0.4 if unfinished else 1.0)
+            _generate(context, step, world, chances.share if unfinished else 1.0)
         if unfinished:
             break
         if isinstance(step, Train):

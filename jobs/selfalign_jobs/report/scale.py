@@ -25,11 +25,18 @@ class Axis:
 
 
 def axis(
-    title: str, values: Iterable[float], *, floor: float | None = None, ceiling: float | None = None, snap: bool = True
+    title: str,
+    values: Iterable[float],
+    *,
+    floor: float | None = None,
+    ceiling: float | None = None,
+    snap: bool = True,
+    whole: bool = False,
 ) -> Axis:
     """An axis around the finite values; `floor` and `ceiling` are values that it must reach.
 
     With `snap` it ends on ticks, which suits an axis that is read; without, on the values, which wastes no room.
+    `whole` keeps ticks to whole numbers.
     """
     seen = [value for value in values if math.isfinite(value)]
     seen += [value for value in (floor, ceiling) if value is not None]
@@ -37,6 +44,8 @@ def axis(
     if low == high:
         low, high = (low - 1, high + 1) if low else (0.0, 1.0)
     step = tick_step(high - low)
+    if whole:
+        step = max(1.0, math.ceil(step))
     if not snap:
         inside = range(math.ceil(low / step - _HAIR), math.floor(high / step + _HAIR) + 1)
         return Axis(title, low, high, tuple(round(number * step, 15) for number in inside))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,12 @@ class Section:
     kind: str
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    group: str = ""  # the iteration, where there are several
+
+    @property
+    def heading(self) -> str:
+        """The title with its iteration."""
+        return f"{self.title}, {self.group}" if self.group else self.title
 
 
 def all_sections(evidence: Evidence) -> Iterator[Section]:
@@ -53,11 +59,9 @@ def all_sections(evidence: Evidence) -> Iterator[Section]:
     yield from _result(evidence)
     several = len(evidence.iterations) > 1
     for iteration in evidence.iterations:
-        suffix = f", iteration {iteration.number}" if several else ""
+        group = f"iteration {iteration.number}" if several else ""
         for section in _iteration(evidence, iteration):
-            yield Section(
-                f"{section.id}-{iteration.number}", section.title + suffix, section.kind, section.facts, section.notes
-            )
+            yield replace(section, id=f"{section.id}-{iteration.number}", group=group)
     yield _time(evidence)
 
 
@@ -204,7 +208,8 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
             )
         )
         kept = kept_pairs(iteration.pairs)["margin"].drop_null().to_numpy()
-        charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
+        if len(kept):
+            charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
     facts = {"verdicts": found, "charts": charts, "judge": iteration.judge}
     return Section("verdicts", "Verdicts", "verdicts", facts, tuple(notes.on_verdicts(found)))
 
@@ -267,7 +272,7 @@ def tiles(evidence: Evidence) -> Iterator[Tile]:
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            detail = f"gain {signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
+            detail = f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
             yield Tile(f"exact match, {role}", f"{before['value']:.3f} → {after['value']:.3f}", detail)
     tables = [iteration for iteration in evidence.iterations if iteration.pairs is not None]
     kept = sum(kept_pairs(iteration.pairs).num_rows for iteration in tables)
