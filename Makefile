@@ -48,3 +48,6 @@ crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 
 clean:
 	rm -rf .venv out
+
+generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` does; SEEDS=N
+	SELFALIGN_KILL_SEEDS=$(or $(SEEDS),100) $(BIN)/pytest tests/jobs/test_generate_kills.py

@@ -13,7 +13,7 @@ import torch
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder
 from selfalign_jobs.train.batch import PairCollator, response_log_probs
-from selfalign_jobs.train.dataset import ID_COLUMNS, lengths
+from selfalign_jobs.train.dataset import ID_COLUMNS, lengths, sizes_of
 from selfalign_jobs.train.saving import agreed
 
 ARTIFACT = "reference/log_probs.parquet"
@@ -73,8 +73,7 @@ def compute(
 
 def _batches(examples: pa.Table, micro_batch: int, ranks: int) -> list[list[np.ndarray]]:
     """Rows of pairs, by length so that little is padding; [batch][rank], the last ones filled up from the first."""
-    prompt, chosen, rejected = (lengths(examples, name) for name in ID_COLUMNS)
-    by_length = np.argsort(-(prompt + np.maximum(chosen, rejected)), kind="stable")
+    by_length = np.argsort(-sizes_of(examples), kind="stable")
     batches = [by_length[start : start + micro_batch] for start in range(0, len(by_length), micro_batch)]
     while len(batches) % ranks:
         batches.append(batches[0])

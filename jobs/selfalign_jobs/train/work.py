@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
-from trl.trainer.utils import add_fused_lm_head
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Train
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import checkpoint, policy, reference
+from selfalign_jobs.train.batch import add_scoring_head
 from selfalign_jobs.train.card import card
-from selfalign_jobs.train.dataset import order
+from selfalign_jobs.train.dataset import order, sizes_of
 from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
 from selfalign_jobs.train.saving import Saving, agreed
@@ -69,7 +69,7 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
         ),
         args=arguments,
         examples=examples,
-        positions=order(examples.num_rows, batches.steps * batches.global_batch, step.settings.seed),
+        positions=order(sizes_of(examples), batches.steps, batches.global_batch, step.settings.seed),
         loss=step.loss,
         reference=log_probs,
         lora=lora,
@@ -135,7 +135,7 @@ def _reference(
     deepspeed = uses_deepspeed(means)
     assert job.reference is not None
     model = policy.load(Path(job.reference), policy.training_dtype(precision, deepspeed), remote_code=remote_code)
-    add_fused_lm_head(model)
+    add_scoring_head(model)
     engine = policy.inference_engine(model, step.settings, means, job.batches)
     autocast = (
         torch.autocast(device, policy.DTYPES[precision]) if not deepspeed and precision != "float32" else nullcontext()
