@@ -15,6 +15,7 @@ from selfalign_api.digest import method_of as digested_method
 from selfalign_api.load import load_run
 from selfalign_jobs.evaluate.statistics import exact_match
 from selfalign_jobs.owner import OWNER, Owner
+from selfalign_jobs.panel import headline
 from selfalign_jobs.report import finish_report, render_report, summary
 from selfalign_jobs.report.evidence import read_evidence
 from selfalign_jobs.report.page import run_file
@@ -53,6 +54,13 @@ def test_the_summary_counts_pairs_and_seconds_of_every_step(run: MadeRun) -> Non
     assert list(found["seconds"]) == ["i1-generate", "i1-train", "i1-evaluate"]
     assert found["finished"] is True
     assert found["winRate"]["win"]["low"] <= found["winRate"]["win"]["value"] <= found["winRate"]["win"]["high"]
+
+
+def test_the_panel_tells_what_an_evaluation_found(run: MadeRun) -> None:
+    manifest = read_manifest(step_folder(run.folder, 1, "i1-evaluate"))
+    assert manifest is not None
+    value = manifest.result["checks"]["accuracy.sampled.after"]["value"]
+    assert f"accuracy.sampled.after {value:.3f}" in headline(manifest)
 
 
 def test_both_files_are_written_and_the_table_names_the_report(run: MadeRun) -> None:
@@ -151,6 +159,7 @@ def test_a_run_with_one_kind_of_check_shows_that_one(tmp_path: Path, check: str,
     titles = {"accuracy": "Exact match before and after", "win": 'aria-label="Self-win rate"'}
     assert titles[check] in page
     assert titles[other] not in page
+    assert ">None<" not in page
     found = summary(run.folder, run.plan)
     assert bool(found["accuracy"]) == (check == "accuracy")
     assert bool(found["winRate"]) == (check == "win")

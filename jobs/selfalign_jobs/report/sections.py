@@ -101,7 +101,7 @@ def _result(evidence: Evidence) -> Iterator[Section]:
                         f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
                     )
                 )
-    charts: dict[str, Markup | None] = {"accuracy": None, "wins": None}
+    charts: dict[str, Markup] = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
