@@ -175,4 +175,4 @@ def headline(manifest: Manifest) -> str:
         for name, value in manifest.result.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    return ", ".join(shown[:4])
+    return ", ".join(shown[:6])
