@@ -167,10 +167,12 @@ class PlainLines:
 
 
 def headline(manifest: Manifest) -> str:
-    """A step's main figures on one line."""
-    shown = [
+    """A step's main figures on one line: an evaluation's results, or what the others count."""
+    checks = manifest.result.get("checks", {})
+    shown = [f"{name} {figure['value']:.3f}" for name, figure in checks.items() if not name.endswith(".gain")]
+    shown += [
         f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value:,}"
         for name, value in manifest.result.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    return ", ".join(shown[:4])
+    return ", ".join(shown[:6])

@@ -2,17 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
-from report_run import HOSTILE, Chances, MadeRun, make_run
+from report_run import Chances, MadeRun, contents, make_run
 from rich.console import Console
 
+from selfalign_api.digest import method_of as digested_method
 from selfalign_api.load import load_run
 from selfalign_jobs.evaluate.statistics import exact_match
 from selfalign_jobs.owner import OWNER, Owner
+from selfalign_jobs.panel import headline
 from selfalign_jobs.report import finish_report, render_report, summary
 from selfalign_jobs.report.evidence import read_evidence
 from selfalign_jobs.report.page import run_file
@@ -53,6 +56,13 @@ def test_the_summary_counts_pairs_and_seconds_of_every_step(run: MadeRun) -> Non
     assert found["winRate"]["win"]["low"] <= found["winRate"]["win"]["value"] <= found["winRate"]["win"]["high"]
 
 
+def test_the_panel_tells_what_an_evaluation_found(run: MadeRun) -> None:
+    manifest = read_manifest(step_folder(run.folder, 1, "i1-evaluate"))
+    assert manifest is not None
+    value = manifest.result["checks"]["accuracy.sampled.after"]["value"]
+    assert f"accuracy.sampled.after {value:.3f}" in headline(manifest)
+
+
 def test_both_files_are_written_and_the_table_names_the_report(run: MadeRun) -> None:
     output = StringIO()
     finish_report(run.folder, run.plan, Console(file=output, width=200))
@@ -70,7 +80,6 @@ def test_texts_of_a_model_are_text(run: MadeRun) -> None:
     assert "&amp; {{ 7*7 }}" in page  # and no template either
     assert "window.hit=1&lt;/script&gt;" in page
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", page)
-    assert HOSTILE not in page
 
 
 def test_the_page_names_no_place_that_it_would_load(run: MadeRun) -> None:
@@ -99,8 +108,21 @@ def test_the_run_file_in_the_report_makes_the_same_method(run: MadeRun, tmp_path
     (tmp_path / "run.yaml").write_text(text)
     again = method_values(load_run(tmp_path / "run.yaml"), "CPU", {"selfalign": str(tmp_path)}, tmp_path)
     owner = Owner.model_validate_json(run.folder.read(OWNER))
-    assert again == owner.method
+    assert digested_method(again, contents(run.plan)) == owner.method
+    assert again["model"]["url"] == run.plan.models["policy"].url
+    assert "selfalign run run.yaml --mount selfalign=DIR --out DIR" in render_report(run.folder, run.plan)
     assert yaml.safe_load(text)["metadata"]["name"] == run.plan.name
+
+
+def test_a_run_with_a_chat_template_of_its_own_is_reproduced_with_it(run: MadeRun) -> None:
+    model = run.plan.models["policy"].model_copy(update={"chat_template": "{{ messages }}"})
+    plan = run.plan.model_copy(update={"models": {"policy": model}})
+    evidence = read_evidence(run.folder, plan)
+    assert evidence.owner is not None
+    method = evidence.owner.method | {"model": evidence.owner.method["model"] | {"chatTemplate": "{{ messages }}"}}
+    text = run_file(replace(evidence, owner=evidence.owner.model_copy(update={"method": method})))
+    assert yaml.safe_load(text or "")["spec"]["model"]["chatTemplateUrl"] == "./chat-template.jinja"
+    assert "<pre>{{ messages }}</pre>" in render_report(run.folder, plan)
 
 
 def test_a_run_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
@@ -128,6 +150,19 @@ def test_a_run_whose_judge_sees_only_ties_has_a_report(tmp_path: Path) -> None:
     assert summary(run.folder, run.plan)["pairs"] == 0
     assert 'id="verdicts-1"' in page
     assert 'id="samples-1"' not in page
+
+
+@pytest.mark.parametrize(("check", "other"), [("accuracy", "win"), ("win", "accuracy")])
+def test_a_run_with_one_kind_of_check_shows_that_one(tmp_path: Path, check: str, other: str) -> None:
+    run = made(tmp_path, checks=(check,))
+    page = render_report(run.folder, run.plan)
+    titles = {"accuracy": "Exact match before and after", "win": 'aria-label="Self-win rate"'}
+    assert titles[check] in page
+    assert titles[other] not in page
+    assert ">None<" not in page
+    found = summary(run.folder, run.plan)
+    assert bool(found["accuracy"]) == (check == "accuracy")
+    assert bool(found["winRate"]) == (check == "win")
 
 
 def test_every_iteration_has_its_sections_and_its_row(tmp_path: Path) -> None:

@@ -61,8 +61,13 @@ class Curve:
     values: Values
 
 
-def curve_chart(title: str, x_title: str, y_title: str, curve: Curve, *, level: float | None = None) -> Markup:
-    """A curve: thin as measured, bold as its running mean; `level` is a dashed line to compare it with."""
+def curve_chart(
+    title: str, x_title: str, y_title: str, curve: Curve, *, level: float | None = None, noisy: bool = True
+) -> Markup:
+    """A curve: thin as measured, bold as its running mean, or bold as it is where it is not `noisy`.
+
+    `level` is a dashed line to compare it with.
+    """
     steps, values = thinned(curve)
     if power := power_of_ten(values):
         values, y_title = values / 10.0**power, f"{y_title}, {superscript(power)}"
@@ -72,9 +77,10 @@ def curve_chart(title: str, x_title: str, y_title: str, curve: Curve, *, level: 
     if level is not None:
         at = y.place(level, BOTTOM, TOP)
         marks.append(element("line", class_="level", x1=LEFT, x2=RIGHT, y1=at, y2=at))
-    smooth = running_mean(values)
-    marks.append(element("path", class_="raw", d=_path(steps, values, x, y)))
-    marks.append(element("path", class_="curve", d=_path(steps, smooth, x, y)))
+    if noisy:
+        marks.append(element("path", class_="raw", d=_path(steps, values, x, y)))
+    bold = running_mean(values) if noisy else values
+    marks.append(element("path", class_="curve", d=_path(steps, bold, x, y)))
     return _picture(title, HEIGHT, *marks)
 
 
@@ -136,7 +142,9 @@ def _whole(values: Values) -> bool:
 def bin_edges(values: Values) -> Values:
     """About thirty bins or fewer; for whole numbers of a small range one bin a number."""
     low, high = float(values.min()), float(values.max())
-    step = (high - low) / 28 or 1.0
+    step = (high - low) / 28
+    if step < 1e-99:
+        step = 1.0
     if _whole(values):  # lengths: a bin holds as many whole numbers as its neighbours
         step, low = float(math.ceil(step)) if high - low > 30 else 1.0, low - 0.5
     bins = math.floor((high - low) / step) + 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 TICKS = 5  # about this many on an axis
 _HAIR = 1e-9  # of a tick: what rounding may cost
+_NOTHING = 1e-99  # less than this is drawn and written as zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def axis(
     seen = [value for value in values if math.isfinite(value)]
     seen += [value for value in (floor, ceiling) if value is not None]
     low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
-    if low == high:
-        low, high = (low - 1, high + 1) if low else (0.0, 1.0)
+    if high - low < _NOTHING:
+        low, high = (low - 1, high + 1) if abs(low) >= _NOTHING else (0.0, 1.0)
     step = tick_step(high - low)
     if whole:
         step = max(1.0, math.ceil(step))
@@ -64,7 +65,7 @@ def tick_step(span: float) -> float:
 def power_of_ten(values: Iterable[float]) -> int:
     """The power that an axis of very small values is written in (-4 for 0.0006); 0 where numbers are short as they are."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return math.floor(math.log10(largest)) if 0 < largest < 0.005 else 0
+    return math.floor(math.log10(largest)) if _NOTHING <= largest < 0.005 else 0
 
 
 def superscript(exponent: int) -> str:
@@ -78,7 +79,9 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def number(value: float) -> str:
     """A figure with at most three to four digits that count: 0.125, 12.5k, 3·10⁻⁶, with a true minus sign."""
     size = abs(value)
-    if value != 0 and size < 0.001:
+    if size < _NOTHING:
+        return "0"
+    if size < 0.001:
         exponent = math.floor(math.log10(size))
         text = f"{value / 10.0**exponent:.3g}·{superscript(exponent)}"
     elif size >= 1e6:

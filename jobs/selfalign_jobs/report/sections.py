@@ -28,10 +28,11 @@ from selfalign_jobs.report.figures import (
 from selfalign_jobs.report.scale import count, duration, percent
 
 LOG_CHARTS = (
-    ("loss", "loss", "Loss", None),
-    ("margin", "reward margin", "Reward margin, chosen over rejected", 0.0),
-    ("accuracy", "share of pairs", "Pairs that the policy orders as the judge did", 0.5),
-    ("learning_rate", "learning rate", "Learning rate", None),
+    # column, axis, title, what a policy without a preference has, whether batches make it noisy
+    ("loss", "loss", "Loss", None, True),
+    ("margin", "reward margin", "Reward margin, chosen over rejected", 0.0, True),
+    ("accuracy", "share of pairs", "Pairs that the policy orders as the judge did", 0.5, True),
+    ("learning_rate", "learning rate", "Learning rate", None, False),
 )
 
 OVERHEAD = ("engine start", "start", "load", REST)  # phases that do not grow with the work
@@ -100,7 +101,7 @@ def _result(evidence: Evidence) -> Iterator[Section]:
                         f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
                     )
                 )
-    charts = {}
+    charts: dict[str, Markup] = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
@@ -218,12 +219,10 @@ def _training(iteration: Iteration) -> Section:
     assert iteration.log is not None and iteration.train is not None
     steps = _floats(iteration, "step")
     charts = []
-    for column, unit, title, level in LOG_CHARTS:
-        if column not in iteration.log.column_names:
-            continue
-        values = _floats(iteration, column)
-        if np.isfinite(values).any():
-            charts.append((title, curve_chart(title, "optimiser step", unit, Curve(steps, values), level=level)))
+    for column, unit, title, level, noisy in LOG_CHARTS:
+        curve = Curve(steps, _floats(iteration, column))
+        if np.isfinite(curve.values).any():
+            charts.append((title, curve_chart(title, "optimiser step", unit, curve, level=level, noisy=noisy)))
     return Section("training", "Training", "training", {"charts": charts, "step": iteration.train.step})
 
 
