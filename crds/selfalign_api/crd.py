@@ -18,9 +18,7 @@ __all__ = ["crd", "crd_yaml"]
 
 Schema = dict[str, Any]
 
-HEADER = (
-    "# Generated from crds/selfalign_api by `selfalign crd`; change the types there, not this file.\n"
-)
+HEADER = "# Generated from crds/selfalign_api by `selfalign crd`; change the types there, not this file.\n"
 COLUMNS = (
     ("Recipe", ".spec.recipe", 0),
     ("Stage", ".status.stage", 0),

@@ -68,7 +68,7 @@ class LocalRun:
     mounts: Mapping[str, str]
     policy: FailurePolicy
     watcher: Watcher
-    program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs.step")
+    program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
     def run(self) -> None:

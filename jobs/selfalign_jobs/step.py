@@ -1,6 +1,6 @@
 """The contract between a step program and whoever runs it, local runner or operator (design §3).
 
-    python -m selfalign_jobs.step CONFIG.json [--listen HOST:PORT] [--address-file FILE] [--termination-message FILE]
+    python -m selfalign_jobs CONFIG.json [--listen HOST:PORT] [--address-file FILE] [--termination-message FILE]
 
 Config in, manifest out, `/progress` and `/metrics` while it runs, a summary for the termination message, and the exit
 code: 0 done, 64 the configuration is wrong, 75 stopped and resumable, anything else a failure. A step that finds its
@@ -13,7 +13,6 @@ import argparse
 import ctypes
 import errno
 import json
-import os
 import signal
 import sys
 import threading
@@ -135,11 +134,3 @@ def termination_message(message: dict[str, Json]) -> bytes:
         if len(body.encode()) <= TERMINATION_MESSAGE_BYTES:
             break
     return body.encode()
-
-
-if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # An engine's threads must not hold a finished program: everything that counts is durable by now.
-    os._exit(code)

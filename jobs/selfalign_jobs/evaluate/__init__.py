@@ -1,1 +1,1 @@
-"""Evaluation: answers and verdicts by the engine loop, then statistics."""
+"""Evaluation: held-out answers and verdicts of two models, and the statistics on them."""

@@ -44,5 +44,12 @@ def answer_row(prompt: str, reference: str | None, name: str, role: Role, comple
     }
 
 
+def role_at(temperature: float) -> str:
+    """The name of the answering role at a temperature: greedy, sampled (at 1), or sampled-0.7."""
+    if temperature == 0:
+        return "greedy"
+    return "sampled" if temperature == 1 else f"sampled-{temperature:g}"
+
+
 ANSWER = FlowDef(answer, ANSWERS)
 COMPARE = FlowDef(compare, VERDICTS)

@@ -26,7 +26,7 @@ from selfalign_api.plan import (
     Train,
 )
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
-from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row
+from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, role_at
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge
 from selfalign_jobs.recipes.method import EvaluationCheck, Method
@@ -273,13 +273,6 @@ def answer_roles(method: Method) -> dict[str, Role]:
         for temperature in check.temperatures:
             roles[role_at(temperature)] = respond.model_copy(update={"temperature": temperature})
     return roles
-
-
-def role_at(temperature: float) -> str:
-    """The name of the answering role at a temperature: greedy, sampled (at 1), or sampled-0.7."""
-    if temperature == 0:
-        return "greedy"
-    return "sampled" if temperature == 1 else f"sampled-{temperature:g}"
 
 
 def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:

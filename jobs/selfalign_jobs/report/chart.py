@@ -1,6 +1,6 @@
 """Charts as inline SVG: text that scales with the page, colours from its style sheet, no script.
 
-All are drawn 360 units wide, about what a phone shows, so that their text is as large as the page's wherever they stand.
+All are drawn 330 units wide, about what a phone shows, so that their text is as large as the page's wherever they stand.
 Marks differ by form as well as by colour (solid and dashed, filled and hollow): `a` is the first series, `b` the second.
 """
 
@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from selfalign_jobs.report.scale import Axis, axis, number
+from selfalign_jobs.report.scale import Axis, axis, number, power_of_ten, superscript
 
-WIDTH = 360
-HEIGHT = 216
-LEFT, RIGHT, TOP, BOTTOM = 46, 352, 12, 176  # the plot's edges
-POINTS = 360  # a curve has no more of them than the picture has units
-LABEL = 118  # width of the names in a chart of intervals
+WIDTH = 330
+HEIGHT = 206
+LEFT, RIGHT, TOP, BOTTOM = 46, 318, 12, 166  # the plot's edges
+POINTS = 330  # a curve has no more of them than the picture has units
+LETTER = 6.3  # about the width of one
 ROW = 24  # height of a row there
+TAIL = 0.995  # of the values a histogram and a scatter spread over their axes
 DOTS = 900  # a scatter shows no more
 
 Values = npt.NDArray[np.float64]
@@ -63,7 +64,9 @@ class Curve:
 def curve_chart(title: str, x_title: str, y_title: str, curve: Curve, *, level: float | None = None) -> Markup:
     """A curve: thin as measured, bold as its running mean; `level` is a dashed line to compare it with."""
     steps, values = thinned(curve)
-    x = axis(x_title, steps)
+    if power := power_of_ten(values):
+        values, y_title = values / 10.0**power, f"{y_title}, {superscript(power)}"
+    x = axis(x_title, steps, snap=False, whole=True)
     y = axis(y_title, values, floor=level, ceiling=level)
     marks = [_frame(x, y)]
     if level is not None:
@@ -83,7 +86,8 @@ def thinned(curve: Curve) -> tuple[Values, Values]:
         return steps, values
     edges = np.linspace(0, len(steps), POINTS + 1).astype(int)
     sizes = np.diff(edges)
-    return np.add.reduceat(steps, edges[:-1]) / sizes, np.add.reduceat(values, edges[:-1]) / sizes
+    means = [np.add.reduceat(part, edges[:-1]) / sizes for part in (steps, values)]
+    return means[0], means[1]
 
 
 def running_mean(values: Values) -> Values:
@@ -92,7 +96,7 @@ def running_mean(values: Values) -> Values:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     first, last = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
-    mean: Values = (sums[last] - sums[first]) / (last - first)
+    mean: Values = np.subtract(sums[last], sums[first]) / (last - first)
     return mean
 
 
@@ -102,34 +106,41 @@ def _path(xs: Values, ys: Values, x: Axis, y: Axis) -> str:
 
 
 def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> Markup:
-    """Two distributions over the same bins: `a` filled, `b` an outline; the triangles below are their means."""
+    """Two distributions of what is never negative over the same bins: `a` filled, `b` an outline.
+
+    The triangles below are their means. `b` may be empty, `a` not. A long tail, beyond `TAIL` of the values, is in the last bin.
+    """
     both = np.concatenate([a, b])
-    edges = bin_edges(both)
-    heights = [np.histogram(part, edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
-    x = axis(x_title, edges)
+    end = float(np.quantile(both, TAIL, method="higher"))
+    if both.max() > end:
+        x_title = f"{x_title}; last bin: {number(end)} and more"
+    edges = bin_edges(np.minimum(both, end))
+    heights = [np.histogram(np.minimum(part, end), edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
+    x = axis(x_title, edges, floor=0, snap=False, whole=_whole(both))
     y = axis(y_title, np.concatenate(heights), floor=0)
     marks = [_frame(x, y)]
     for name, part, height in zip("ab", (a, b), heights, strict=True):
         if not len(part):
             continue
         marks.append(element("path", class_=f"steps {name}", d=_outline(edges, height, x, y)))
-        at, base = x.place(float(part.mean()), LEFT, RIGHT), BOTTOM
+        at, base = x.place(min(float(part.mean()), end), LEFT, RIGHT), BOTTOM
         mean = element("title", f"mean {number(float(part.mean()))}")
         marks.append(element("path", mean, class_=f"mean {name}", d=f"M{at:.1f} {base}l-5 8h10z"))
     return _picture(title, HEIGHT, *marks)
 
 
+def _whole(values: Values) -> bool:
+    return bool(np.all(values == np.round(values)))
+
+
 def bin_edges(values: Values) -> Values:
     """About thirty bins or fewer; for whole numbers of a small range one bin a number."""
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    whole = bool(np.all(values == np.round(values)))
-    if whole and high - low <= 30:
-        return np.arange(low - 0.5, high + 1.5)
+    low, high = float(values.min()), float(values.max())
     step = (high - low) / 28 or 1.0
-    if whole:
-        step = float(math.ceil(step))
-        low -= 0.5
-    return low + step * np.arange(math.ceil((high - low) / step + 1e-9) + 1)
+    if _whole(values):  # lengths: a bin holds as many whole numbers as its neighbours
+        step, low = float(math.ceil(step)) if high - low > 30 else 1.0, low - 0.5
+    bins = math.floor((high - low) / step) + 1
+    return np.linspace(low, max(low + step * bins, high), bins + 1)  # max: rounding must not leave the highest out
 
 
 def _outline(edges: Values, heights: Values, x: Axis, y: Axis) -> str:
@@ -139,13 +150,13 @@ def _outline(edges: Values, heights: Values, x: Axis, y: Axis) -> str:
     return "".join(parts) + f"V{BOTTOM}"
 
 
-def scatter(title: str, x_title: str, y_title: str, xs: Values, ys: Values, corners: tuple[str, str]) -> Markup:
-    """Points about the origin: the shaded quadrants are those where the signs agree; `corners` name the two kinds."""
+def scatter(title: str, x_title: str, y_title: str, xs: Values, ys: Values, corners: tuple[str, str, str]) -> Markup:
+    """Points about the origin, the quadrants where the signs agree shaded; `corners` name upper right, upper left, lower right."""
     if len(xs) > DOTS:
         kept = np.random.default_rng(0).choice(len(xs), DOTS, replace=False)
         xs, ys = xs[kept], ys[kept]
-    reach = float(np.quantile(np.abs(np.concatenate([xs, ys])), 0.995)) if len(xs) else 1.0
-    x, y = (axis(words, [-reach, reach]) for words in (x_title, y_title))
+    reach = float(np.quantile(np.abs(np.concatenate([xs, ys])), TAIL)) if len(xs) else 1.0
+    x, y = (axis(words, [-reach, reach], snap=False) for words in (x_title, y_title))
     middle_x, middle_y = x.place(0, LEFT, RIGHT), y.place(0, BOTTOM, TOP)
     dots = "".join(
         f"M{x.place(a, LEFT, RIGHT):.1f} {y.place(b, BOTTOM, TOP):.1f}h0"
@@ -161,6 +172,7 @@ def scatter(title: str, x_title: str, y_title: str, xs: Values, ys: Values, corn
         element("path", class_="dots", d=dots),
         element("text", corners[0], class_="note", x=RIGHT - 5, y=TOP + 13, text_anchor="end"),
         element("text", corners[1], class_="note", x=LEFT + 5, y=TOP + 13),
+        element("text", corners[2], class_="note", x=RIGHT - 5, y=BOTTOM - 7, text_anchor="end"),
     )
 
 
@@ -181,17 +193,18 @@ def interval_chart(
     """Figures with their intervals, one a row, on one axis; `level` is a dashed line to compare them with."""
     x = axis(x_title, [value for row in rows for value in (row.low, row.high)], floor=low, ceiling=high)
     bottom = TOP + ROW * len(rows)
-    marks = [_grid(x, LABEL, TOP, bottom)]
+    left_edge = round(LETTER * max((len(row.label) for row in rows), default=0)) + 14
+    marks = [_grid(x, left_edge, TOP, bottom)]
     if level is not None:
-        at = x.place(level, LABEL, RIGHT)
+        at = x.place(level, left_edge, RIGHT)
         marks.append(element("line", class_="level", x1=at, x2=at, y1=TOP, y2=bottom))
     for position, row in enumerate(rows):
         at = TOP + ROW * (position + 0.5)
-        left, right, middle = (x.place(v, LABEL, RIGHT) for v in (row.low, row.high, row.value))
+        left, right, middle = (x.place(v, left_edge, RIGHT) for v in (row.low, row.high, row.value))
         kind = "b" if row.hollow else "a"
         shown = f"{row.label}: {row.value:.3f}, from {row.low:.3f} to {row.high:.3f}"
         marks += [
-            element("text", row.label, x=LABEL - 8, y=at + 4, text_anchor="end"),
+            element("text", row.label, x=left_edge - 9, y=at + 4, text_anchor="end"),
             element(
                 "path", class_=f"whisker {kind}", d=f"M{left:.1f} {at - 4:.1f}v8M{left:.1f} {at:.1f}H{right:.1f}m0 -4v8"
             ),
@@ -236,9 +249,8 @@ def _grid(x: Axis, left: float, top: float, bottom: float) -> Markup:
     marks = []
     for tick in x.ticks:
         at = x.place(tick, left, RIGHT)
-        anchor = "end" if at > RIGHT - 8 and len(number(tick)) > 4 else "middle"
         marks.append(element("line", class_="grid", x1=at, x2=at, y1=top, y2=bottom))
-        marks.append(element("text", number(tick), class_="tick", x=at, y=bottom + 20, text_anchor=anchor))
+        marks.append(element("text", number(tick), class_="tick", x=at, y=bottom + 20, text_anchor="middle"))
     marks.append(element("line", class_="base", x1=left, x2=RIGHT, y1=bottom, y2=bottom))
     marks.append(element("text", x.title, class_="title", x=(left + RIGHT) / 2, y=bottom + 36, text_anchor="middle"))
     return Markup("").join(marks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from selfalign_jobs.store import Folder, Manifest, TableEntry, parts_of, read_ma
 
 PAIRS = "pairs"  # the table of a generate step that preference training reads (recipes/rows.py)
 TRAINED = "pairs"  # the prepared table of a train step
+REST = "around it"  # what a step took beside its phases: starting and closing Ray, preparing, publishing
 LOG = "log"  # the table of a train step: a row an optimiser step
 
 # Of token ids the report needs how many there are; the ids themselves would not fit in memory for a large run.
@@ -31,13 +33,16 @@ class StepFacts:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Seconds by phase, start-up first, then what else the attempt that finished took; empty before it is done."""
+        """Seconds by phase in words, and what else the attempt that finished took; empty before it is done.
+
+        A step's figures have `seconds` by phase, in the API's spelling (engineStart, generate; start, load, train, export).
+        """
         if self.manifest is None:
             return {}
-        told: dict[str, float] = dict(self.manifest.result.get("seconds", {"work": self.manifest.active_seconds}))
+        told = {_words(phase): float(seconds) for phase, seconds in self.manifest.result["seconds"].items()}
         whole = datetime.fromisoformat(self.manifest.finished) - datetime.fromisoformat(self.manifest.started)
         rest = whole.total_seconds() - sum(told.values())
-        return told | ({"rest": rest} if rest > 0.05 else {})
+        return told | ({REST: round(rest, 3)} if rest > 0.05 else {})
 
     @property
     def seconds(self) -> float:
@@ -160,6 +165,11 @@ def _left_out(folder: Folder, manifest: Manifest | None) -> dict[str, int]:
     return {reason: number for reason, number in found.items() if number}
 
 
+def _words(phase: str) -> str:
+    """`engineStart` as `engine start`."""
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda found: " " + found[1].lower(), phase)
+
+
 def _entry(folder: Folder, manifest: Manifest | None, name: str) -> TableEntry | None:
     """The parts of a table as far as they are durable."""
     if manifest is not None:
@@ -172,11 +182,12 @@ def _pairs(folder: Folder, entry: TableEntry | None) -> pa.Table | None:
     """The table of pairs with numbers of tokens for lists of them, part by part."""
     if entry is None:
         return None
-    parts = [_counted(folder.read_table(part)) for part in entry.parts]
+    parts = [counted(folder.read_table(part)) for part in entry.parts]
     return pa.concat_tables(parts, promote_options="default") if parts else None
 
 
-def _counted(table: pa.Table) -> pa.Table:
+def counted(table: pa.Table) -> pa.Table:
+    """The table with the number of tokens where it has their ids."""
     for ids, name in COUNTED.items():
         place = table.column_names.index(ids)
         table = table.set_column(place, name, pc.list_value_length(table[ids]))

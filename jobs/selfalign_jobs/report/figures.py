@@ -39,7 +39,7 @@ def funnel(table: pa.Table, drawn: int, source: str) -> tuple[Stage, ...]:
     for row in records.values():
         reason = "" if row["_status"] == "rows" else row["_reason"] or "no reason given"
         ended[_reached(row)][reason] += 1
-    stages = []
+    stages: list[Stage] = []
     left = max(drawn, len(records))
     for label, counts in zip(labels, ended, strict=True):
         lost = Counter({reason: n for reason, n in counts.items() if reason})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
+from itertools import groupby
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -52,6 +53,7 @@ def render(evidence: Evidence) -> str:
             finished=evidence.finished,
             tiles=list(tiles(evidence)),
             sections=sections,
+            groups=[(group, list(members)) for group, members in groupby(sections, lambda section: section.group)],
             notes=[(section, note) for section in sections for note in section.notes],
             steps=evidence.steps,
             digests={facts.step.name: plan.step_digest(facts.step.name) for facts in evidence.steps},
@@ -84,13 +86,8 @@ def mounts(evidence: Evidence) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Control characters as their symbols, so that no text of a model hides or turns what stands beside it."""
-    return _CONTROL.sub(lambda found: _symbol(found[0]), text)
+    """Control characters by their numbers, so that no text of a model hides or turns what stands beside it."""
+    return _CONTROL.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-
-
-def _symbol(character: str) -> str:
-    code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"

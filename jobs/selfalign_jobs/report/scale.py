@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TICKS = 5  # about this many on an axis
+_HAIR = 1e-9  # of a tick: what rounding may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +24,33 @@ class Axis:
         return start + (value - self.low) / (self.high - self.low) * (end - start)
 
 
-def axis(title: str, values: Iterable[float], *, floor: float | None = None, ceiling: float | None = None) -> Axis:
-    """An axis around the finite values that ends on ticks; `floor` and `ceiling` are values that it must reach."""
+def axis(
+    title: str,
+    values: Iterable[float],
+    *,
+    floor: float | None = None,
+    ceiling: float | None = None,
+    snap: bool = True,
+    whole: bool = False,
+) -> Axis:
+    """An axis around the finite values; `floor` and `ceiling` are values that it must reach.
+
+    With `snap` it ends on ticks, which suits an axis that is read; without, on the values, which wastes no room.
+    `whole` keeps ticks to whole numbers.
+    """
     seen = [value for value in values if math.isfinite(value)]
     seen += [value for value in (floor, ceiling) if value is not None]
     low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
     if low == high:
         low, high = (low - 1, high + 1) if low else (0.0, 1.0)
     step = tick_step(high - low)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(number * step, 12) for number in range(first, last + 1))
+    if whole:
+        step = max(1.0, math.ceil(step))
+    if not snap:
+        inside = range(math.ceil(low / step - _HAIR), math.floor(high / step + _HAIR) + 1)
+        return Axis(title, low, high, tuple(round(number * step, 15) for number in inside))
+    around = range(math.floor(low / step + _HAIR), math.ceil(high / step - _HAIR) + 1)
+    ticks = tuple(round(number * step, 15) for number in around)
     return Axis(title, ticks[0], ticks[-1], ticks)
 
 
@@ -43,6 +61,17 @@ def tick_step(span: float) -> float:
     return next((factor * power for factor in (1, 2, 2.5, 5) if factor * power >= rough * (1 - 1e-9)), 10 * power)
 
 
+def power_of_ten(values: Iterable[float]) -> int:
+    """The power that an axis of very small values is written in (-4 for 0.0006); 0 where numbers are short as they are."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return math.floor(math.log10(largest)) if 0 < largest < 0.005 else 0
+
+
+def superscript(exponent: int) -> str:
+    """10⁻⁴."""
+    return f"10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -51,7 +80,7 @@ def number(value: float) -> str:
     size = abs(value)
     if value != 0 and size < 0.001:
         exponent = math.floor(math.log10(size))
-        text = f"{value / 10.0**exponent:.3g}·10{str(exponent).translate(_SUPERSCRIPT)}"
+        text = f"{value / 10.0**exponent:.3g}·{superscript(exponent)}"
     elif size >= 1e6:
         text = f"{value / 1e6:.4g}M"
     elif size >= 10_000:

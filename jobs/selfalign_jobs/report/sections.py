@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
 from selfalign_jobs.report import notes
 from selfalign_jobs.report.chart import Curve, Interval, bar, curve_chart, histogram, interval_chart, scatter
-from selfalign_jobs.report.evidence import Evidence, Iteration
+from selfalign_jobs.report.evidence import REST, Evidence, Iteration
 from selfalign_jobs.report.figures import (
     Stage,
     Verdicts,
@@ -34,6 +34,8 @@ LOG_CHARTS = (
     ("learning_rate", "learning rate", "Learning rate", None),
 )
 
+OVERHEAD = ("engine start", "start", "load", REST)  # phases that do not grow with the work
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -44,6 +46,12 @@ class Section:
     kind: str
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    group: str = ""  # the iteration, where there are several
+
+    @property
+    def heading(self) -> str:
+        """The title with its iteration."""
+        return f"{self.title}, {self.group}" if self.group else self.title
 
 
 def all_sections(evidence: Evidence) -> Iterator[Section]:
@@ -51,11 +59,9 @@ def all_sections(evidence: Evidence) -> Iterator[Section]:
     yield from _result(evidence)
     several = len(evidence.iterations) > 1
     for iteration in evidence.iterations:
-        suffix = f", iteration {iteration.number}" if several else ""
+        group = f"iteration {iteration.number}" if several else ""
         for section in _iteration(evidence, iteration):
-            yield Section(
-                f"{section.id}-{iteration.number}", section.title + suffix, section.kind, section.facts, section.notes
-            )
+            yield replace(section, id=f"{section.id}-{iteration.number}", group=group)
     yield _time(evidence)
 
 
@@ -191,19 +197,19 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
     charts = []
     forward, backward = order_margins(iteration.pairs)
     if len(forward):
-        words = ("shown first", "shown second")
         charts.append(
             scatter(
                 "Margins of both orders",
-                f"margin when {words[0]}, nats",
-                f"margin when {words[1]}, nats",
+                "shown first, nats",
+                "shown second, nats",
                 forward,
                 backward,
                 ("orders agree", "prefers the second", "prefers the first"),
             )
         )
         kept = kept_pairs(iteration.pairs)["margin"].drop_null().to_numpy()
-        charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
+        if len(kept):
+            charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
     facts = {"verdicts": found, "charts": charts, "judge": iteration.judge}
     return Section("verdicts", "Verdicts", "verdicts", facts, tuple(notes.on_verdicts(found)))
 
@@ -236,8 +242,8 @@ def _time(evidence: Evidence) -> Section:
     rows = []
     for facts in evidence.steps:
         segments = [
-            (seconds / longest, "lost" if place == 0 or phase == "rest" else "a", f"{phase} {duration(seconds)}")
-            for place, (phase, seconds) in enumerate(facts.phases.items())
+            (seconds / longest, "lost" if phase in OVERHEAD else "a", f"{phase} {duration(seconds)}")
+            for phase, seconds in facts.phases.items()
         ]
         rows.append({"facts": facts, "bar": bar(segments)})
     return Section("time", "Time", "time", {"rows": rows, "total": sum(facts.seconds for facts in evidence.steps)})
@@ -262,11 +268,11 @@ def tiles(evidence: Evidence) -> Iterator[Tile]:
         if check.type == "SelfWinRate":
             if check.name in results:
                 found = results[check.name]
-                yield Tile("self-win rate", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}")
+                yield Tile("self-win rate", f"{found['value']:.3f}", f"95 %: [{found['low']:.3f}, {found['high']:.3f}]")
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            detail = f"gain {signed(gain['value'])}, 95 %: {signed(gain['low'])} to {signed(gain['high'])}"
+            detail = f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
             yield Tile(f"exact match, {role}", f"{before['value']:.3f} → {after['value']:.3f}", detail)
     tables = [iteration for iteration in evidence.iterations if iteration.pairs is not None]
     kept = sum(kept_pairs(iteration.pairs).num_rows for iteration in tables)

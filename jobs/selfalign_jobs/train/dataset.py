@@ -27,8 +27,7 @@ class Examples:
     @property
     def longest(self) -> int:
         """Tokens of the longest sequence: prompt and response."""
-        prompt, chosen, rejected = (lengths(self.table, name) for name in ID_COLUMNS)
-        return int((prompt + np.maximum(chosen, rejected)).max())
+        return int(sizes_of(self.table).max())
 
 
 def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
@@ -74,9 +73,8 @@ def lengths(table: pa.Table, column: str) -> np.ndarray:
 
 
 def _overlong(table: pa.Table, settings: TrainSettings) -> np.ndarray:
-    prompt, chosen, rejected = (lengths(table, name) for name in ID_COLUMNS)
-    whole = prompt + np.maximum(chosen, rejected)
-    found: np.ndarray = (prompt > settings.max_prompt_tokens) | (whole > settings.max_length_tokens)
+    prompt = lengths(table, "prompt_ids")
+    found: np.ndarray = (prompt > settings.max_prompt_tokens) | (sizes_of(table) > settings.max_length_tokens)
     return found
 
 
@@ -86,14 +84,25 @@ def _truncate(row: dict[str, list[int]], settings: TrainSettings) -> dict[str, l
     return {"prompt_ids": prompt, "chosen_ids": row["chosen_ids"][:room], "rejected_ids": row["rejected_ids"][:room]}
 
 
-def order(pairs: int, positions: int, seed: int) -> np.ndarray:
-    """Which pair stands at each position of the training: seeded permutations one after the other, shape (positions,).
+def order(sizes: np.ndarray, steps: int, batch: int, seed: int) -> np.ndarray:
+    """Which pair stands at each position of the training, shape (steps·batch,): the optimiser step s takes batch s.
 
-    The order depends on neither ranks nor micro batches: the optimiser step s takes the positions from s·G to (s+1)·G.
+    Seeded permutations one after the other; within a step by size, so that what is padded together is alike. The order
+    depends on neither ranks nor micro batches. `sizes`: tokens of each pair (sizes_of).
     """
-    passes = -(-positions // pairs)
     generator = np.random.Generator(np.random.PCG64(seed))
-    return np.concatenate([generator.permutation(pairs) for _ in range(passes)])[:positions]
+    passes = -(-steps * batch // len(sizes))
+    stream = np.concatenate([generator.permutation(len(sizes)) for _ in range(passes)])[: steps * batch]
+    by_step = stream.reshape(steps, batch)
+    by_size = np.argsort(sizes[by_step], axis=1, kind="stable")
+    return np.take_along_axis(by_step, by_size, axis=1).reshape(-1)
+
+
+def sizes_of(table: pa.Table) -> np.ndarray:
+    """Tokens of the longer sequence of each pair: prompt and response."""
+    prompt, chosen, rejected = (lengths(table, name) for name in ID_COLUMNS)
+    found: np.ndarray = prompt + np.maximum(chosen, rejected)
+    return found
 
 
 class RankBatches:

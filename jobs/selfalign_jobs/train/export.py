@@ -69,10 +69,9 @@ def verify(
 ) -> None:
     """Load the folder as a user would and compare: weights bit by bit, dtype, end tokens, tokenizer, chat template."""
     written = load(target, source_dtype(source, remote_code), remote_code=remote_code)
-    found = written.state_dict()
-    differing = [
-        name for name, tensor in found.items() if name not in state or not torch.equal(tensor, state[name].cpu())
-    ]
+    # Tied weights stand once among the parameters, and once in the gathered state.
+    found = dict(written.named_parameters())
+    differing = [n for n, tensor in found.items() if n not in state or not torch.equal(tensor, state[n].cpu())]
     if differing:
         raise RuntimeError(f"the exported weights do not read back as they were: {', '.join(differing[:5])}")
     if AutoConfig.from_pretrained(source, trust_remote_code=remote_code).eos_token_id != written.config.eos_token_id:

@@ -8,7 +8,7 @@ from pathlib import Path
 from selfalign_api.plan import TrainingMeans, TrainSettings
 
 ACTIVATION_SHARE = 0.6  # of what the model's states leave; the rest is for fragmentation, buffers and other programs
-MOST_TOKENS = 65_536  # beyond it a larger micro batch is no faster
+MOST_TOKENS = {"GPU": 65_536, "CPU": 1_024}  # beyond it a larger micro batch is no faster, only more padded
 
 
 def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMeans, ranks: int) -> int:
@@ -24,7 +24,7 @@ def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMea
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     parameters = weights / (4 if str(config.get("dtype", config.get("torch_dtype"))) == "float32" else 2)
     room = _memory(means, ranks) - _states(parameters, width, settings, means, ranks)
-    return max(1, min(MOST_TOKENS, int(ACTIVATION_SHARE * room / per_token)))
+    return max(1, min(MOST_TOKENS[means.device], int(ACTIVATION_SHARE * room / per_token)))
 
 
 def _states(parameters: float, width: int, settings: TrainSettings, means: TrainingMeans, ranks: int) -> float:

@@ -80,4 +80,6 @@ def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans, 
 
     config = deepspeed_config(settings, means, batches)
     config["zero_optimization"].pop("offload_optimizer", None)  # there is no optimiser
-    return deepspeed.initialize(model=model, config=config)[0].eval()
+    engine = deepspeed.initialize(model=model, config=config)[0]
+    engine.eval()
+    return engine

@@ -47,7 +47,7 @@ def train(context: StepContext, step: Train) -> Manifest:
         reference = locate_model(config, step.reference)
     found = examples(prepare_table(context, step.data, "pairs"), settings)
     ranks = rank_count(means)
-    tokens = means.micro_batch_tokens or micro_batch_tokens(start, settings, means, ranks)
+    tokens = means.micro_batch_tokens or max(2 * found.longest, micro_batch_tokens(start, settings, means, ranks))
     batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
     with _work_folder(context) as work:
         pq.write_table(found.table, work / EXAMPLES)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from selfalign_jobs.train.job import Job, Outcome, outcome_of, write_outcome
+from selfalign_jobs.train.settings import uses_deepspeed
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -28,7 +29,7 @@ def main(path: Path) -> int:
     job = Job.model_validate_json(path.read_text())
     rank = int(os.environ["RANK"])
     try:
-        _quiet(job.config.means.training.device)
+        _environment(job)
         from selfalign_jobs.train.work import work  # seconds of imports: only here, where signals are held already
 
         outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began=time.monotonic()))
@@ -38,13 +39,16 @@ def main(path: Path) -> int:
     return 0 if outcome.kind in ("done", "stopped") else 1
 
 
-def _quiet(device: str) -> None:
-    """Environment and loggers before torch and its friends are imported: local files only, and nobody is told."""
-    os.environ.update(
-        HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error"
-    )
-    if device == "CPU":
+def _environment(job: Job) -> None:
+    """What torch and its friends read when they are imported: local files only, nobody is told, no needless groups."""
+    means = job.config.means.training
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+    if means.device == "CPU":
         os.environ["DS_ACCELERATOR"] = "cpu"
+    if not uses_deepspeed(means):
+        # One rank: without these names Trainer makes no process group and wraps nothing in DDP.
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            del os.environ[name]
     logging.getLogger().setLevel(logging.WARNING)
 
 

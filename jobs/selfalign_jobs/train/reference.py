@@ -13,7 +13,7 @@ import torch
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder
 from selfalign_jobs.train.batch import PairCollator, response_log_probs
-from selfalign_jobs.train.dataset import ID_COLUMNS, lengths
+from selfalign_jobs.train.dataset import ID_COLUMNS, lengths, sizes_of
 from selfalign_jobs.train.saving import agreed
 
 ARTIFACT = "reference/log_probs.parquet"
@@ -42,6 +42,7 @@ def compute(
     *,
     micro_batch: int,
     pad_id: int,
+    device: str,
     ranks: int,
     rank: int,
     stop_asked: Callable[[], bool],
@@ -59,7 +60,7 @@ def compute(
         indices = row[rank]
         records = examples.take(pa.array(indices)).to_pylist()
         inputs = collate([record | {"pair": int(index)} for record, index in zip(records, indices, strict=True)])
-        summed, _ = response_log_probs(model, {k: v.to(_device(model)) for k, v in inputs.items()})
+        summed, _ = response_log_probs(model, {k: v.to(device) for k, v in inputs.items()})
         for column, part in enumerate(summed.double().cpu().chunk(2)):
             found[indices, column] = part.numpy()
         on_progress(min(examples.num_rows, (number + 1) * micro_batch * ranks))
@@ -72,8 +73,7 @@ def compute(
 
 def _batches(examples: pa.Table, micro_batch: int, ranks: int) -> list[list[np.ndarray]]:
     """Rows of pairs, by length so that little is padding; [batch][rank], the last ones filled up from the first."""
-    prompt, chosen, rejected = (lengths(examples, name) for name in ID_COLUMNS)
-    by_length = np.argsort(-(prompt + np.maximum(chosen, rejected)), kind="stable")
+    by_length = np.argsort(-sizes_of(examples), kind="stable")
     batches = [by_length[start : start + micro_batch] for start in range(0, len(by_length), micro_batch)]
     while len(batches) % ranks:
         batches.append(batches[0])
@@ -97,7 +97,3 @@ def _identity(examples: pa.Table) -> bytes:
         digest.update(lengths(examples, name).tobytes())
         digest.update(np.concatenate([chunk.flatten().to_numpy() for chunk in examples[name].chunks]).tobytes())
     return digest.hexdigest().encode()
-
-
-def _device(model: Any) -> Any:
-    return model.device

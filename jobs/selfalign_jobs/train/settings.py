@@ -124,7 +124,6 @@ def deepspeed_config(settings: TrainSettings, means: TrainingMeans, batches: Lay
         # Without it the gathered state is empty, and nothing says so.
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {
-        "train_batch_size": batches.global_batch,
         "train_micro_batch_size_per_gpu": batches.micro_batch,
         "gradient_accumulation_steps": batches.accumulation,
         "gradient_clipping": settings.max_gradient_norm,
@@ -171,7 +170,7 @@ def trl_arguments(step: Train, means: TrainingMeans, batches: Layout, output: Pa
         tf32=None,
         gradient_checkpointing=means.activation_checkpointing == "Full",
         deepspeed=deepspeed_config(settings, means, batches) if deepspeed else None,
-        ddp_backend="gloo" if means.device == "CPU" else None,
+        ddp_backend="gloo" if means.device == "CPU" and deepspeed else None,
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=means.device == "GPU",

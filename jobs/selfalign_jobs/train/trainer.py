@@ -18,10 +18,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
-from trl.trainer.utils import add_fused_lm_head
 
 from selfalign_api.plan import Loss
-from selfalign_jobs.train.batch import PairCollator, response_log_probs
+from selfalign_jobs.train.batch import PairCollator, add_scoring_head, response_log_probs
 from selfalign_jobs.train.dataset import RankBatches
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs
 
@@ -83,7 +82,7 @@ class PreferenceTrainer(DPOTrainer):
             )
         self.processing_class = None  # else every checkpoint would hold a copy of it
         # Only the log-probabilities: TRL's head also computes entropies and mean logits, for metrics that we do not show.
-        add_fused_lm_head(self.model.get_base_model() if lora is not None else self.model)
+        add_scoring_head(self.model.get_base_model() if lora is not None else self.model)
         device = self.accelerator.device
         # In float32 whatever the precision: Trainer would cast them to DeepSpeed's 16 bits if they travelled in batches.
         self.reference = None if reference is None else torch.tensor(reference, dtype=torch.float32, device=device)
@@ -145,7 +144,7 @@ class PreferenceTrainer(DPOTrainer):
                 torch.ones_like(right),
             )
             self._sums[:-1] += torch.stack(columns).sum(dim=1)
-            self._sums[-1] += inputs["attention_mask"].sum()
+            self._sums[-1] += inputs["tokens"]
         return result.loss.mean()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002

@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from trl.trainer.utils import add_fused_lm_head
+import transformers
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Train
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import checkpoint, policy, reference
+from selfalign_jobs.train.batch import add_scoring_head
 from selfalign_jobs.train.card import card
-from selfalign_jobs.train.dataset import order
+from selfalign_jobs.train.dataset import order, sizes_of
 from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
 from selfalign_jobs.train.saving import Saving, agreed
@@ -38,10 +39,11 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     source = job.config.plan.models.get(step.start.lineage)
     remote_code = source is not None and source.remote_code
     deepspeed = uses_deepspeed(means)
+    transformers.utils.logging.disable_progress_bar()  # progress is reported, not drawn
     if means.device == "CPU":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
-    if deepspeed and means.device == "CPU":
-        _without_compiled_operations()
+    if deepspeed:
+        _start_deepspeed(means.device)
     folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
     examples = pq.read_table(job.folder / EXAMPLES)
     lora = (
@@ -55,7 +57,9 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
 
     log_probs = None
     if job.reference is not None:
-        log_probs = _reference(job, step, folder, examples, stop, reporter, device, remote_code=remote_code)
+        log_probs = _reference(
+            job, step, folder, examples, stop, reporter, device, arguments.process_index, remote_code=remote_code
+        )
         seconds["reference"] = time.monotonic() - began - sum(seconds.values())
 
     batches = job.batches
@@ -65,7 +69,7 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
         ),
         args=arguments,
         examples=examples,
-        positions=order(examples.num_rows, batches.steps * batches.global_batch, step.settings.seed),
+        positions=order(sizes_of(examples), batches.steps, batches.global_batch, step.settings.seed),
         loss=step.loss,
         reference=log_probs,
         lora=lora,
@@ -117,6 +121,7 @@ def _reference(
     stop: threading.Event,
     reporter: Reporter | None,
     device: str,
+    rank: int,
     *,
     remote_code: bool,
 ) -> np.ndarray:
@@ -130,7 +135,7 @@ def _reference(
     deepspeed = uses_deepspeed(means)
     assert job.reference is not None
     model = policy.load(Path(job.reference), policy.training_dtype(precision, deepspeed), remote_code=remote_code)
-    add_fused_lm_head(model)
+    add_scoring_head(model)
     engine = policy.inference_engine(model, step.settings, means, job.batches)
     autocast = (
         torch.autocast(device, policy.DTYPES[precision]) if not deepspeed and precision != "float32" else nullcontext()
@@ -141,8 +146,9 @@ def _reference(
             examples,
             micro_batch=job.batches.micro_batch,
             pad_id=model.config.get_text_config().pad_token_id or 0,
+            device=device,
             ranks=job.batches.ranks,
-            rank=int(os.environ["RANK"]),
+            rank=rank,
             stop_asked=stop.is_set,
             on_progress=reporter.advance if reporter is not None else _nobody,
         )
@@ -180,8 +186,12 @@ def _nobody(_: Any) -> None:
     """Ranks but the first report nothing."""
 
 
-def _without_compiled_operations() -> None:
-    """On CPU DeepSpeed compiles a shared-memory all-reduce at its first start; gloo does it without a compiler."""
+def _start_deepspeed(device: str) -> None:
+    """Join the process group before a model is made: ZeRO-3 shards it as it is loaded, over the ranks it knows of then."""
+    import deepspeed
     import deepspeed.ops
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if device == "CPU":
+        # Else it compiles a shared-memory all-reduce at its first start; gloo does it without a compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo" if device == "CPU" else "nccl", verbose=False)

@@ -1,0 +1,55 @@
+"""The checks of an evaluation: from tables of answers and verdicts to named figures. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Check, Json
+from selfalign_jobs.evaluate.statistics import Estimate, exact_match, paired_gain, wilson, win_rate
+from selfalign_jobs.flow import seed_of
+from selfalign_jobs.recipes.answers import role_at
+
+Figures = dict[str, dict[str, Json]]  # name -> value, low, high (95 %), n
+
+
+def exact_match_figures(check: Check, before: pa.Table, after: pa.Table, seed: int) -> Figures:
+    """`NAME.ROLE.before`, `.after` and `.gain` for each temperature's role, over the prompts that both models answered.
+
+    Prompts without a reference do not count. Raises ConfigError when no prompt has one.
+    """
+    figures: Figures = {}
+    for role in (role_at(temperature) for temperature in check.temperatures):
+        old, new = _right(before, role), _right(after, role)
+        prompts = sorted(old.keys() & new.keys())
+        if not prompts:
+            raise ConfigError.one(
+                "spec.evaluation.prompts.columns.reference",
+                f"check {check.name} found no prompt with a reference that both models answered ({role}); "
+                "write the column that holds the reference answers",
+            )
+        was, now = [old[prompt] for prompt in prompts], [new[prompt] for prompt in prompts]
+        name = f"{check.name}.{role}"
+        figures[f"{name}.before"] = _figure(wilson(sum(was), len(was)))
+        figures[f"{name}.after"] = _figure(wilson(sum(now), len(now)))
+        figures[f"{name}.gain"] = _figure(paired_gain(was, now, seed_of(seed, name, "bootstrap")))
+    return figures
+
+
+def _right(answers: pa.Table, role: str) -> dict[str, bool]:
+    """Whether the answer to each prompt with a reference is right. Prompts are distinct by how they are prepared."""
+    rows = answers.filter(pc.equal(answers["role"], role)).select(["prompt", "reference", "answer"]).to_pylist()
+    return {row["prompt"]: exact_match(row["answer"], row["reference"]) for row in rows if row["reference"] is not None}
+
+
+def win_rate_figures(check: Check, verdicts: pa.Table, tie_margin: float, seed: int) -> Figures:
+    """`NAME`: how often the new model's answer wins, over the prompts that both models answered."""
+    p_first = verdicts["p_first"].to_pylist()
+    return {check.name: _figure(win_rate(p_first, tie_margin, seed_of(seed, check.name, "bootstrap")))}
+
+
+def _figure(estimate: Estimate) -> dict[str, Json]:
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(estimate).items()}

@@ -1,0 +1,58 @@
+"""The evaluate step: the new model answers, the initial one judges, and the checks are computed from their tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from selfalign_api.plan import Check, Evaluate
+from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
+from selfalign_jobs.flow import seed_of
+from selfalign_jobs.generate.program import MakeChat, MakeEngine, run_loads
+from selfalign_jobs.generate.render import ModelChat
+from selfalign_jobs.generate.vllm_engine import VllmEngine
+from selfalign_jobs.prepared import read_input
+from selfalign_jobs.step import StepContext
+from selfalign_jobs.store import Manifest, write_manifest
+
+
+def evaluate(
+    context: StepContext, step: Evaluate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat
+) -> Manifest:
+    """Run an evaluate step to its manifest; `result.checks` has each figure with its 95 % interval.
+
+    Raises Stopped, ConfigError or OSError as the contract has them.
+    """
+    started = datetime.now(UTC)
+    made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
+    plan = context.config.plan
+    checks: Figures = {}
+    for check in step.checks:
+        checks |= figures_of(context, step, check)
+    manifest = Manifest(
+        step=step.name,
+        kind=step.kind,
+        digest=plan.step_digest(step.name),
+        recipe=plan.recipe,
+        version=plan.version,
+        attempt=context.config.attempt,
+        started=started.isoformat(),
+        finished=datetime.now(UTC).isoformat(),
+        active_seconds=made.active_seconds,
+        tables=made.tables,
+        versions=made.versions,
+        seed=plan.seed,
+        models=made.models,
+        tokens=made.manifest_tokens,
+        result={"checks": checks} | made.figures,
+    )
+    write_manifest(context.folder, manifest)
+    return manifest
+
+
+def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:
+    """The figures of one check, from the tables that it names."""
+    seed = seed_of(context.config.plan.seed, step.name)
+    if check.verdicts is not None:
+        (judge,) = (job.judge for load in step.loads for job in load.jobs if job.out == check.verdicts.name)
+        return win_rate_figures(check, read_input(context, check.verdicts), judge.tie_margin if judge else 0.0, seed)
+    return exact_match_figures(check, read_input(context, check.before), read_input(context, check.after), seed)

@@ -1,0 +1,55 @@
+"""What ranks leave in files becomes the program's error, so that exit codes 64 and 75 survive the elastic agent."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from selfalign_api.errors import ConfigError
+from selfalign_jobs.step import Stopped
+from selfalign_jobs.train.job import Outcome, error_of, outcome_of, read_outcomes, write_outcome
+
+DONE = Outcome(rank=0, kind="done")
+CONFIG = ConfigError.one("spec.training.lora.targetModules", "names x", ["x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (CONFIG, ConfigError),
+        (Stopped("at step 3"), Stopped),
+        (OSError(errno.ENOSPC, "no space"), OSError),
+        (ZeroDivisionError("oops"), RuntimeError),
+    ],
+)
+def test_an_error_of_a_rank_is_the_programs(tmp_path: Path, error: Exception, kind: type[Exception]) -> None:
+    write_outcome(tmp_path, outcome_of(1, error))
+    write_outcome(tmp_path, DONE)
+    found = error_of(read_outcomes(tmp_path), ranks=2, stop_asked=False)
+    assert type(found) is kind
+    assert str(error) in str(found)
+
+
+def test_a_wrong_configuration_outweighs_the_failures_that_follow_from_it(tmp_path: Path) -> None:
+    outcomes = [outcome_of(0, RuntimeError("connection lost")), outcome_of(1, CONFIG)]
+    assert str(error_of(outcomes, 2, stop_asked=False)) == str(CONFIG)
+
+
+def test_a_full_disk_keeps_its_number() -> None:
+    found = error_of([outcome_of(0, OSError(errno.ENOSPC, "no space"))], 1, stop_asked=False)
+    assert isinstance(found, OSError)
+    assert found.errno == errno.ENOSPC
+
+
+def test_a_rank_that_died_silently_is_a_failure() -> None:
+    assert "rank 1 of 2 died without a word" in str(error_of([DONE], 2, stop_asked=False))
+
+
+def test_ranks_killed_by_a_stop_before_they_listened_were_stopped() -> None:
+    assert isinstance(error_of([], 2, stop_asked=True), Stopped)
+
+
+def test_all_done_is_no_error() -> None:
+    assert error_of([DONE], 1, stop_asked=True) is None
