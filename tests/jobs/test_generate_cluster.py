@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attempts import ENVIRONMENT, Attempt
+from attempts import ENVIRONMENT, PATIENCE_SECONDS, Attempt
 from tiny_run import STEP, step_config, tiny_plan
 
 from selfalign_jobs.store import Folder, read_manifest, step_folder
@@ -58,6 +58,8 @@ def test_a_step_uses_the_cluster_that_ray_address_names(
     assert not [child for child in running.family if "raylet" in child.name()], "it started a cluster of its own"
     pids = {int(file.stem) for file in log.glob("*.log")}
     assert len(pids) == 2
-    assert not any(psutil.pid_exists(pid) for pid in pids), "its actors outlive it"
+    actors = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(actors, timeout=PATIENCE_SECONDS)
+    assert not alive, "its actors outlive it"
     with socket.create_connection(address.split(":"), timeout=10):
         pass  # the cluster lives on
