@@ -10,7 +10,7 @@ from typing import Any
 
 from selfalign_api.plan import FlowJob
 from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
-from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, LogProbabilities
+from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, Labels, LogProbabilities, Sampling
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
 
@@ -94,7 +94,8 @@ class FlowLoop:
             self._begin(self._queue.popleft())
         if self._waiting_for:
             for result in self._engine.step():
-                self._receive(result)
+                if result.id in self._waiting_for:  # else its flow has ended by another of its answers in this step
+                    self._receive(result)
 
     def take_finished(self) -> dict[str, list[Record]]:
         """The records that ended since the last call, by job."""
@@ -126,20 +127,20 @@ class FlowLoop:
             if not flow.requests:
                 reply = []
                 continue
+            render = flow.setup.renderer.render
             try:
-                self._submit(flow)
+                rendered = [render(request) for request in flow.requests]  # all, before any is submitted
             except SetAside as too_long:  # the flow may catch it and ask for something else
                 reply = too_long
-                continue
             except Exception as error:  # a chat template that refuses this turn
                 flow.flow.close()
                 self._end(flow, SetAside("flow failed", f"{type(error).__name__}: {error}"))
-            return
+                return
+            else:
+                self._submit(flow, rendered)
+                return
 
-    def _submit(self, flow: _Open) -> None:
-        """Render all requests of a yield, then submit them: none is submitted when one cannot be rendered."""
-        render = flow.setup.renderer.render
-        rendered = [render(request) for request in flow.requests]
+    def _submit(self, flow: _Open, rendered: list[tuple[list[int], Sampling | Labels]]) -> None:
         flow.prompts = [prompt_ids for prompt_ids, _ in rendered]
         flow.replies = [None] * len(rendered)
         flow.waiting = len(rendered)
@@ -172,8 +173,9 @@ class FlowLoop:
             self._resume(flow, flow.replies if flow.several else flow.replies[0])
 
     def _forget(self, flow: _Open) -> None:
-        """Abort what a flow still waits for: its answer came to nothing."""
-        for id in [id for id, (waiting, _) in self._waiting_for.items() if waiting is flow] if flow.waiting else ():
+        """Abort what a flow still waits for: nobody will read it."""
+        ids = [id for id, (waiting, _) in self._waiting_for.items() if waiting is flow] if flow.waiting else []
+        for id in ids:
             del self._waiting_for[id]
             self._engine.abort(id)
 
