@@ -22,6 +22,7 @@ def main(path: Path) -> int:
 
     A stopped rank leaves with 0, so that the agent lets the others finish what they are at.
     """
+    began = time.monotonic()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed program leaves no rank behind
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -32,7 +33,7 @@ def main(path: Path) -> int:
         _environment(job)
         from selfalign_jobs.train.work import work  # seconds of imports: only here, where signals are held already
 
-        outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began=time.monotonic()))
+        outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began))
     except BaseException as error:
         outcome = outcome_of(rank, error)
     write_outcome(job.folder, outcome)
