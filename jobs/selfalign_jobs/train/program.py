@@ -196,7 +196,7 @@ def _manifest(
         attempt=config.attempt,
         started=started,
         finished=_now(),
-        active_seconds=round(seconds, 2),
+        active_seconds=round(seconds + sum(s for phase, s in figures["seconds"].items() if phase != "train"), 2),
         tables={"log": TableEntry(parts=(LOG_TABLE,), rows=log.num_rows)},
         model=MODEL,
         versions={name: version(name) for name in LIBRARIES},
