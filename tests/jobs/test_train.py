@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, Plan
 from selfalign_jobs.step import StepContext, run_step
-from selfalign_jobs.store import Manifest, read_artifact, read_manifest
+from selfalign_jobs.store import Manifest, read_manifest, read_parts
 from selfalign_jobs.train.checkpoint import MANIFEST as CHECKPOINT_MANIFEST
 from selfalign_jobs.train.checkpoint import newest, published
 from selfalign_jobs.train.dataset import ID_COLUMNS, order, sizes_of
@@ -70,7 +70,7 @@ def weights(context: StepContext) -> dict[str, torch.Tensor]:
 
 def rows_of(context: StepContext, manifest: Manifest) -> list[dict[str, float]]:
     """The training log."""
-    rows: list[dict[str, float]] = read_artifact(context.folder, manifest, "log").to_pylist()
+    rows: list[dict[str, float]] = read_parts(context.folder, manifest.tables["log"]).to_pylist()
     return rows
 
 
