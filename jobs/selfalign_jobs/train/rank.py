@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 from selfalign_jobs.train.job import Job, Outcome, outcome_of, write_outcome
@@ -51,6 +52,10 @@ def _environment(job: Job) -> None:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             del os.environ[name]
     logging.getLogger().setLevel(logging.WARNING)
+    # Trainer counts micro batches itself and leaves accelerate's plugin at 1, which accelerate remarks on each time.
+    logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
+    # DeepSpeed 0.19 calls collectives by names that torch 2.13 deprecates.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
 
 
 if __name__ == "__main__":
