@@ -11,9 +11,11 @@ writer leaves behind is never read.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -73,7 +75,7 @@ class Folder:
         with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
             return bytes(file.read())
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | mmap.mmap) -> None:
         """Commit a file whole: after this call it is durable; before it, no reader sees any of it."""
         if self.local is not None:
             _write_local(self.local / name, content)
@@ -97,7 +99,8 @@ class Folder:
         """Copy a local folder whole into `name`, each file committed; a manifest makes them count."""
         for file in sorted(source.rglob("*")):
             if file.is_file():
-                self.write(f"{name}/{file.relative_to(source).as_posix()}", file.read_bytes())
+                with _mapped(file) as content:
+                    self.write(f"{name}/{file.relative_to(source).as_posix()}", content)
 
     def download(self, name: str, target: Path) -> Path:
         """A folder of the store on this machine: itself where it is local, else a copy in `target`."""
@@ -116,7 +119,17 @@ class Folder:
             self.filesystem.delete_file(path)
 
 
-def _write_local(target: Path, content: bytes) -> None:
+@contextmanager
+def _mapped(file: Path) -> Iterator[bytes | mmap.mmap]:
+    """A file's content without holding it: weights and optimiser states are larger than what memory has left."""
+    if file.stat().st_size == 0:  # which cannot be mapped
+        yield b""
+        return
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def _write_local(target: Path, content: bytes | mmap.mmap) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
     try:

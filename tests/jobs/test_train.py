@@ -24,10 +24,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, Plan
 from selfalign_jobs.step import StepContext, run_step
-from selfalign_jobs.store import Manifest, read_artifact, read_manifest
+from selfalign_jobs.store import Manifest, read_manifest, read_parts
 from selfalign_jobs.train.checkpoint import MANIFEST as CHECKPOINT_MANIFEST
 from selfalign_jobs.train.checkpoint import newest, published
+from selfalign_jobs.train.dataset import ID_COLUMNS, order, sizes_of
 from selfalign_jobs.train.program import train
+from selfalign_jobs.train.settings import Layout, trl_arguments
+from selfalign_jobs.train.trainer import IdsOnly, PreferenceTrainer
 
 pytestmark = pytest.mark.heavy
 STEPS = 60
@@ -67,7 +70,7 @@ def weights(context: StepContext) -> dict[str, torch.Tensor]:
 
 def rows_of(context: StepContext, manifest: Manifest) -> list[dict[str, float]]:
     """The training log."""
-    rows: list[dict[str, float]] = read_artifact(context.folder, manifest, "log").to_pylist()
+    rows: list[dict[str, float]] = read_parts(context.folder, manifest.tables["log"]).to_pylist()
     return rows
 
 
@@ -159,6 +162,34 @@ def test_nothing_else_is_left_in_the_steps_folder(unbroken: tuple[StepContext, M
     assert tops == {"manifest.json", "model", "parts", "prepared", "reference"}
 
 
+def test_the_model_sees_the_ids_of_the_table_and_nothing_is_tokenised(tmp_path: Path, pairs: pa.Table) -> None:
+    plan, step = trainings.training(settings={"global_batch_size": 8, "epochs": 1})
+    means = trainings.context(plan, tmp_path, pairs).config.means.training
+    table = pairs.slice(0, 8).select(ID_COLUMNS)
+    batches = Layout(ranks=1, micro_batch=4, accumulation=2, steps=1)
+    seen: list[list[int]] = []
+    model = AutoModelForCausalLM.from_pretrained(trainings.MODEL)
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0].tolist()))
+    trainer = PreferenceTrainer(
+        model=model,
+        args=trl_arguments(step, means, batches, tmp_path / "trainer"),
+        examples=table,
+        positions=order(sizes_of(table), 1, 8, seed=0),
+        loss=step.loss,
+        reference=None,
+        lora=None,
+        on_log=lambda _: None,
+    )
+    trainer.train()
+    rows = table.to_pylist()
+    expected = [row["prompt_ids"] + row[name] for row in rows for name in ("chosen_ids", "rejected_ids")]
+    padding = model.config.pad_token_id
+    assert padding not in set().union(*expected)
+    assert sorted([token for token in row if token != padding] for row in seen) == sorted(expected)
+    with pytest.raises(RuntimeError, match="nothing is tokenised in training"):
+        IdsOnly(padding)("What is the larger of 12 and 7?")
+
+
 # --- stopped, killed, resumed -----------------------------------------------------------------------------------------
 
 
@@ -217,7 +248,10 @@ def start(tmp_path: Path) -> Iterator[Callable[[StepContext], StepProgram]]:
         program.process.wait()
 
 
-@pytest.mark.parametrize("means", [{}, {"nodes": 2, "zero_stage": 2}], ids=["one rank", "two ranks, ZeRO-2"])
+TWO_RANKS = {"nodes": 2, "zero_stage": 2, "micro_batch_tokens": 120}  # two pairs at once: gradients accumulate
+
+
+@pytest.mark.parametrize("means", [{}, TWO_RANKS], ids=["one rank", "two ranks, ZeRO-2"])
 def test_sigterm_saves_exits_75_and_the_next_attempt_ends_in_the_same_weights(
     tmp_path: Path,
     plan: Plan,

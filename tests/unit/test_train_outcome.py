@@ -47,6 +47,12 @@ def test_a_rank_that_died_silently_is_a_failure() -> None:
     assert "rank 1 of 2 died without a word" in str(error_of([DONE], 2, stop_asked=False))
 
 
+def test_the_silent_rank_is_named_beside_the_one_that_lost_it() -> None:
+    found = str(error_of([outcome_of(0, RuntimeError("connection lost"))], 2, stop_asked=False))
+    assert "rank 1 of 2 died without a word" in found
+    assert "connection lost" in found
+
+
 def test_ranks_killed_by_a_stop_before_they_listened_were_stopped() -> None:
     assert isinstance(error_of([], 2, stop_asked=True), Stopped)
 

@@ -11,6 +11,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from selfalign_jobs.train.policy import load, source_dtype
 
@@ -28,6 +29,7 @@ def export(
     Raises RuntimeError when what was written does not read back as it was.
     """
     state: dict[str, Tensor] | None = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    unset_hf_deepspeed_config()  # else ZeRO-3 would shard what is loaded below over ranks that are gone
     if not trainer.is_world_process_zero():
         return
     if not state:

@@ -29,6 +29,8 @@ class Job(Frozen):
     reference: str | None  # folder of the reference; None for losses without
     work: str  # this attempt's scratch, on this machine
     batches: Layout
+    resume: str | None = None  # folder of the checkpoint that training goes on from
+    resume_step: int = 0
 
     @property
     def folder(self) -> Path:
@@ -83,12 +85,11 @@ def error_of(outcomes: list[Outcome], ranks: int, stop_asked: bool) -> Exception
         return Stopped(stopped.message)
     if len(outcomes) < ranks and stop_asked:
         return Stopped("stopped before the training began; the next attempt begins it")
+    silent = sorted(set(range(ranks)) - {outcome.rank for outcome in outcomes})
+    words = [f"rank {rank} of {ranks} died without a word (killed, or out of memory)" for rank in silent]
     if failed := by_kind.get("failed"):
-        return RuntimeError(f"rank {failed.rank} of {ranks} failed:\n{failed.message}")
-    if len(outcomes) < ranks:
-        missing = sorted(set(range(ranks)) - {outcome.rank for outcome in outcomes})
-        return RuntimeError(f"rank {missing[0]} of {ranks} died without a word (killed, or out of memory)")
-    return None
+        words.append(f"rank {failed.rank} of {ranks} failed:\n{failed.message}")
+    return RuntimeError("; ".join(words)) if words else None
 
 
 class Reporter:

@@ -21,11 +21,12 @@ from selfalign_jobs.prepared import prepare_table
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.step import StepContext
 from selfalign_jobs.store import Manifest, TableEntry, write_manifest
+from selfalign_jobs.train import checkpoint
 from selfalign_jobs.train.dataset import Examples, examples
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
 from selfalign_jobs.train.launch import launch
 from selfalign_jobs.train.memory import micro_batch_tokens
-from selfalign_jobs.train.settings import REFERENCE_LOSSES, check, layout, rank_count
+from selfalign_jobs.train.settings import REFERENCE_LOSSES, Layout, check, layout, rank_count, uses_deepspeed
 
 LOG_TABLE = "parts/log.parquet"
 LIBRARIES = ("torch", "transformers", "trl", "deepspeed", "peft", "accelerate")
@@ -51,12 +52,15 @@ def train(context: StepContext, step: Train) -> Manifest:
     batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
     with _work_folder(context) as work:
         pq.write_table(found.table, work / EXAMPLES)
+        resumed = _resumable(context, batches)
         job = Job(
             config=config,
             start=str(start),
             reference=str(reference) if reference else None,
             work=str(work),
             batches=batches,
+            resume=str(checkpoint.fetch(context.folder, resumed, work)) if resumed else None,
+            resume_step=resumed.step if resumed else 0,
         )
         (work / JOB).write_text(job.model_dump_json())
         listener = Listener(work, context.progress)
@@ -67,6 +71,7 @@ def train(context: StepContext, step: Train) -> Manifest:
         context.folder.upload(work / MODEL, MODEL)
         log = pq.read_table(work / LOG)
         context.folder.write_table(LOG_TABLE, log)
+        context.progress.advance(1)
     manifest = _manifest(config, step, started, found, log, outcomes[0].result)
     write_manifest(context.folder, manifest)
     return manifest
@@ -129,6 +134,25 @@ def _gpus(means: TrainingMeans) -> None:
         )
 
 
+def _resumable(context: StepContext, batches: Layout) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint. Raises ConfigError when other ranks wrote it than would read it."""
+    found = checkpoint.newest(context.folder)
+    means = context.config.means.training
+    zero = means.zero_stage if uses_deepspeed(means) else None
+    if found is None or (found.ranks, found.zero_stage) == (batches.ranks, zero):
+        return found
+    raise ConfigError.one(
+        "spec.compute.training",
+        f"{found.name} was written by {found.ranks} ranks with {_words(found.zero_stage)}, and now there are "
+        f"{batches.ranks} with {_words(zero)}; write the former nodes, gpusPerNode, zeroStage and offload, "
+        "or delete that folder to train from the beginning",
+    )
+
+
+def _words(zero_stage: int | None) -> str:
+    return "no ZeRO" if zero_stage is None else f"zeroStage {zero_stage}"
+
+
 @contextmanager
 def _work_folder(context: StepContext) -> Iterator[Path]:
     """Scratch of this attempt, beside the step's outputs where they are local; what killed attempts left is removed."""
@@ -172,7 +196,7 @@ def _manifest(
         attempt=config.attempt,
         started=started,
         finished=_now(),
-        active_seconds=round(seconds, 2),
+        active_seconds=round(seconds + sum(s for phase, s in figures["seconds"].items() if phase != "train"), 2),
         tables={"log": TableEntry(parts=(LOG_TABLE,), rows=log.num_rows)},
         model=MODEL,
         versions={name: version(name) for name in LIBRARIES},

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 from selfalign_jobs.train.job import Job, Outcome, outcome_of, write_outcome
@@ -22,6 +23,7 @@ def main(path: Path) -> int:
 
     A stopped rank leaves with 0, so that the agent lets the others finish what they are at.
     """
+    began = time.monotonic()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed program leaves no rank behind
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -32,7 +34,7 @@ def main(path: Path) -> int:
         _environment(job)
         from selfalign_jobs.train.work import work  # seconds of imports: only here, where signals are held already
 
-        outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began=time.monotonic()))
+        outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began))
     except BaseException as error:
         outcome = outcome_of(rank, error)
     write_outcome(job.folder, outcome)
@@ -50,6 +52,10 @@ def _environment(job: Job) -> None:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             del os.environ[name]
     logging.getLogger().setLevel(logging.WARNING)
+    # Trainer counts micro batches itself and leaves accelerate's plugin at 1, which accelerate remarks on each time.
+    logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
+    # DeepSpeed 0.19 calls collectives by names that torch 2.13 deprecates.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 
-from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Train
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
-from selfalign_jobs.train import checkpoint, policy, reference
+from selfalign_jobs.train import policy, reference
 from selfalign_jobs.train.batch import add_scoring_head
 from selfalign_jobs.train.card import card
 from selfalign_jobs.train.dataset import order, sizes_of
@@ -49,7 +48,6 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     lora = (
         policy.lora_config(step.settings.lora, Path(job.start), remote_code=remote_code) if step.settings.lora else None
     )
-    resumed = _resumable(job, folder)
     arguments = trl_arguments(step, means, job.batches, job.folder / "trainer")
     device = arguments.device.type  # joins the process group
     reporter = Reporter(job.folder) if arguments.process_index == 0 else None
@@ -86,12 +84,11 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     )
     trainer.add_callback(saving)
     if reporter is not None:
-        reporter.phase("train", batches.steps, "steps", done=resumed.step if resumed else 0)
+        reporter.phase("train", batches.steps, "steps", done=job.resume_step)
     if any(agreed(stop.is_set())):
         raise Stopped("stopped before the training began; the next attempt begins it")
-    local = str(checkpoint.fetch(folder, resumed, job.folder)) if resumed else None
     seconds["load"] = time.monotonic() - began - sum(seconds.values())
-    trainer.train(resume_from_checkpoint=local)
+    trainer.train(resume_from_checkpoint=job.resume)
     if saving.stopped_at is not None:
         raise Stopped(f"stopped after step {saving.stopped_at} of {batches.steps}; the next attempt goes on there")
     seconds["train"] = time.monotonic() - began - sum(seconds.values())
@@ -159,27 +156,6 @@ def _reference(
     if means.device == "GPU":
         torch.cuda.empty_cache()
     return found
-
-
-def _resumable(job: Job, folder: Folder) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint. Raises ConfigError when other ranks wrote it than would read it."""
-    found = checkpoint.newest(folder)
-    if found is None:
-        return None
-    means = job.config.means.training
-    zero = means.zero_stage if uses_deepspeed(means) else None
-    if (found.ranks, found.zero_stage) != (job.batches.ranks, zero):
-        raise ConfigError.one(
-            "spec.compute.training",
-            f"{found.name} was written by {found.ranks} ranks with {_words(found.zero_stage)}, and now there are "
-            f"{job.batches.ranks} with {_words(zero)}; write the former nodes, gpusPerNode, zeroStage and offload, "
-            "or delete that folder to train from the beginning",
-        )
-    return found
-
-
-def _words(zero_stage: int | None) -> str:
-    return "no ZeRO" if zero_stage is None else f"zeroStage {zero_stage}"
 
 
 def _nobody(_: Any) -> None:
