@@ -66,7 +66,9 @@ def runs(tmp_path: Path) -> Runs:
         recorder = Recorder()
         policy = FailurePolicy(max_retries_per_step=retries, backoff_seconds=0)
         fake = Path(__file__).with_name("fake_step.py")
-        run = LocalRun(PLAN, MEANS, tmp_path.as_uri(), tmp_path, {}, policy, recorder, (sys.executable, str(fake)))
+        run = LocalRun(
+            PLAN, MEANS, tmp_path.as_uri(), tmp_path, {}, policy, recorder, program=(sys.executable, str(fake))
+        )
         return run, recorder
 
     return make
