@@ -2,7 +2,8 @@
 
     python benchmarks/sao_tiny.py --seeds 0 1 2 --out out/sao-tiny-seeds
 
-Prints one row of Markdown a run. DPO takes its pairs from the SimPO run of the same seed (`storage.reuseFrom`); run again, it goes on.
+Prints one row of Markdown a run. DPO takes its pairs from the SimPO run of the same seed (`storage.reuseFrom`). Run again,
+it goes on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ from selfalign_api.kubectl_yaml import read_yaml
 EXAMPLE = Path(__file__).parents[1] / "examples" / "sao-tiny.yaml"
 VARIANTS: dict[str, dict[str, Any]] = {
     "simpo": {},
-    "dpo": {
-        "training": {"loss": {"type": "dpo", "beta": 0.5}, "learningRate": 3e-4}
-    },  # as tiny-model.md's table has it
+    "dpo": {"training": {"loss": {"type": "dpo", "beta": 0.5}, "learningRate": 3e-4}},
     "random verdicts": {"judge": {"method": "random", "verdicts": None}},
 }
 
