@@ -140,10 +140,13 @@ def run_command(options: argparse.Namespace) -> int:
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
             policy = loaded.run.spec.failure_policy
-            LocalRun(plan, loaded.means, storage, work, loaded.mounts, policy, watcher, others).run()
-        from selfalign_jobs.report import finish_report
+            worked = LocalRun(plan, loaded.means, storage, work, loaded.mounts, policy, watcher, others).run()
+        from selfalign_jobs.report import finish_report, has_report, show_report
 
-        finish_report(folder, plan, console)
+        if worked or not has_report(folder):
+            finish_report(folder, plan, console)
+        else:
+            show_report(folder, console)
     return Exit.DONE
 
 

@@ -73,8 +73,9 @@ class LocalRun:
     program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
-    def run(self) -> None:
-        """All steps in order. Raises ConfigError (64), RunStopped (75) or StepFailed (1)."""
+    def run(self) -> bool:
+        """All steps in order; whether any was not done before. Raises ConfigError (64), RunStopped (75), StepFailed (1)."""
+        worked = False
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         run = Folder.open(self.storage)
         try:
@@ -83,6 +84,7 @@ class LocalRun:
                 if manifest := read_manifest(folder) or take(run, self.plan, step, self.reuse_from):
                     self.watcher.found(step, manifest)
                     continue
+                worked = True
                 self._run_step(step)
                 manifest = read_manifest(folder)
                 if manifest is None:
@@ -91,6 +93,7 @@ class LocalRun:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+        return worked
 
     def _on_signal(self, *_: object) -> None:
         self._stop = True
