@@ -24,6 +24,7 @@ from bare import (
     machine,
     params_of,
     random_model,
+    run_loop,
     scratch,
     set_environment,
 )
@@ -71,12 +72,8 @@ class Work:
         start = time.perf_counter()
         setup = JobSetup(self.job, FLOW.run, self.renderer, 0)
         loop = FlowLoop(engine, {"pairs": setup}, engine.facts.max_sequences)
-        loop.add([Task("pairs", number, str(number), 1, row) for number, row in enumerate(self.rows)])
-        tokens = 0
-        while loop.unfinished:
-            loop.advance()
-            if records := loop.take_finished()["pairs"]:
-                tokens += sum(made for _, made in Batch.of(records, FLOW.schema).tokens.values())
+        tasks = [Task("pairs", number, str(number), 1, row) for number, row in enumerate(self.rows)]
+        tokens = run_loop(loop, tasks, FLOW.schema)
         return tokens, time.perf_counter() - start
 
     def run_staged(self, llm: Any) -> tuple[int, float]:
