@@ -106,17 +106,17 @@ def compare(runs: int, sides: Mapping[str, Callable[[], tuple[int, float]]]) -> 
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def run_loop(loop: FlowLoop, tasks: list[Task], schema: pa.Schema) -> int:
+def run_loop(loop: FlowLoop, tasks: list[Task], schemas: Mapping[str, pa.Schema]) -> int:
     """All tasks through the loop, in slices as an actor takes them; returns how many tokens were made."""
-    (out,) = {task.job for task in tasks}
     loop.add(tasks)
     tokens = 0
     while loop.unfinished:
         until = time.monotonic() + SLICE_SECONDS
         while loop.unfinished and time.monotonic() < until:
             loop.advance()
-        if records := loop.take_finished()[out]:
-            tokens += sum(made for _, made in Batch.of(records, schema).tokens.values())
+        for out, records in loop.take_finished().items():
+            if records:
+                tokens += sum(made for _, made in Batch.of(records, schemas[out]).tokens.values())
     return tokens
 
 

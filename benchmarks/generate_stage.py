@@ -32,7 +32,7 @@ from bare import (
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Row, Write, seed_of
 from selfalign_jobs.generate.engine import EngineRequest
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import ModelChat, Renderer
 from selfalign_jobs.recipes.rows import ANSWERS
 
@@ -74,9 +74,9 @@ class Work:
     def run_loop(self, llm: Any) -> tuple[int, float]:
         engine = BenchEngine(llm, self.length_of)
         start = time.perf_counter()
-        loop = FlowLoop(engine, {"answers": JobSetup(JOB, flow, self.renderer, 0)}, engine.facts.max_sequences)
+        loop = FlowLoop(engine, {"answers": JobSetup(JOB, flow, self.renderer, 0)}, max_open_flows(engine.facts))
         tasks = [Task("answers", number, str(number), 1, row) for number, row in enumerate(self.rows)]
-        tokens = run_loop(loop, tasks, ANSWERS)
+        tokens = run_loop(loop, tasks, {"answers": ANSWERS})
         return tokens, time.perf_counter() - start
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 from selfalign_api.plan import FlowJob
 from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
-from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, Labels, LogProbabilities, Sampling
+from selfalign_jobs.generate.engine import (
+    Engine,
+    EngineFacts,
+    EngineRequest,
+    EngineResult,
+    Labels,
+    LogProbabilities,
+    Sampling,
+)
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
 
@@ -60,6 +68,15 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def max_open_flows(facts: EngineFacts) -> int:
+    """How many flows to keep open on an engine.
+
+    Twice what it runs at once: requests of the next role always wait, so that no slot stays empty and the last flows
+    are not the only ones at the end; a record, once begun, is still soon done and durable.
+    """
+    return 2 * facts.max_sequences
 
 
 class FlowLoop:
