@@ -18,7 +18,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, GenerationMeans
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import Chat, Renderer
 from selfalign_jobs.recipes.base import FlowDef
 
@@ -58,7 +58,7 @@ class EngineActor:
                 )
                 for out, job in setup.jobs.items()
             },
-            max_open=facts.max_sequences,
+            max_open_flows(facts),
         )
         spare_the_collector()
         return facts

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.generate.engine import EngineFacts
 from selfalign_jobs.generate.leases import Lease, Leases
-from selfalign_jobs.generate.loop import Task
+from selfalign_jobs.generate.loop import Task, max_open_flows
 from selfalign_jobs.generate.parts import PartWriter
 from selfalign_jobs.generate.records import PreparedRows, Record, add_tokens, to_table
 from selfalign_jobs.progress import Progress
@@ -27,7 +27,9 @@ from selfalign_jobs.step import Stopped
 POLL_SECONDS = 0.2
 DEATHS_WITHOUT_PROGRESS = 3  # a worker lost so often, with no record of anyone's between: the step fails
 RATE_SECONDS = 10.0  # tokens a second are shown over this window
-BUFFER = 1.5  # rows a worker holds, in units of the requests that its engine runs at once
+BUFFER = (
+    1.25  # rows a worker holds, in units of the flows that it keeps open: the next ones are there when it needs them
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ class Driver:
 
     def _top_up(self, worker: str) -> None:
         """Hand out rows until the worker's engine has enough to do till its next report."""
-        room = int(self.facts[worker].max_sequences * BUFFER) - self._leases.held_by(worker)
+        room = int(max_open_flows(self.facts[worker]) * BUFFER) - self._leases.held_by(worker)
         tasks: list[Task] = []
         while len(tasks) < room and (lease := self._leases.take(worker, self.clock())) is not None:
             tasks += self.jobs[lease.table].tasks(lease)

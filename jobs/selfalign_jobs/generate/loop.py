@@ -10,7 +10,15 @@ from typing import Any
 
 from selfalign_api.plan import FlowJob
 from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
-from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, Labels, LogProbabilities, Sampling
+from selfalign_jobs.generate.engine import (
+    Engine,
+    EngineFacts,
+    EngineRequest,
+    EngineResult,
+    Labels,
+    LogProbabilities,
+    Sampling,
+)
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
 
@@ -62,6 +70,15 @@ def spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+def max_open_flows(facts: EngineFacts) -> int:
+    """How many flows to keep open on an engine.
+
+    Twice what it runs at once: requests of the next role always wait, so that no slot stays empty and the last flows
+    are not the only ones at the end; a record, once begun, is still soon done and durable.
+    """
+    return 2 * facts.max_sequences
+
+
 class FlowLoop:
     """Advances flows against one engine.
 
@@ -94,8 +111,7 @@ class FlowLoop:
             self._begin(self._queue.popleft())
         if self._waiting_for:
             for result in self._engine.step():
-                if result.id in self._waiting_for:  # else its flow has ended by another of its answers in this step
-                    self._receive(result)
+                self._receive(result)
 
     def take_finished(self) -> dict[str, list[Record]]:
         """The records that ended since the last call, by job."""
@@ -151,12 +167,17 @@ class FlowLoop:
             self._engine.submit(EngineRequest(id, prompt_ids, task))
 
     def _receive(self, result: EngineResult) -> None:
-        flow, place = self._waiting_for.pop(result.id)
-        request = flow.requests[place]
-        counts = flow.tokens.setdefault(request.role, [0, 0])
-        counts[0] += len(flow.prompts[place])
+        id, answer = result
+        waiting = self._waiting_for.pop(id, None)
+        if waiting is None:  # its flow has ended by another of its answers in this step
+            return
+        flow, place = waiting
+        request, prompt_ids = flow.requests[place], flow.prompts[place]
+        counts = flow.tokens.get(request.role)
+        if counts is None:
+            counts = flow.tokens[request.role] = [0, 0]
+        counts[0] += len(prompt_ids)
         flow.waiting -= 1
-        answer = result.answer
         if isinstance(answer, LogProbabilities):
             flow.replies[place] = Comparison(answer.first, answer.second)
         else:
@@ -164,7 +185,7 @@ class FlowLoop:
             for sample in answer:
                 counts[1] += len(sample.ids)
             try:
-                flow.replies[place] = flow.setup.renderer.completions(request, flow.prompts[place], answer)
+                flow.replies[place] = flow.setup.renderer.completions(request, prompt_ids, answer)
             except SetAside as no_prefix:
                 self._forget(flow)
                 self._resume(flow, no_prefix)
