@@ -376,6 +376,15 @@ def test_an_unknown_target_module_is_exit_64_and_names_those_there(tmp_path: Pat
     assert not context.folder.exists("model")
 
 
+def test_a_loss_that_is_no_number_ends_the_training_with_what_to_write(tmp_path: Path, pairs: pa.Table) -> None:
+    plan, _ = trainings.training(settings={"learning_rate": 1e30, "warmup_ratio": 0.0, "global_batch_size": 8})
+    context = trainings.context(plan, tmp_path, pairs)
+    code, message = run_step(context)
+    assert code == 64
+    assert "learningRate: 1e+30: the training diverged: the loss of step" in message["error"]
+    assert not context.folder.exists("model")
+
+
 def test_gpus_that_are_not_there_are_refused_before_anything_is_read(tmp_path: Path, plan: Plan) -> None:
     context = trainings.context(plan, tmp_path, pa.table({}), device="GPU", gpus_per_node=64)
     with pytest.raises(ConfigError, match=r"gpusPerNode: 64 GPUs are asked for .* write compute\.device: CPU"):
