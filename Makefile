@@ -2,12 +2,14 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-LOCK := requirements/cpu.txt
+# On a machine with GPUs: make LOCK=requirements/gpu.txt
+LOCK ?= requirements/cpu.txt
+RESOLVE := $(BIN)/uv pip compile -q --all-extras --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
 INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs lock crd tiny-model bench generate-kills clean
+.PHONY: demo demo-smollm2 install test lint unit jobs lock crd generate-kills clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -39,12 +41,15 @@ unit: $(INSTALLED)  ## no engine, no training
 jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 	$(BIN)/pytest tests/jobs
 
-lock: $(INSTALLED)  ## resolve the lock again (after a change of pyproject.toml or requirements/)
-	$(BIN)/uv pip compile -q pyproject.toml requirements/cpu.in --all-extras --override requirements/overrides.txt \
-	  --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o $(LOCK)
+lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml or requirements/)
+	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
+	$(RESOLVE) -o requirements/gpu.txt
 
 crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
 
 clean:
 	rm -rf .venv out
+
+generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` does; SEEDS=N
+	SELFALIGN_KILL_SEEDS=$(or $(SEEDS),100) $(BIN)/pytest tests/jobs/test_generate_kills.py

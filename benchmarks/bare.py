@@ -13,8 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from selfalign_api.plan import EngineSettings, GenerationMeans
+from selfalign_jobs.generate.actors import SLICE_SECONDS
+from selfalign_jobs.generate.driver import Batch
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, Sampling
+from selfalign_jobs.generate.loop import FlowLoop, Task
 from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, _sampling_params, engine_arguments, environment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -99,6 +104,20 @@ def compare(runs: int, sides: Mapping[str, Callable[[], tuple[int, float]]]) -> 
             if number:
                 rates[name].append(tokens / seconds)
     return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def run_loop(loop: FlowLoop, tasks: list[Task], schemas: Mapping[str, pa.Schema]) -> int:
+    """All tasks through the loop, in slices as an actor takes them; returns how many tokens were made."""
+    loop.add(tasks)
+    tokens = 0
+    while loop.unfinished:
+        until = time.monotonic() + SLICE_SECONDS
+        while loop.unfinished and time.monotonic() < until:
+            loop.advance()
+        for out, records in loop.take_finished().items():
+            if records:
+                tokens += sum(made for _, made in Batch.of(records, schemas[out]).tokens.values())
+    return tokens
 
 
 def machine() -> str:

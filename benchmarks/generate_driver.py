@@ -110,12 +110,12 @@ class OneWorker:
         return [Report("one", {out: Batch.of(records, self._schema) for out, records in finished.items() if records})]
 
 
-def sao_job() -> FlowJob:
-    """The demo's job."""
+def sao_jobs() -> tuple[FlowJob, ...]:
+    """The jobs of the demo's first step: pairs, and the initial model's answers."""
     plan = resolve(load_run(EXAMPLES / "sao-tiny.yaml"), "CPU", {"selfalign": str(EXAMPLES)}, EXAMPLES).plan
     step = plan.steps[0]
     assert isinstance(step, Generate)
-    return step.load.jobs[0]
+    return step.load.jobs
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path)
     options = parser.parse_args()
 
-    job, flow = sao_job(), RECIPE.flows["sao"]
+    job, flow = sao_jobs()[0], RECIPE.flows["sao"]
     if options.real:
         chat = ModelChat(EXAMPLES / "tiny-model/model", None)
         engine = InstantEngine(tuple(chat.encode("User prompt: Reverse these words: cow rake blue")))

@@ -16,13 +16,23 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from bare import BenchEngine, bare_llm, compare, lengths, machine, params_of, random_model, scratch, set_environment
+from bare import (
+    BenchEngine,
+    bare_llm,
+    compare,
+    lengths,
+    machine,
+    params_of,
+    random_model,
+    run_loop,
+    scratch,
+    set_environment,
+)
 
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Row, Write, seed_of
-from selfalign_jobs.generate.driver import Batch
 from selfalign_jobs.generate.engine import EngineRequest
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import ModelChat, Renderer
 from selfalign_jobs.recipes.rows import ANSWERS
 
@@ -64,13 +74,9 @@ class Work:
     def run_loop(self, llm: Any) -> tuple[int, float]:
         engine = BenchEngine(llm, self.length_of)
         start = time.perf_counter()
-        loop = FlowLoop(engine, {"answers": JobSetup(JOB, flow, self.renderer, 0)}, engine.facts.max_sequences)
-        loop.add([Task("answers", number, str(number), 1, row) for number, row in enumerate(self.rows)])
-        tokens = 0
-        while loop.unfinished:
-            loop.advance()
-            if records := loop.take_finished()["answers"]:
-                tokens += Batch.of(records, ANSWERS).tokens["respond"][1]
+        loop = FlowLoop(engine, {"answers": JobSetup(JOB, flow, self.renderer, 0)}, max_open_flows(engine.facts))
+        tasks = [Task("answers", number, str(number), 1, row) for number, row in enumerate(self.rows)]
+        tokens = run_loop(loop, tasks, {"answers": ANSWERS})
         return tokens, time.perf_counter() - start
 
 

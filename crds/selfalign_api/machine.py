@@ -20,7 +20,6 @@ CLUSTER_ONLY = (
     "compute.podTemplate",
     "compute.generation.runtime",
     "compute.generation.resources",
-    "storage.reuseFrom",
     "credentials",
     "suspend",
     "activeDeadlineSeconds",

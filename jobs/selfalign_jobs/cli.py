@@ -26,10 +26,9 @@ from selfalign_jobs.owner import claim, only_one
 from selfalign_jobs.panel import Panel, PlainLines
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.resolve import Resolved, resolve
+from selfalign_jobs.reuse import PLAN_FILE, other_runs
 from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, check_writable, work_folder
 from selfalign_jobs.store import Folder
-
-PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,7 @@ def run_command(options: argparse.Namespace) -> int:
     """`selfalign run`."""
     loaded = load(options)
     plan, storage = loaded.resolved.plan, run_folder(loaded, options)
+    others = other_runs(reused_urls(loaded, options))
     check_writable(storage)
     console = Console()
     if ignored := ignored_on_one_machine(loaded.run.spec):
@@ -139,11 +139,27 @@ def run_command(options: argparse.Namespace) -> int:
             )
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
-            LocalRun(plan, loaded.means, storage, work, loaded.mounts, loaded.run.spec.failure_policy, watcher).run()
-        from selfalign_jobs.report import finish_report
+            policy = loaded.run.spec.failure_policy
+            worked = LocalRun(plan, loaded.means, storage, work, loaded.mounts, policy, watcher, others).run()
+        from selfalign_jobs.report import finish_report, has_report, show_report
 
-        finish_report(folder, plan, console)
+        if worked or not has_report(folder):
+            finish_report(folder, plan, console)
+        else:
+            show_report(folder, console)
     return Exit.DONE
+
+
+def reused_urls(loaded: Loaded, options: argparse.Namespace) -> list[str]:
+    """URLs of the run folders that finished steps may be taken from."""
+    given = loaded.run.spec.storage.reuse_from if loaded.run.spec.storage else None
+    beside = options.file.resolve().parent
+    return [
+        url
+        if url.startswith(("s3://", "gs://"))
+        else local_path(url, loaded.mounts, beside, "spec.storage.reuseFrom").resolve().as_uri()
+        for url in given or ()
+    ]
 
 
 def validate_command(options: argparse.Namespace) -> int:

@@ -44,7 +44,8 @@ def counted(snapshot: Mapping[str, Any]) -> str:
     """`1,024/4,000 records  212/s  ETA 14s`."""
     if not snapshot["total"]:
         return str(snapshot["phase"])
-    line = f"{snapshot['done']:,}/{snapshot['total']:,} {snapshot['unit']}  {snapshot['perSecond']:,.1f}/s"
+    line = f"{snapshot['done']:,}/{snapshot['total']:,} {snapshot['unit']}"
+    line += f"  {snapshot['perSecond']:,.1f}/s" if snapshot["perSecond"] else ""
     return line + (f"  ETA {duration(snapshot['etaSeconds'])}" if snapshot["etaSeconds"] is not None else "")
 
 
@@ -126,11 +127,12 @@ class Panel:
 
 @dataclass
 class PlainLines:
-    """The same where stdout is no terminal: a line at each event, and every ten seconds."""
+    """The same where stdout is no terminal: a line at each event, and every ten seconds in which something moved."""
 
     console: Console
     _last: float = 0.0
     _phase: str = ""
+    _done: int = 0
 
     def __enter__(self) -> PlainLines:
         return self
@@ -149,9 +151,12 @@ class PlainLines:
 
     def progress(self, step: Step, snapshot: Mapping[str, Any]) -> None:
         """The step's `/progress`."""
+        if not snapshot["total"]:
+            return  # it has only started, which was said
         new_phase = snapshot["phase"] != self._phase
-        if new_phase or time.monotonic() - self._last >= PLAIN_INTERVAL_SECONDS:
-            self._last, self._phase = time.monotonic(), snapshot["phase"]
+        moved = snapshot["done"] != self._done
+        if new_phase or (moved and time.monotonic() - self._last >= PLAIN_INTERVAL_SECONDS):
+            self._last, self._phase, self._done = time.monotonic(), snapshot["phase"], snapshot["done"]
             self._say(f"{step.name}: {snapshot['phase']}  {counted(snapshot)}  {figures(snapshot)}".rstrip())
 
     def finished(self, step: Step, manifest: Manifest) -> None:
@@ -167,10 +172,12 @@ class PlainLines:
 
 
 def headline(manifest: Manifest) -> str:
-    """A step's main figures on one line."""
-    shown = [
+    """A step's main figures on one line: an evaluation's results, or what the others count."""
+    checks = manifest.result.get("checks", {})
+    shown = [f"{name} {figure['value']:.3f}" for name, figure in checks.items() if not name.endswith(".gain")]
+    shown += [
         f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value:,}"
         for name, value in manifest.result.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    return ", ".join(shown[:4])
+    return ", ".join(shown[:6])

@@ -24,6 +24,7 @@ from selfalign_api.life import FailurePolicy
 from selfalign_api.outcome import Exit
 from selfalign_api.plan import Means, Plan, StepConfig
 from selfalign_jobs.recipes.base import Step
+from selfalign_jobs.reuse import take
 from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder
 
 POLL_SECONDS = 0.3
@@ -42,7 +43,7 @@ class Watcher(Protocol):
     """Who is told what happens: the live panel, or plain lines."""
 
     def found(self, step: Step, manifest: Manifest) -> None:
-        """The step was done before."""
+        """The step was done before, here or in another run."""
 
     def started(self, step: Step, attempt: int) -> None:
         """An attempt began."""
@@ -68,18 +69,22 @@ class LocalRun:
     mounts: Mapping[str, str]
     policy: FailurePolicy
     watcher: Watcher
+    reuse_from: Sequence[tuple[Folder, Plan]] = ()
     program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
-    def run(self) -> None:
-        """All steps in order. Raises ConfigError (64), RunStopped (75) or StepFailed (1)."""
+    def run(self) -> bool:
+        """All steps in order; whether any was not done before. Raises ConfigError (64), RunStopped (75), StepFailed (1)."""
+        worked = False
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        run = Folder.open(self.storage)
         try:
             for step in self.plan.steps:
-                folder = step_folder(Folder.open(self.storage), step.iteration, step.name)
-                if manifest := read_manifest(folder):
+                folder = step_folder(run, step.iteration, step.name)
+                if manifest := read_manifest(folder) or take(run, self.plan, step, self.reuse_from):
                     self.watcher.found(step, manifest)
                     continue
+                worked = True
                 self._run_step(step)
                 manifest = read_manifest(folder)
                 if manifest is None:
@@ -88,6 +93,7 @@ class LocalRun:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+        return worked
 
     def _on_signal(self, *_: object) -> None:
         self._stop = True

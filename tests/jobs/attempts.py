@@ -95,4 +95,6 @@ def is_raylet(process: psutil.Process) -> bool:
 
 
 def is_ray_agent(process: psutil.Process) -> bool:
-    return "agent" in command_of(process).split("raylet")[0] and not is_actor(process)
+    return command_of(process).startswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent")) or any(
+        f"{agent}.py" in command_of(process) for agent in ("dashboard/agent", "runtime_env/agent/main")
+    )

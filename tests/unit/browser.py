@@ -97,7 +97,7 @@ def chromium(executable: str) -> Iterator[Page]:
     """A browser with one page, told to report console, exceptions and requests; gone afterwards."""
     to_browser, commands = os.pipe()
     answers, from_browser = os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The browser reads commands from descriptor 3 and answers on 4: a shell puts them there.
         line = f'exec 3<&{to_browser} 4>&{from_browser}; exec "$@"'
         process = subprocess.Popen(
@@ -116,6 +116,9 @@ def chromium(executable: str) -> Iterator[Page]:
                 for domain in ("Page", "Runtime", "Network", "Log"):
                     page.call(f"{domain}.enable")
                 yield page
+                page.session = None
+                page.call("Browser.close")
+                process.wait(timeout=60)
             finally:
                 process.kill()
                 process.wait()

@@ -39,7 +39,7 @@ class FakeEngine:
         return [EngineResult(id, self._answer(self.open.pop(id))) for id in places]
 
     def abort(self, id: str) -> None:
-        del self.open[id]
+        self.open.pop(id, None)
         self.aborted.append(id)
 
 

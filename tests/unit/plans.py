@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from selfalign_api.plan import (
     ArtifactRef,
+    DataSource,
     EngineLoad,
     FlowJob,
     Generate,
@@ -322,6 +323,7 @@ def almost() -> tuple[Step, ...]:
     )
 
 
+GIVEN_SOURCES = ("demonstrations", "preferences", "corpus", "prompts", "users")
 GIVEN_MODELS = ("policy", "pairrm", "proposer", "guard", "big", "b30", "b13")
 RECIPES: dict[str, Callable[[], tuple[Step, ...]]] = {
     "spin": spin,
@@ -342,6 +344,6 @@ def plan_of(recipe: str, steps: tuple[Step, ...]) -> Plan:
         seed=0,
         digest="sha256:0",
         models={name: ModelSource(url=f"file:///{name}", digest=name) for name in GIVEN_MODELS},
-        sources={},
+        sources={name: DataSource(digest=name) for name in GIVEN_SOURCES},
         steps=steps,
     )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from selfalign_api.digest import method_of as digested_method
 from selfalign_api.plan import (
     DataSource,
     Evaluate,
@@ -72,7 +73,9 @@ class Chances:
     right: tuple[float, ...] = (0.46, 0.81, 0.84)  # at T=1, by iteration
     greedy: tuple[float, ...] = (0.72, 0.89, 0.90)
     hostile: bool = False
-    until: str | None = None  # the step at whose middle the run stands
+    checks: tuple[str, ...] = ("accuracy", "win")
+    until: str | None = None  # the step in which the run stands, with this share of its records done
+    share: float = 0.4
 
 
 @dataclass
@@ -89,7 +92,7 @@ def make_run(path: Path, chances: Chances | None = None, seed: int = 0) -> MadeR
     values = _values(chances, seed)
     plan = _plan(path, values, chances, seed)
     folder = Folder.open((path / "out" / "default" / plan.name).as_uri())
-    claim(folder, plan, values)
+    claim(folder, plan, digested_method(values, contents(plan)))
     folder.write("plan.json", plan.model_dump_json().encode())
     clock = datetime.fromisoformat("2026-11-23T09:00:00+00:00")
     for step in plan.steps:
@@ -100,7 +103,7 @@ def make_run(path: Path, chances: Chances | None = None, seed: int = 0) -> MadeR
         world = World(chances, np.random.default_rng([seed, len(step.name), step.iteration]), model)
         unfinished = step.name == chances.until
         if not isinstance(step, Train):
-            _generate(context, step, world, 0.4 if unfinished else 1.0)
+            _generate(context, step, world, chances.share if unfinished else 1.0)
         if unfinished:
             break
         if isinstance(step, Train):
@@ -111,6 +114,16 @@ def make_run(path: Path, chances: Chances | None = None, seed: int = 0) -> MadeR
             evaluate(context, step)
         clock = _set_times(place, step, clock)
     return MadeRun(folder, plan)
+
+
+def contents(plan: Plan) -> dict[str, str]:
+    """Digests of what the method's URLs name, by path, as `resolve` makes them."""
+    sources = plan.sources
+    return {
+        "model.url": plan.models["policy"].digest,
+        "data.personas.url": sources["personas"].digest,
+        "evaluation.prompts.url": sources["evaluation"].digest,
+    }
 
 
 MEANS = Means(
@@ -130,6 +143,7 @@ def _values(chances: Chances, seed: int) -> dict[str, Any]:
         {"name": "accuracy", "type": "ExactMatch", "exactMatch": {"temperatures": [0, 1]}},
         {"name": "win", "type": "SelfWinRate"},
     ]
+    checks = [check for check in checks if check["name"] in chances.checks]
     values = recipe("sao").defaults_for({}) | {
         "recipe": "sao",
         "iterations": chances.iterations,

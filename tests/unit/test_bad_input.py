@@ -35,7 +35,7 @@ def claim(tmp_path: Path) -> Path:
 def run_file(tmp_path: Path) -> Callable[[Edit], Path]:
     def write(edit: Edit) -> Path:
         document = yaml.safe_load(EXAMPLE.read_text())
-        document["spec"]["training"]["learningRate"] = 6e-4  # PyYAML reads 6e-4 as text
+        document["spec"]["training"]["learningRate"] = 1e-3  # PyYAML reads 1e-3 as text
         edit(document["spec"])
         file = tmp_path / "run.yaml"
         file.write_text(yaml.safe_dump(document))

@@ -19,7 +19,16 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Dropped, Row, SetAside
 from selfalign_jobs.generate import driver as driver_module
-from selfalign_jobs.generate.driver import Batch, Driver, Event, Lost, Report, Started, TableJob
+from selfalign_jobs.generate.driver import (
+    Batch,
+    Driver,
+    Event,
+    Lost,
+    Report,
+    Started,
+    TableJob,
+    verdict_results,
+)
 from selfalign_jobs.generate.leases import LEASE_SECONDS
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
@@ -200,7 +209,7 @@ def test_a_tolerated_share_and_any_number_of_dropped_records_fail_nothing(tmp_pa
 def test_workers_that_only_die_fail_the_step(tmp_path: Path) -> None:
     turns = iter([("start", "a"), ("die", "a")] * 100)
     driver = make(["t"], Folder.open(tmp_path.as_uri()), LocalWorkers(("a",), lambda: next(turns)))
-    with pytest.raises(RuntimeError, match="workers were lost and no record was made between; the last: killed"):
+    with pytest.raises(RuntimeError, match="a was lost 3 times and no record was made between; the last time: killed"):
         driver.run()
 
 
@@ -220,3 +229,11 @@ def test_progress_and_metrics_count_records_and_tokens(tmp_path: Path) -> None:
     assert value("selfalign_records_total", {"flow": "f", "outcome": "rows"}) == 5
     assert value("selfalign_records_total", {"flow": "f", "outcome": "dropped"}) == 2
     assert value("selfalign_tokens_total", {"role": "ask", "direction": "out"}) == 14
+
+
+def test_verdicts_are_counted_by_result() -> None:
+    forward = ["first", "second", "first", "tie", "unparsed", None, "second"]
+    backward = ["first", "second", "second", "tie", "unparsed", None, None]
+    lines = pa.table({"verdict_forward": forward, "verdict_backward": backward})
+    assert verdict_results(lines) == {"first": 1, "second": 2, "inconsistent": 1, "tie": 1, "unparsed": 1}
+    assert not verdict_results(pa.table({"answer": ["a"]}))

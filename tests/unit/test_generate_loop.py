@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Comparison, Completion, Dropped, Flow, Row, SetAside
-from selfalign_jobs.generate.engine import Labels, Sample
+from selfalign_jobs.generate.engine import EngineRequest, Labels, Sample
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
@@ -186,6 +186,28 @@ def test_a_missing_prefix_aborts_what_else_was_asked() -> None:
     (record,) = run(flow, [{}], engine)
     assert (record.status, record.reason, record.detail) == ("set-aside", "no prefix", "A")
     assert len(engine.aborted) == 1
+
+
+def test_answers_that_come_with_a_missing_prefix_are_not_read() -> None:
+    """All requests of the flow finish in one step; the first one's answer ends the flow."""
+
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
+        yield [ask.write("prefixed", prompt="p"), ask.write("ask", topic="t"), ask.write("ask", topic="u")]
+        return [{"n": 1}]
+
+    records = run(flow, [{}] * 3, FakeEngine(lambda _: (Sample((65, 2), "stop"),)))
+    assert [record.reason for record in records] == ["no prefix"] * 3
+
+
+def test_a_broken_engine_sets_no_record_aside() -> None:
+    """What goes wrong in the engine is no record's fault: it ends the worker, and the rows are leased again."""
+
+    class Broken(FakeEngine):
+        def submit(self, request: EngineRequest) -> None:
+            raise RuntimeError("the engine is dead")
+
+    with pytest.raises(RuntimeError, match="the engine is dead"):
+        run(several_roles, [{"topic": "t"}], Broken(likes_first))
 
 
 def test_the_prefix_is_stripped() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfalign_jobs.generate import parts
@@ -56,6 +56,7 @@ def test_readers_see_the_flows_rows_in_the_order_of_their_sources(tmp_path: Path
     assert rows["text"].to_pylist() == ["t0", "t1", "t1", "t9"]
 
 
+@settings(max_examples=25)
 @given(
     written=st.lists(
         st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True).map(tuple), min_size=1, max_size=6

@@ -19,7 +19,7 @@ MOUNTS = {"selfalign": str(REPOSITORY / "examples")}
 
 def resolved(tmp_path: Path, *, mounts: dict[str, str] | None = None, **changes: Any) -> Resolved:
     document = yaml.safe_load(EXAMPLE.read_text())
-    document["spec"]["training"]["learningRate"] = 6e-4
+    document["spec"]["training"]["learningRate"] = 1e-3
     for path, value in changes.items():
         target = document["spec"]
         *parents, last = path.split("__")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from selfalign_api.life import FailurePolicy
 from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed
-from selfalign_jobs.store import Manifest
+from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder, write_manifest
 
 PLAN = plan_of("spin", spin()[:2])
 MEANS = Means(
@@ -65,7 +66,9 @@ def runs(tmp_path: Path) -> Runs:
         recorder = Recorder()
         policy = FailurePolicy(max_retries_per_step=retries, backoff_seconds=0)
         fake = Path(__file__).with_name("fake_step.py")
-        run = LocalRun(PLAN, MEANS, tmp_path.as_uri(), tmp_path, {}, policy, recorder, (sys.executable, str(fake)))
+        run = LocalRun(
+            PLAN, MEANS, tmp_path.as_uri(), tmp_path, {}, policy, recorder, program=(sys.executable, str(fake))
+        )
         return run, recorder
 
     return make
@@ -144,3 +147,27 @@ def test_every_attempt_keeps_its_config_and_log(runs: Runs, tmp_path: Path) -> N
         path.relative_to(tmp_path / "attempts") for path in (tmp_path / "attempts").glob("*/*/config.json")
     )
     assert [str(path.parent) for path in attempts] == ["i1-generate/1", "i1-generate/2", "i1-train/1"]
+
+
+def test_a_finished_step_of_equal_digest_is_taken_from_another_run(runs: Runs, tmp_path: Path) -> None:
+    """Another loss on the same pairs: generation is copied, training is done."""
+    runs(["done"])[0].run()
+    one = Folder.open(tmp_path.as_uri())
+    folder = step_folder(one, 1, "i1-generate")
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    write_manifest(folder, manifest.model_copy(update={"digest": PLAN.step_digest("i1-generate")}))
+    folder.write("parts/pairs/1.parquet", b"pairs")
+    folder.write("checkpoints/half", b"no result")
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "script.json").write_text(json.dumps({"i1-generate": ["1"], "i1-train": ["done"]}))
+    run, recorder = runs(["1"])
+    reusing = replace(run, storage=other.as_uri(), work=other, reuse_from=[(one, PLAN)])
+    reusing.run()
+    assert recorder.told == ["found i1-generate", "started i1-train 1", "finished i1-train"]
+    assert step_folder(Folder.open(other.as_uri()), 1, "i1-generate").files() == [
+        "manifest.json",
+        "parts/pairs/1.parquet",
+    ]

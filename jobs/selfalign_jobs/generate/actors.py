@@ -18,7 +18,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, GenerationMeans
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import Chat, Renderer
 from selfalign_jobs.recipes.base import FlowDef
 
@@ -58,7 +58,7 @@ class EngineActor:
                 )
                 for out, job in setup.jobs.items()
             },
-            max_open=facts.max_sequences,
+            max_open_flows(facts),
         )
         spare_the_collector()
         return facts
@@ -91,13 +91,13 @@ class _Worker:
 class RayWorkers:
     """The actors of one engine load (`driver.Workers`)."""
 
-    def __init__(self, setup: ActorSetup, means: GenerationMeans, environment: Mapping[str, str]) -> None:
+    def __init__(self, setup: ActorSetup, means: GenerationMeans, runtime_env: Mapping[str, Any]) -> None:
         options: dict[str, Any] = {
             "num_cpus": 1,
             "num_gpus": means.tensor_parallel_size if means.device == "GPU" else 0,
             "max_restarts": -1,
             "max_task_retries": 0,  # an exchange is never repeated: its rows are leased again
-            "runtime_env": {"env_vars": dict(environment)},
+            "runtime_env": dict(runtime_env),
         }
         actor = ray.remote(EngineActor).options(**options)
         # The setup goes by value: an actor could not be restarted once an object of this driver is lost (ray#53727).
@@ -114,6 +114,9 @@ class RayWorkers:
     def wait(self, seconds: float) -> list[Event]:
         """What the actors say."""
         self._exchange()
+        if not self._calls:
+            time.sleep(seconds)
+            return []
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         if ready:
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
@@ -166,13 +169,20 @@ class RayWorkers:
 
 
 @contextmanager
-def ray_session(means: GenerationMeans) -> Iterator[None]:
-    """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own on this machine, gone at the end."""
+def ray_session(means: GenerationMeans, environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own on this machine, gone at the end.
+
+    Gives the runtime environment in which actors get `environment`. On this machine they inherit it, and so take the
+    workers that Ray has started already, in place of new ones.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run reports to nobody
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    runtime_env: dict[str, Any] = {}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.ERROR)
+        runtime_env = {"env_vars": dict(environment)}
     else:
+        os.environ.update(environment)
         ray.init(
             num_cpus=means.replicas,
             num_gpus=means.replicas * means.tensor_parallel_size if means.device == "GPU" else 0,
@@ -183,6 +193,6 @@ def ray_session(means: GenerationMeans) -> Iterator[None]:
     for number, handler in handlers.items():  # Ray takes them over; the step's own set the stop flag
         signal.signal(number, handler)
     try:
-        yield
+        yield runtime_env
     finally:
         ray.shutdown()

@@ -18,16 +18,18 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.generate.engine import EngineFacts
 from selfalign_jobs.generate.leases import Lease, Leases
-from selfalign_jobs.generate.loop import Task
+from selfalign_jobs.generate.loop import Task, max_open_flows
 from selfalign_jobs.generate.parts import PartWriter
 from selfalign_jobs.generate.records import PreparedRows, Record, add_tokens, to_table
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.step import Stopped
 
 POLL_SECONDS = 0.2
-DEATHS_WITHOUT_PROGRESS = 5  # workers lost in a row, no record between: the step fails
+DEATHS_WITHOUT_PROGRESS = 3  # a worker lost so often, with no record of anyone's between: the step fails
 RATE_SECONDS = 10.0  # tokens a second are shown over this window
-BUFFER = 1.5  # rows a worker holds, in units of the requests that its engine runs at once
+BUFFER = (
+    1.25  # rows a worker holds, in units of the flows that it keeps open: the next ones are there when it needs them
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Driver:
     facts: dict[str, EngineFacts] = field(default_factory=dict)  # of the workers that are there
     versions: dict[str, str] = field(default_factory=dict)  # of every engine that took part
     start_seconds: float = 0.0  # until the first engine was there
-    _deaths: int = 0
+    _deaths: Counter[str] = field(default_factory=Counter)  # by worker, since the last record
     _made: deque[tuple[float, int]] = field(default_factory=deque)  # (time, tokens made) of late
     _committed_at: float = 0.0
 
@@ -203,7 +205,7 @@ class Driver:
 
     def _top_up(self, worker: str) -> None:
         """Hand out rows until the worker's engine has enough to do till its next report."""
-        room = int(self.facts[worker].max_sequences * BUFFER) - self._leases.held_by(worker)
+        room = int(max_open_flows(self.facts[worker]) * BUFFER) - self._leases.held_by(worker)
         tasks: list[Task] = []
         while len(tasks) < room and (lease := self._leases.take(worker, self.clock())) is not None:
             tasks += self.jobs[lease.table].tasks(lease)
@@ -216,7 +218,7 @@ class Driver:
         ]
         if not any(counted):
             return
-        self._deaths = 0
+        self._deaths.clear()
         lines, outcomes = batch.lines, batch.outcomes
         if not all(counted):
             sources = pa.array([source for source, counts in zip(batch.sources, counted, strict=True) if counts])
@@ -224,6 +226,8 @@ class Driver:
             outcomes = [outcome for outcome, counts in zip(outcomes, counted, strict=True) if counts]
         job.writer.add(lines, Counter(outcomes), batch.tokens)
         self._show(job, outcomes, batch.tokens)
+        for result, number in verdict_results(lines).items():
+            self.progress.metrics.verdicts.labels(result).inc(number)
 
     def _show(self, job: TableJob, outcomes: list[tuple[str, str | None]], tokens: dict[str, list[int]]) -> None:
         metrics = self.progress.metrics
@@ -243,9 +247,10 @@ class Driver:
     def _lose(self, worker: str, why: str) -> None:
         self.facts.pop(worker, None)
         self._leases.drop(worker)
-        self._deaths += 1
-        if self._deaths >= DEATHS_WITHOUT_PROGRESS:
-            raise RuntimeError(f"{self._deaths} workers were lost and no record was made between; the last: {why}")
+        self._deaths[worker] += 1
+        if self._deaths[worker] >= DEATHS_WITHOUT_PROGRESS:
+            deaths = f"{worker} was lost {self._deaths[worker]} times and no record was made between"
+            raise RuntimeError(f"{deaths}; the last time: {why}")
         self._top_up_all()
 
     def _commit(self, *, only_due: bool) -> None:
@@ -257,6 +262,18 @@ class Driver:
 
     def _records(self) -> int:
         return sum(job.records for job in self.jobs.values())
+
+
+def verdict_results(lines: pa.Table) -> Counter[str]:
+    """Verdicts by result (first, second, tie, unparsed, inconsistent), of a flow whose rows carry any."""
+    if "verdict_forward" not in lines.column_names:
+        return Counter()
+    orders = zip(lines["verdict_forward"].to_pylist(), lines["verdict_backward"].to_pylist(), strict=True)
+    return Counter(
+        forward if backward in (None, forward) else "inconsistent"
+        for forward, backward in orders
+        if forward is not None
+    )
 
 
 def check_set_aside(job: TableJob, percent: float) -> None:

@@ -81,4 +81,4 @@ class Engine(Protocol):
         """Advance all open requests by one forward pass; returns those that finished."""
 
     def abort(self, id: str) -> None:
-        """Forget a request; it gives no result."""
+        """Forget a request; it gives no result. One that has finished already is ignored."""

@@ -10,7 +10,15 @@ from typing import Any
 
 from selfalign_api.plan import FlowJob
 from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
-from selfalign_jobs.generate.engine import Engine, EngineRequest, EngineResult, LogProbabilities
+from selfalign_jobs.generate.engine import (
+    Engine,
+    EngineFacts,
+    EngineRequest,
+    EngineResult,
+    Labels,
+    LogProbabilities,
+    Sampling,
+)
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
 
@@ -60,6 +68,15 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def max_open_flows(facts: EngineFacts) -> int:
+    """How many flows to keep open on an engine.
+
+    Twice what it runs at once: requests of the next role always wait, so that no slot stays empty and the last flows
+    are not the only ones at the end; a record, once begun, is still soon done and durable.
+    """
+    return 2 * facts.max_sequences
 
 
 class FlowLoop:
@@ -126,20 +143,20 @@ class FlowLoop:
             if not flow.requests:
                 reply = []
                 continue
+            render = flow.setup.renderer.render
             try:
-                self._submit(flow)
+                rendered = [render(request) for request in flow.requests]  # all, before any is submitted
             except SetAside as too_long:  # the flow may catch it and ask for something else
                 reply = too_long
-                continue
             except Exception as error:  # a chat template that refuses this turn
                 flow.flow.close()
                 self._end(flow, SetAside("flow failed", f"{type(error).__name__}: {error}"))
-            return
+                return
+            else:
+                self._submit(flow, rendered)
+                return
 
-    def _submit(self, flow: _Open) -> None:
-        """Render all requests of a yield, then submit them: none is submitted when one cannot be rendered."""
-        render = flow.setup.renderer.render
-        rendered = [render(request) for request in flow.requests]
+    def _submit(self, flow: _Open, rendered: list[tuple[list[int], Sampling | Labels]]) -> None:
         flow.prompts = [prompt_ids for prompt_ids, _ in rendered]
         flow.replies = [None] * len(rendered)
         flow.waiting = len(rendered)
@@ -150,12 +167,17 @@ class FlowLoop:
             self._engine.submit(EngineRequest(id, prompt_ids, task))
 
     def _receive(self, result: EngineResult) -> None:
-        flow, place = self._waiting_for.pop(result.id)
-        request = flow.requests[place]
-        counts = flow.tokens.setdefault(request.role, [0, 0])
-        counts[0] += len(flow.prompts[place])
+        id, answer = result
+        waiting = self._waiting_for.pop(id, None)
+        if waiting is None:  # its flow has ended by another of its answers in this step
+            return
+        flow, place = waiting
+        request, prompt_ids = flow.requests[place], flow.prompts[place]
+        counts = flow.tokens.get(request.role)
+        if counts is None:
+            counts = flow.tokens[request.role] = [0, 0]
+        counts[0] += len(prompt_ids)
         flow.waiting -= 1
-        answer = result.answer
         if isinstance(answer, LogProbabilities):
             flow.replies[place] = Comparison(answer.first, answer.second)
         else:
@@ -163,7 +185,7 @@ class FlowLoop:
             for sample in answer:
                 counts[1] += len(sample.ids)
             try:
-                flow.replies[place] = flow.setup.renderer.completions(request, flow.prompts[place], answer)
+                flow.replies[place] = flow.setup.renderer.completions(request, prompt_ids, answer)
             except SetAside as no_prefix:
                 self._forget(flow)
                 self._resume(flow, no_prefix)
@@ -172,8 +194,9 @@ class FlowLoop:
             self._resume(flow, flow.replies if flow.several else flow.replies[0])
 
     def _forget(self, flow: _Open) -> None:
-        """Abort what a flow still waits for: its answer came to nothing."""
-        for id in [id for id, (waiting, _) in self._waiting_for.items() if waiting is flow] if flow.waiting else ():
+        """Abort what a flow still waits for: nobody will read it."""
+        ids = [id for id, (waiting, _) in self._waiting_for.items() if waiting is flow] if flow.waiting else []
+        for id in ids:
             del self._waiting_for[id]
             self._engine.abort(id)
 

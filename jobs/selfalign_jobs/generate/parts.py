@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_jobs.generate.records import PreparedRows, add_tokens, ledger_schema
+from selfalign_jobs.generate.records import LEDGER, PreparedRows, add_tokens, ledger_schema
 from selfalign_jobs.store import Folder, TableEntry, parts_of
 
 PART_RECORDS = 1024
@@ -118,7 +118,7 @@ def read_ledger(folder: Folder, rows: PreparedRows, attempt: int) -> Ledger:
     """
     ledger = Ledger([], bytearray(len(rows)))
     for number, part in enumerate(list(parts_of(folder, rows.out))):
-        content = folder.read_table(part)
+        content = folder.read_table(part, [column.name for column in LEDGER])
         facts = json.loads(content.schema.metadata[_FACTS])
         sources = content["_source"].to_pylist()
         if content["_record"].to_pylist() != rows.ids(sources):
@@ -127,7 +127,7 @@ def read_ledger(folder: Folder, rows: PreparedRows, attempt: int) -> Ledger:
         if not any(fresh):
             continue
         if not all(fresh):
-            content = content.filter(pa.array(fresh))
+            content = folder.read_table(part).filter(pa.array(fresh))
             part = f"parts/{rows.out}/{attempt:05d}-again-{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
             folder.write_table(part, content)
         _count(ledger, part, content, facts)

@@ -123,10 +123,15 @@ def run_loads(
         flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
         tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
         if not all(all(table.writer.ledger.done) for table in tables.values()):
-            source = plan.models[load.model.lineage]
-            spec = EngineSpec(locate_model(context.config, load.model), settings, means_of(context), source.remote_code)
+            given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
+            spec = EngineSpec(
+                model=locate_model(context.config, load.model),
+                settings=settings,
+                means=means_of(context),
+                trust_remote_code=given.remote_code if given else False,
+            )
             setup = ActorSetup(
-                make_chat=partial(make_chat, spec.model, source.chat_template),
+                make_chat=partial(make_chat, spec.model, given.chat_template if given else None),
                 make_engine=partial(make_engine, spec),
                 jobs={job.out: job for job in load.jobs},
                 flows=flows,
@@ -154,8 +159,8 @@ def _drive(context: StepContext, setup: ActorSetup, tables: dict[str, TableJob],
     means = means_of(context)
     threads = max(1, len(os.sched_getaffinity(0)) // means.replicas)
     context.progress.begin("engine start", means.replicas, "engines")
-    with ray_session(means):
-        workers = RayWorkers(setup, means, environment(means, threads))
+    with ray_session(means, environment(means, threads)) as runtime_env:
+        workers = RayWorkers(setup, means, runtime_env)
         driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
         try:
             driver.run()

@@ -154,6 +154,7 @@ def _sampling_params(task: Sampling | Labels) -> Any:
             max_tokens=1,
             logprob_token_ids=list(task),
             detokenize=False,
+            skip_clone=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
     return SamplingParams(
@@ -164,6 +165,7 @@ def _sampling_params(task: Sampling | Labels) -> Any:
         max_tokens=task.max_tokens,
         seed=task.seed if task.temperature > 0 else None,
         detokenize=False,  # the loop reads ids and decodes them once
+        skip_clone=True,  # made for this request alone: no deep copy
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

@@ -20,8 +20,9 @@ WIDTH = 330
 HEIGHT = 206
 LEFT, RIGHT, TOP, BOTTOM = 46, 318, 12, 166  # the plot's edges
 POINTS = 330  # a curve has no more of them than the picture has units
-LABEL = 112  # width of the names in a chart of intervals
+LETTER = 6.3  # about the width of one
 ROW = 24  # height of a row there
+TAIL = 0.995  # of the values a histogram and a scatter spread over their axes
 DOTS = 900  # a scatter shows no more
 
 Values = npt.NDArray[np.float64]
@@ -60,20 +61,26 @@ class Curve:
     values: Values
 
 
-def curve_chart(title: str, x_title: str, y_title: str, curve: Curve, *, level: float | None = None) -> Markup:
-    """A curve: thin as measured, bold as its running mean; `level` is a dashed line to compare it with."""
+def curve_chart(
+    title: str, x_title: str, y_title: str, curve: Curve, *, level: float | None = None, noisy: bool = True
+) -> Markup:
+    """A curve: thin as measured, bold as its running mean, or bold as it is where it is not `noisy`.
+
+    `level` is a dashed line to compare it with.
+    """
     steps, values = thinned(curve)
     if power := power_of_ten(values):
         values, y_title = values / 10.0**power, f"{y_title}, {superscript(power)}"
-    x = axis(x_title, steps, snap=False)
+    x = axis(x_title, steps, snap=False, whole=True)
     y = axis(y_title, values, floor=level, ceiling=level)
     marks = [_frame(x, y)]
     if level is not None:
         at = y.place(level, BOTTOM, TOP)
         marks.append(element("line", class_="level", x1=LEFT, x2=RIGHT, y1=at, y2=at))
-    smooth = running_mean(values)
-    marks.append(element("path", class_="raw", d=_path(steps, values, x, y)))
-    marks.append(element("path", class_="curve", d=_path(steps, smooth, x, y)))
+    if noisy:
+        marks.append(element("path", class_="raw", d=_path(steps, values, x, y)))
+    bold = running_mean(values) if noisy else values
+    marks.append(element("path", class_="curve", d=_path(steps, bold, x, y)))
     return _picture(title, HEIGHT, *marks)
 
 
@@ -107,32 +114,41 @@ def _path(xs: Values, ys: Values, x: Axis, y: Axis) -> str:
 def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> Markup:
     """Two distributions of what is never negative over the same bins: `a` filled, `b` an outline.
 
-    The triangles below are their means. `b` may be empty.
+    The triangles below are their means. `b` may be empty, `a` not. A long tail, beyond `TAIL` of the values, is in the last bin.
     """
     both = np.concatenate([a, b])
-    edges = bin_edges(both)
-    heights = [np.histogram(part, edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
-    x = axis(x_title, edges, floor=0, snap=False)
+    end = float(np.quantile(both, TAIL, method="higher"))
+    if both.max() > end:
+        x_title = f"{x_title}; last bin: {number(end)} and more"
+    edges = bin_edges(np.minimum(both, end))
+    heights = [np.histogram(np.minimum(part, end), edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
+    x = axis(x_title, edges, floor=0, snap=False, whole=_whole(both))
     y = axis(y_title, np.concatenate(heights), floor=0)
     marks = [_frame(x, y)]
     for name, part, height in zip("ab", (a, b), heights, strict=True):
         if not len(part):
             continue
         marks.append(element("path", class_=f"steps {name}", d=_outline(edges, height, x, y)))
-        at, base = x.place(float(part.mean()), LEFT, RIGHT), BOTTOM
+        at, base = x.place(min(float(part.mean()), end), LEFT, RIGHT), BOTTOM
         mean = element("title", f"mean {number(float(part.mean()))}")
         marks.append(element("path", mean, class_=f"mean {name}", d=f"M{at:.1f} {base}l-5 8h10z"))
     return _picture(title, HEIGHT, *marks)
 
 
+def _whole(values: Values) -> bool:
+    return bool(np.all(values == np.round(values)))
+
+
 def bin_edges(values: Values) -> Values:
     """About thirty bins or fewer; for whole numbers of a small range one bin a number."""
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    step = (high - low) / 28 or 1.0
-    if np.all(values == np.round(values)):  # lengths: a bin holds as many whole numbers as its neighbours
+    low, high = float(values.min()), float(values.max())
+    step = (high - low) / 28
+    if step < 1e-99:
+        step = 1.0
+    if _whole(values):  # lengths: a bin holds as many whole numbers as its neighbours
         step, low = float(math.ceil(step)) if high - low > 30 else 1.0, low - 0.5
     bins = math.floor((high - low) / step) + 1
-    return np.linspace(low, low + step * bins, bins + 1)
+    return np.linspace(low, max(low + step * bins, high), bins + 1)  # max: rounding must not leave the highest out
 
 
 def _outline(edges: Values, heights: Values, x: Axis, y: Axis) -> str:
@@ -147,7 +163,7 @@ def scatter(title: str, x_title: str, y_title: str, xs: Values, ys: Values, corn
     if len(xs) > DOTS:
         kept = np.random.default_rng(0).choice(len(xs), DOTS, replace=False)
         xs, ys = xs[kept], ys[kept]
-    reach = float(np.quantile(np.abs(np.concatenate([xs, ys])), 0.995)) if len(xs) else 1.0
+    reach = float(np.quantile(np.abs(np.concatenate([xs, ys])), TAIL)) if len(xs) else 1.0
     x, y = (axis(words, [-reach, reach], snap=False) for words in (x_title, y_title))
     middle_x, middle_y = x.place(0, LEFT, RIGHT), y.place(0, BOTTOM, TOP)
     dots = "".join(
@@ -185,17 +201,18 @@ def interval_chart(
     """Figures with their intervals, one a row, on one axis; `level` is a dashed line to compare them with."""
     x = axis(x_title, [value for row in rows for value in (row.low, row.high)], floor=low, ceiling=high)
     bottom = TOP + ROW * len(rows)
-    marks = [_grid(x, LABEL, TOP, bottom)]
+    left_edge = round(LETTER * max((len(row.label) for row in rows), default=0)) + 14
+    marks = [_grid(x, left_edge, TOP, bottom)]
     if level is not None:
-        at = x.place(level, LABEL, RIGHT)
+        at = x.place(level, left_edge, RIGHT)
         marks.append(element("line", class_="level", x1=at, x2=at, y1=TOP, y2=bottom))
     for position, row in enumerate(rows):
         at = TOP + ROW * (position + 0.5)
-        left, right, middle = (x.place(v, LABEL, RIGHT) for v in (row.low, row.high, row.value))
+        left, right, middle = (x.place(v, left_edge, RIGHT) for v in (row.low, row.high, row.value))
         kind = "b" if row.hollow else "a"
         shown = f"{row.label}: {row.value:.3f}, from {row.low:.3f} to {row.high:.3f}"
         marks += [
-            element("text", row.label, x=LABEL - 8, y=at + 4, text_anchor="end"),
+            element("text", row.label, x=left_edge - 9, y=at + 4, text_anchor="end"),
             element(
                 "path", class_=f"whisker {kind}", d=f"M{left:.1f} {at - 4:.1f}v8M{left:.1f} {at:.1f}H{right:.1f}m0 -4v8"
             ),

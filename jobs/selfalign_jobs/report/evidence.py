@@ -42,7 +42,7 @@ class StepFacts:
         told = {_words(phase): float(seconds) for phase, seconds in self.manifest.result["seconds"].items()}
         whole = datetime.fromisoformat(self.manifest.finished) - datetime.fromisoformat(self.manifest.started)
         rest = whole.total_seconds() - sum(told.values())
-        return told | ({REST: rest} if rest > 0.05 else {})
+        return told | ({REST: round(rest, 3)} if rest > 0.05 else {})
 
     @property
     def seconds(self) -> float:
@@ -182,11 +182,12 @@ def _pairs(folder: Folder, entry: TableEntry | None) -> pa.Table | None:
     """The table of pairs with numbers of tokens for lists of them, part by part."""
     if entry is None:
         return None
-    parts = [_counted(folder.read_table(part)) for part in entry.parts]
+    parts = [counted(folder.read_table(part)) for part in entry.parts]
     return pa.concat_tables(parts, promote_options="default") if parts else None
 
 
-def _counted(table: pa.Table) -> pa.Table:
+def counted(table: pa.Table) -> pa.Table:
+    """The table with the number of tokens where it has their ids."""
     for ids, name in COUNTED.items():
         place = table.column_names.index(ids)
         table = table.set_column(place, name, pc.list_value_length(table[ids]))

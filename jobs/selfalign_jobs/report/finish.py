@@ -36,6 +36,20 @@ def finish_report(run: Folder, plan: Plan, console: Console) -> None:
     figures = _summary(evidence)
     run.write(SUMMARY, json.dumps(figures, indent=1).encode())
     run.write(REPORT, render(evidence).encode())
+    _show(run, figures, console)
+
+
+def has_report(run: Folder) -> bool:
+    """Whether both files are there."""
+    return run.exists(SUMMARY) and run.exists(REPORT)
+
+
+def show_report(run: Folder, console: Console) -> None:
+    """Print the main figures and where the report lies, as they were written."""
+    _show(run, json.loads(run.read(SUMMARY)), console)
+
+
+def _show(run: Folder, figures: dict[str, Json], console: Console) -> None:
     console.print(_table(figures))
     console.print(f"report: {run.path}/{REPORT}", highlight=False, soft_wrap=True)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from functools import cache
 from importlib import resources
+from itertools import groupby
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +17,7 @@ from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.scale import count, duration, number, percent
 from selfalign_jobs.report.sections import all_sections, signed, tiles
 
+CHAT_TEMPLATE = "chat-template.jinja"
 CUT = 700  # characters of a text that are shown at once; the rest unfolds
 
 
@@ -52,11 +55,14 @@ def render(evidence: Evidence) -> str:
             finished=evidence.finished,
             tiles=list(tiles(evidence)),
             sections=sections,
+            groups=[(group, list(members)) for group, members in groupby(sections, lambda section: section.group)],
             notes=[(section, note) for section in sections for note in section.notes],
             steps=evidence.steps,
             digests={facts.step.name: plan.step_digest(facts.step.name) for facts in evidence.steps},
             run_file=run_file(evidence),
             mounts=mounts(evidence),
+            chat_template=plan.models["policy"].chat_template,
+            chat_template_file=CHAT_TEMPLATE,
             style=Markup(style),  # ours, and it holds no markup
             cut=CUT,
         )
@@ -64,11 +70,23 @@ def render(evidence: Evidence) -> str:
 
 
 def run_file(evidence: Evidence) -> str | None:
-    """The run as a file with every value written out; None without the owner's file."""
+    """The run as a file with every value written out; None without the owner's file.
+
+    The owner's file has the digest of each content where the run had its URL: the URLs are the plan's.
+    """
     if evidence.owner is None:
         return None
-    spec = {key: value for key, value in evidence.owner.method.items() if key != "contents"}
     plan = evidence.plan
+    spec = copy.deepcopy(evidence.owner.method)
+    spec["model"]["url"] = plan.models["policy"].url
+    if spec["model"].pop("chatTemplate", None) is not None:
+        spec["model"]["chatTemplateUrl"] = f"./{CHAT_TEMPLATE}"
+    for name, source in plan.sources.items():
+        if source.url is not None:
+            given = spec["evaluation"]["prompts"] if name == "evaluation" else spec["data"][name]
+            given["url"] = source.url
+    if "evaluation" not in plan.sources:
+        spec["evaluation"].pop("prompts", None)  # no step reads them
     document = {
         "apiVersion": "selfalign.dev/v1alpha1",
         "kind": "SelfAlignmentRun",
@@ -84,13 +102,8 @@ def mounts(evidence: Evidence) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Control characters as their symbols, so that no text of a model hides or turns what stands beside it."""
-    return _CONTROL.sub(lambda found: _symbol(found[0]), text)
+    """Control characters by their numbers, so that no text of a model hides or turns what stands beside it."""
+    return _CONTROL.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-
-
-def _symbol(character: str) -> str:
-    code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 TICKS = 5  # about this many on an axis
 _HAIR = 1e-9  # of a tick: what rounding may cost
+_NOTHING = 1e-99  # less than this is drawn and written as zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,27 @@ class Axis:
 
 
 def axis(
-    title: str, values: Iterable[float], *, floor: float | None = None, ceiling: float | None = None, snap: bool = True
+    title: str,
+    values: Iterable[float],
+    *,
+    floor: float | None = None,
+    ceiling: float | None = None,
+    snap: bool = True,
+    whole: bool = False,
 ) -> Axis:
     """An axis around the finite values; `floor` and `ceiling` are values that it must reach.
 
     With `snap` it ends on ticks, which suits an axis that is read; without, on the values, which wastes no room.
+    `whole` keeps ticks to whole numbers.
     """
     seen = [value for value in values if math.isfinite(value)]
     seen += [value for value in (floor, ceiling) if value is not None]
     low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
-    if low == high:
-        low, high = (low - 1, high + 1) if low else (0.0, 1.0)
+    if high - low < _NOTHING:
+        low, high = (low - 1, high + 1) if abs(low) >= _NOTHING else (0.0, 1.0)
     step = tick_step(high - low)
+    if whole:
+        step = max(1.0, math.ceil(step))
     if not snap:
         inside = range(math.ceil(low / step - _HAIR), math.floor(high / step + _HAIR) + 1)
         return Axis(title, low, high, tuple(round(number * step, 15) for number in inside))
@@ -55,7 +65,7 @@ def tick_step(span: float) -> float:
 def power_of_ten(values: Iterable[float]) -> int:
     """The power that an axis of very small values is written in (-4 for 0.0006); 0 where numbers are short as they are."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return math.floor(math.log10(largest)) if 0 < largest < 0.005 else 0
+    return math.floor(math.log10(largest)) if _NOTHING <= largest < 0.005 else 0
 
 
 def superscript(exponent: int) -> str:
@@ -69,7 +79,9 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def number(value: float) -> str:
     """A figure with at most three to four digits that count: 0.125, 12.5k, 3·10⁻⁶, with a true minus sign."""
     size = abs(value)
-    if value != 0 and size < 0.001:
+    if size < _NOTHING:
+        return "0"
+    if size < 0.001:
         exponent = math.floor(math.log10(size))
         text = f"{value / 10.0**exponent:.3g}·{superscript(exponent)}"
     elif size >= 1e6:

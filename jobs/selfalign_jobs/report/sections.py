@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,11 @@ from selfalign_jobs.report.figures import (
 from selfalign_jobs.report.scale import count, duration, percent
 
 LOG_CHARTS = (
-    ("loss", "loss", "Loss", None),
-    ("margin", "reward margin", "Reward margin, chosen over rejected", 0.0),
-    ("accuracy", "share of pairs", "Pairs that the policy orders as the judge did", 0.5),
-    ("learning_rate", "learning rate", "Learning rate", None),
+    # column, axis, title, what a policy without a preference has, whether batches make it noisy
+    ("loss", "loss", "Loss", None, True),
+    ("margin", "reward margin", "Reward margin, chosen over rejected", 0.0, True),
+    ("accuracy", "share of pairs", "Pairs that the policy orders as the judge did", 0.5, True),
+    ("learning_rate", "learning rate", "Learning rate", None, False),
 )
 
 OVERHEAD = ("engine start", "start", "load", REST)  # phases that do not grow with the work
@@ -46,6 +47,12 @@ class Section:
     kind: str
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    group: str = ""  # the iteration, where there are several
+
+    @property
+    def heading(self) -> str:
+        """The title with its iteration."""
+        return f"{self.title}, {self.group}" if self.group else self.title
 
 
 def all_sections(evidence: Evidence) -> Iterator[Section]:
@@ -53,11 +60,9 @@ def all_sections(evidence: Evidence) -> Iterator[Section]:
     yield from _result(evidence)
     several = len(evidence.iterations) > 1
     for iteration in evidence.iterations:
-        suffix = f", iteration {iteration.number}" if several else ""
+        group = f"iteration {iteration.number}" if several else ""
         for section in _iteration(evidence, iteration):
-            yield Section(
-                f"{section.id}-{iteration.number}", section.title + suffix, section.kind, section.facts, section.notes
-            )
+            yield replace(section, id=f"{section.id}-{iteration.number}", group=group)
     yield _time(evidence)
 
 
@@ -96,7 +101,7 @@ def _result(evidence: Evidence) -> Iterator[Section]:
                         f"{check.name}, {role}", k, *(figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
                     )
                 )
-    charts = {}
+    charts: dict[str, Markup] = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
@@ -204,7 +209,8 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
             )
         )
         kept = kept_pairs(iteration.pairs)["margin"].drop_null().to_numpy()
-        charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
+        if len(kept):
+            charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
     facts = {"verdicts": found, "charts": charts, "judge": iteration.judge}
     return Section("verdicts", "Verdicts", "verdicts", facts, tuple(notes.on_verdicts(found)))
 
@@ -213,12 +219,10 @@ def _training(iteration: Iteration) -> Section:
     assert iteration.log is not None and iteration.train is not None
     steps = _floats(iteration, "step")
     charts = []
-    for column, unit, title, level in LOG_CHARTS:
-        if column not in iteration.log.column_names:
-            continue
-        values = _floats(iteration, column)
-        if np.isfinite(values).any():
-            charts.append((title, curve_chart(title, "optimiser step", unit, Curve(steps, values), level=level)))
+    for column, unit, title, level, noisy in LOG_CHARTS:
+        curve = Curve(steps, _floats(iteration, column))
+        if np.isfinite(curve.values).any():
+            charts.append((title, curve_chart(title, "optimiser step", unit, curve, level=level, noisy=noisy)))
     return Section("training", "Training", "training", {"charts": charts, "step": iteration.train.step})
 
 
@@ -267,7 +271,7 @@ def tiles(evidence: Evidence) -> Iterator[Tile]:
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            detail = f"gain {signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
+            detail = f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
             yield Tile(f"exact match, {role}", f"{before['value']:.3f} → {after['value']:.3f}", detail)
     tables = [iteration for iteration in evidence.iterations if iteration.pairs is not None]
     kept = sum(kept_pairs(iteration.pairs).num_rows for iteration in tables)

@@ -1,0 +1,65 @@
+"""Generation on a Ray cluster that is there already, as on Kubernetes."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from attempts import ENVIRONMENT, PATIENCE_SECONDS, Attempt
+from tiny_run import STEP, step_config, tiny_plan
+
+from selfalign_jobs.store import Folder, read_manifest, step_folder
+
+PERSONAS, HELD_OUT = 60, 20
+
+
+@pytest.fixture(name="address")
+def _address() -> Iterator[str]:
+    """A Ray head node on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=2"]
+    before = set(psutil.Process().children(recursive=True))
+    head = subprocess.Popen(
+        [*command, "--include-dashboard=false", "--block"],
+        env=ENVIRONMENT | {"RAY_USAGE_STATS_ENABLED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert head.stdout is not None
+    for line in head.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield f"127.0.0.1:{port}"
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        process.kill()
+    head.wait()
+
+
+@pytest.mark.heavy
+def test_a_step_uses_the_cluster_that_ray_address_names(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "RAY_ADDRESS", address)
+    log = tmp_path / "log"
+    log.mkdir()
+    running = Attempt(tmp_path, step_config(tiny_plan(PERSONAS, HELD_OUT), tmp_path / "run", 1, replicas=2), str(log))
+    assert running.end() == 0, running.output
+    manifest = read_manifest(step_folder(Folder.open((tmp_path / "run").as_uri()), 1, STEP))
+    assert manifest is not None
+    assert manifest.result["records"] == {"pairs": PERSONAS, "initial-answers": HELD_OUT}
+    assert not [child for child in running.family if "raylet" in child.name()], "it started a cluster of its own"
+    pids = {int(file.stem) for file in log.glob("*.log")}
+    assert len(pids) == 2
+    actors = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(actors, timeout=PATIENCE_SECONDS)
+    assert not alive, "its actors outlive it"
+    with socket.create_connection(address.split(":"), timeout=10):
+        pass  # the cluster lives on
