@@ -130,7 +130,6 @@ def _gpus(means: TrainingMeans) -> None:
             "spec.compute.training.gpusPerNode",
             f"{asked} GPUs are asked for (nodes × gpusPerNode), and torch sees {there} here; "
             + (f"write nodes: 1 and gpusPerNode: {there}" if there else "write compute.device: CPU"),
-            means.gpus_per_node,
         )
 
 

@@ -51,6 +51,8 @@ def _environment(job: Job) -> None:
         # One rank: without these names Trainer makes no process group and wraps nothing in DDP.
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             del os.environ[name]
+        if means.device == "GPU":  # with several in sight Trainer would spread one process over them
+            os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     logging.getLogger().setLevel(logging.WARNING)
     # Trainer counts micro batches itself and leaves accelerate's plugin at 1, which accelerate remarks on each time.
     logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)

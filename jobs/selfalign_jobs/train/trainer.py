@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 
+from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Loss
 from selfalign_jobs.train.batch import PairCollator, add_scoring_head, response_log_probs
 from selfalign_jobs.train.dataset import RankBatches
@@ -148,7 +150,10 @@ class PreferenceTrainer(DPOTrainer):
         return result.loss.mean()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002
-        """One row an optimiser step, from one reduction and one synchronisation; Trainer's closing summary is not kept."""
+        """One row an optimiser step, from one reduction and one synchronisation; Trainer's closing summary is not kept.
+
+        Raises ConfigError, on all ranks, for a loss that is not a number: nothing would come of going on.
+        """
         if "learning_rate" not in logs:
             return
         now = time.monotonic()
@@ -157,6 +162,12 @@ class PreferenceTrainer(DPOTrainer):
         sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist(), strict=True))
         self._sums.zero_()
         mean = {name: sums[name] / sums["pairs"] for name in SUMS[:4]}
+        if not math.isfinite(mean["loss"]):
+            raise ConfigError.one(
+                "spec.training.learningRate",
+                f"the training diverged: the loss of step {self.state.global_step} is {mean['loss']}; write a lower one",
+                self.args.learning_rate,
+            )
         row = {
             "step": self.state.global_step,
             "loss": mean["loss"],
