@@ -20,7 +20,14 @@ from selfalign_jobs.generate.actors import SLICE_SECONDS
 from selfalign_jobs.generate.driver import Batch
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, Sampling
 from selfalign_jobs.generate.loop import FlowLoop, Task
-from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, _sampling_params, engine_arguments, environment
+from selfalign_jobs.generate.vllm_engine import (
+    EngineSpec,
+    VllmEngine,
+    _sampling_params,
+    engine_arguments,
+    engine_input,
+    environment,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = EXAMPLES / "tiny-model/model"
@@ -78,7 +85,7 @@ class BenchEngine(VllmEngine):
             return
         self._engine.add_request(
             request.id,
-            {"prompt_token_ids": request.prompt_ids},
+            engine_input(request.prompt_ids),
             params_of(request, self._length_of),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,8 +20,10 @@ PERSONAS, HELD_OUT = 60, 20
 
 
 @pytest.fixture(name="address")
-def _address() -> Iterator[str]:
-    """A Ray head node on a free port."""
+def _address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray head node on a free port, closed to all without its token."""
+    for name, value in (("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", secrets.token_hex(32))):
+        monkeypatch.setitem(ENVIRONMENT, name, value)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -43,7 +42,7 @@ class EngineRequest(NamedTuple):
     """A prompt, as token ids, and what is asked of it."""
 
     id: str
-    prompt_ids: Sequence[int]
+    prompt_ids: list[int]
     task: Sampling | Labels
 
 

@@ -52,8 +52,8 @@ class _Open:
     setup: JobSetup
     flow: Generator[Any, Any, Sequence[Row]]
     several: bool = False  # whether the last yield was a list
-    requests: list[Request] = field(default_factory=list)
-    prompts: list[list[int]] = field(default_factory=list)
+    requests: Sequence[Request] = ()
+    prompts: Sequence[list[int]] = ()
     replies: list[Reply | None] = field(default_factory=list)
     waiting: int = 0
     tokens: dict[str, list[int]] = field(default_factory=dict)

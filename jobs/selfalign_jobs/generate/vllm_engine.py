@@ -95,9 +95,7 @@ class VllmEngine:
         """Take a request; it joins the running batch at the next step."""
         if isinstance(request.task, Labels):
             self._labels[request.id] = request.task
-        self._engine.add_request(
-            request.id, {"prompt_token_ids": list(request.prompt_ids)}, _sampling_params(request.task)
-        )
+        self._engine.add_request(request.id, engine_input(request.prompt_ids), _sampling_params(request.task))
 
     def step(self) -> list[EngineResult]:
         """One forward pass; the requests that finished."""
@@ -112,6 +110,11 @@ class VllmEngine:
         """Forget a request."""
         self._labels.pop(id, None)
         self._engine.abort_request([id])
+
+
+def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
+    """A prompt as vLLM's own renderer would hand it on (`vllm.inputs.TokensInput`)."""
+    return {"type": "token", "prompt_token_ids": prompt_ids}
 
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
@@ -147,16 +150,14 @@ def _sampling_params(task: Sampling | Labels) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
+    common: dict[str, Any] = {
+        "detokenize": False,  # the loop reads ids and decodes them once
+        "output_kind": RequestOutputKind.FINAL_ONLY,
+        "skip_clone": True,  # made for this request alone: no deep copy
+    }
     if isinstance(task, Labels):
         # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
-        return SamplingParams(
-            temperature=0.0,
-            max_tokens=1,
-            logprob_token_ids=list(task),
-            detokenize=False,
-            skip_clone=True,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        return SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(task), **common)
     return SamplingParams(
         n=task.n,
         temperature=task.temperature,
@@ -164,9 +165,7 @@ def _sampling_params(task: Sampling | Labels) -> Any:
         top_k=task.top_k,
         max_tokens=task.max_tokens,
         seed=task.seed if task.temperature > 0 else None,
-        detokenize=False,  # the loop reads ids and decodes them once
-        skip_clone=True,  # made for this request alone: no deep copy
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        **common,
     )
 
 
