@@ -184,7 +184,7 @@ def ray_session(means: GenerationMeans, environment: Mapping[str, str]) -> Itera
     else:
         os.environ.update(environment)
         ray.init(
-            address="local",  # else Ray joins whatever cluster somebody has started on this machine
+            address="local",  # unset, Ray joins any cluster that is, or was, on this machine
             num_cpus=means.replicas,
             num_gpus=means.replicas * means.tensor_parallel_size if means.device == "GPU" else 0,
             include_dashboard=False,
