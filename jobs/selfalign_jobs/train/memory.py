@@ -8,7 +8,7 @@ from pathlib import Path
 from selfalign_api.plan import TrainingMeans, TrainSettings
 
 ACTIVATION_SHARE = 0.6  # of what the model's states leave; the rest is for fragmentation, buffers and other programs
-MOST_TOKENS = {"GPU": 65_536, "CPU": 1_024}  # beyond it a larger micro batch is no faster, only more padded
+MOST_TOKENS = {"GPU": 65_536, "CPU": 2_048}  # beyond it a larger micro batch is no faster, only more padded
 
 
 def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMeans, ranks: int) -> int:

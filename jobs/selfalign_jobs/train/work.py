@@ -31,131 +31,154 @@ from selfalign_jobs.train.trainer import PreferenceTrainer
 
 
 def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
-    """Train one step's model; the result's figures, on every rank. Raises Stopped, ConfigError."""
-    step = job.config.plan.step(job.config.step)
-    assert isinstance(step, Train)
-    means = job.config.means.training
-    source = job.config.plan.models.get(step.start.lineage)
-    remote_code = source is not None and source.remote_code
-    deepspeed = uses_deepspeed(means)
+    """Train one step's model; the result's figures, on every rank. `began`: time.monotonic() of the rank's start.
+
+    Raises ConfigError before anything is loaded, Stopped when `stop` was set and what is done is saved.
+    """
     transformers.utils.logging.disable_progress_bar()  # progress is reported, not drawn
-    if means.device == "CPU":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
-    if deepspeed:
-        _start_deepspeed(means.device)
-    folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
-    examples = pq.read_table(job.folder / EXAMPLES)
-    lora = (
-        policy.lora_config(step.settings.lora, Path(job.start), remote_code=remote_code) if step.settings.lora else None
-    )
-    arguments = trl_arguments(step, means, job.batches, job.folder / "trainer")
-    device = arguments.device.type  # joins the process group
-    reporter = Reporter(job.folder) if arguments.process_index == 0 else None
-    seconds = {"start": time.monotonic() - began}
-
-    log_probs = None
-    if job.reference is not None:
-        log_probs = _reference(
-            job, step, folder, examples, stop, reporter, device, arguments.process_index, remote_code=remote_code
-        )
-        seconds["reference"] = time.monotonic() - began - sum(seconds.values())
-
-    batches = job.batches
-    trainer = PreferenceTrainer(
-        model=policy.load(
-            Path(job.start), policy.training_dtype(step.settings.precision, deepspeed), remote_code=remote_code
-        ),
-        args=arguments,
-        examples=examples,
-        positions=order(sizes_of(examples), batches.steps, batches.global_batch, step.settings.seed),
-        loss=step.loss,
-        reference=log_probs,
-        lora=lora,
-        on_log=reporter.log if reporter is not None else _nobody,
-    )
-    saving = Saving(
-        stop=stop,
-        folder=folder,
-        attempt=job.config.attempt,
-        zero_stage=means.zero_stage if deepspeed else None,
-        interval_seconds=means.checkpoint_interval_seconds,
-        keep=means.keep_checkpoints,
-        on_begin=trainer.start_clock,
-    )
+    rank = Rank(job, stop)
+    phases = Phases(began)
+    phases.end("start")
+    log_probs = rank.reference_log_probs()
+    if log_probs is not None:
+        phases.end("reference")
+    trainer = rank.trainer(log_probs)
+    saving = rank.saving(trainer)
     trainer.add_callback(saving)
-    if reporter is not None:
-        reporter.phase("train", batches.steps, "steps", done=job.resume_step)
+    rank.begin("train", job.batches.steps, "steps", done=job.resume_step)
     if any(agreed(stop.is_set())):
         raise Stopped("stopped before the training began; the next attempt begins it")
-    seconds["load"] = time.monotonic() - began - sum(seconds.values())
+    phases.end("load")
     trainer.train(resume_from_checkpoint=job.resume)
     if saving.stopped_at is not None:
-        raise Stopped(f"stopped after step {saving.stopped_at} of {batches.steps}; the next attempt goes on there")
-    seconds["train"] = time.monotonic() - began - sum(seconds.values())
-
-    rows = trainer.state.log_history
-    if reporter is not None:
-        reporter.phase("export", 1, "models")
-    export(
-        trainer,
-        Path(job.start),
-        job.folder / MODEL,
-        remote_code=remote_code,
-        chat_template=source.chat_template if source is not None else None,
-        card=card(job.config.plan, step, rows, examples.num_rows),
-    )
-    if reporter is not None:
-        pq.write_table(pa.Table.from_pylist(rows), job.folder / LOG)
-    seconds["export"] = time.monotonic() - began - sum(seconds.values())
-    return {"seconds": {name: round(value, 2) for name, value in seconds.items()}}
+        steps = f"step {saving.stopped_at} of {job.batches.steps}"
+        raise Stopped(f"stopped after {steps}; the next attempt goes on there")
+    phases.end("train")
+    rank.begin("export", 1, "models")
+    rank.export(trainer)
+    phases.end("export")
+    return {"seconds": phases.seconds}
 
 
-def _reference(
-    job: Job,
-    step: Train,
-    folder: Folder,
-    examples: pa.Table,
-    stop: threading.Event,
-    reporter: Reporter | None,
-    device: str,
-    rank: int,
-    *,
-    remote_code: bool,
-) -> np.ndarray:
-    """The kept log-probabilities, else computed now with the reference alone in memory."""
-    kept = reference.read(folder, examples)
-    if kept is not None:
-        return kept
-    if reporter is not None:
-        reporter.phase("reference", examples.num_rows, "pairs")
-    means, precision = job.config.means.training, step.settings.precision
-    deepspeed = uses_deepspeed(means)
-    assert job.reference is not None
-    model = policy.load(Path(job.reference), policy.training_dtype(precision, deepspeed), remote_code=remote_code)
-    add_scoring_head(model)
-    engine = policy.inference_engine(model, step.settings, means, job.batches)
-    autocast = (
-        torch.autocast(device, policy.DTYPES[precision]) if not deepspeed and precision != "float32" else nullcontext()
-    )
-    with torch.no_grad(), autocast:
-        found = reference.compute(
-            engine,
-            examples,
-            micro_batch=job.batches.micro_batch,
-            pad_id=model.config.get_text_config().pad_token_id or 0,
-            device=device,
-            ranks=job.batches.ranks,
-            rank=rank,
-            stop_asked=stop.is_set,
-            on_progress=reporter.advance if reporter is not None else _nobody,
+class Phases:
+    """How long each phase took, in seconds."""
+
+    def __init__(self, began: float) -> None:
+        self.seconds: dict[str, Json] = {}
+        self._last = began
+
+    def end(self, phase: str) -> None:
+        """The phase that ran since the last one ended has ended now."""
+        now = time.monotonic()
+        self.seconds[phase], self._last = round(now - self._last, 2), now
+
+
+class Rank:
+    """One rank's view of the job, and the parts that its work is made of."""
+
+    def __init__(self, job: Job, stop: threading.Event) -> None:
+        """Joins the process group where there are several ranks. Raises ConfigError for adapters that cannot be."""
+        step = job.config.plan.step(job.config.step)
+        assert isinstance(step, Train)
+        self.job, self.step, self.stop = job, step, stop
+        self.means = job.config.means.training
+        self.deepspeed = uses_deepspeed(self.means)
+        if self.means.device == "CPU":
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+        if self.deepspeed:
+            _start_deepspeed(self.means.device)
+        self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
+        self.examples = pq.read_table(job.folder / EXAMPLES)
+        self.source = job.config.plan.models[step.start.lineage]
+        self.lora = (
+            policy.lora_config(step.settings.lora, Path(job.start), remote_code=self.source.remote_code)
+            if step.settings.lora
+            else None
         )
-    if reporter is not None:
-        reference.write(folder, examples, found)
-    del model, engine
-    gc.collect()
-    if means.device == "GPU":
-        torch.cuda.empty_cache()
-    return found
+        self.arguments = trl_arguments(step, self.means, job.batches, job.folder / "trainer")
+        self.reporter = Reporter(job.folder) if self.arguments.process_index == 0 else None
+
+    def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
+        """Report a phase; rank 0 speaks for all."""
+        if self.reporter is not None:
+            self.reporter.phase(phase, total, unit, done)
+
+    def reference_log_probs(self) -> np.ndarray | None:
+        """The kept log-probabilities, else computed now with the reference alone in memory; None for losses without."""
+        if self.job.reference is None:
+            return None
+        kept = reference.read(self.folder, self.examples)
+        if kept is not None:
+            return kept
+        self.begin("reference", self.examples.num_rows, "pairs")
+        model = self._load(Path(self.job.reference))
+        add_scoring_head(model)
+        engine = policy.inference_engine(model, self.step.settings, self.means, self.job.batches)
+        device, precision = self.arguments.device.type, self.step.settings.precision
+        mixed = not self.deepspeed and precision != "float32"
+        with torch.no_grad(), torch.autocast(device, policy.DTYPES[precision]) if mixed else nullcontext():
+            found = reference.compute(
+                engine,
+                self.examples,
+                micro_batch=self.job.batches.micro_batch,
+                pad_id=model.config.get_text_config().pad_token_id or 0,
+                device=device,
+                ranks=self.job.batches.ranks,
+                rank=self.arguments.process_index,
+                stop_asked=self.stop.is_set,
+                on_progress=self.reporter.advance if self.reporter is not None else _nobody,
+            )
+        if self.reporter is not None:
+            reference.write(self.folder, self.examples, found)
+        del model, engine
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        return found
+
+    def trainer(self, log_probs: np.ndarray | None) -> PreferenceTrainer:
+        """The trainer with the policy loaded."""
+        batches, seed = self.job.batches, self.step.settings.seed
+        return PreferenceTrainer(
+            model=self._load(Path(self.job.start)),
+            args=self.arguments,
+            examples=self.examples,
+            positions=order(sizes_of(self.examples), batches.steps, batches.global_batch, seed),
+            loss=self.step.loss,
+            reference=log_probs,
+            lora=self.lora,
+            on_log=self.reporter.log if self.reporter is not None else _nobody,
+        )
+
+    def saving(self, trainer: PreferenceTrainer) -> Saving:
+        """When it saves and stops."""
+        return Saving(
+            stop=self.stop,
+            folder=self.folder,
+            attempt=self.job.config.attempt,
+            zero_stage=self.means.zero_stage if self.deepspeed else None,
+            interval_seconds=self.means.checkpoint_interval_seconds,
+            keep=self.means.keep_checkpoints,
+            on_begin=trainer.start_clock,
+        )
+
+    def export(self, trainer: PreferenceTrainer) -> None:
+        """Write model and training log to the work folder; the program publishes them."""
+        rows = trainer.state.log_history
+        export(
+            trainer,
+            Path(self.job.start),
+            self.job.folder / MODEL,
+            remote_code=self.source.remote_code,
+            chat_template=self.source.chat_template,
+            card=card(self.job.config.plan, self.step, rows, self.examples.num_rows),
+        )
+        if self.reporter is not None:
+            pq.write_table(pa.Table.from_pylist(rows), self.job.folder / LOG)
+
+    def _load(self, folder: Path) -> Any:
+        dtype = policy.training_dtype(self.step.settings.precision, self.deepspeed)
+        return policy.load(folder, dtype, remote_code=self.source.remote_code)
 
 
 def _nobody(_: Any) -> None:
