@@ -1,6 +1,6 @@
 """The plans of the eight recipes, written in the plan's types: that is how we know that the types hold.
 
-Only SAO's is made by its recipe file; the others follow shared/recipes.md, in the shortest form that names every step,
+Only SAO's is made by its recipe file; the others follow their papers, in the shortest form that names every step,
 model and table of one or two iterations.
 """
 
