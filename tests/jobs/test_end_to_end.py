@@ -38,8 +38,8 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The README's command, with fewer personas."""
     folder = tmp_path_factory.mktemp("run")
     text = (REPOSITORY / "examples" / "sao-tiny.yaml").read_text()
-    assert "count: 4000" in text
-    (folder / "run.yaml").write_text(text.replace("count: 4000", f"count: {PERSONAS}"))
+    assert "count: 6000" in text
+    (folder / "run.yaml").write_text(text.replace("count: 6000", f"count: {PERSONAS}"))
     mount = f"selfalign={REPOSITORY / 'examples'}"
     return selfalign("run", folder / "run.yaml", "--mount", mount, "--out", folder / "out")
 
