@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from selfalign_api.plan import Check, Evaluate
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
-from selfalign_jobs.generate.program import MakeChat, MakeEngine, run_loads
+from selfalign_jobs.generate.program import MakeChat, MakeEngine, publish, run_loads
 from selfalign_jobs.generate.render import ModelChat
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.prepared import read_input
 from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import Manifest, write_manifest
+from selfalign_jobs.store import Manifest
 
 
 def evaluate(
@@ -24,29 +24,10 @@ def evaluate(
     """
     started = datetime.now(UTC)
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
-    plan = context.config.plan
     checks: Figures = {}
     for check in step.checks:
         checks |= figures_of(context, step, check)
-    manifest = Manifest(
-        step=step.name,
-        kind=step.kind,
-        digest=plan.step_digest(step.name),
-        recipe=plan.recipe,
-        version=plan.version,
-        attempt=context.config.attempt,
-        started=started.isoformat(),
-        finished=datetime.now(UTC).isoformat(),
-        active_seconds=made.active_seconds,
-        tables=made.tables,
-        versions=made.versions,
-        seed=plan.seed,
-        models=made.models,
-        tokens=made.manifest_tokens,
-        result={"checks": checks} | made.figures,
-    )
-    write_manifest(context.folder, manifest)
-    return manifest
+    return publish(context, step, started, made, {"checks": checks} | made.figures)
 
 
 def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:

@@ -84,6 +84,13 @@ def generate(
     """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
     started = datetime.now(UTC)
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
+    return publish(context, step, started, made, made.figures)
+
+
+def publish(
+    context: StepContext, step: Generate | Evaluate, started: datetime, made: Generated, result: dict[str, Json]
+) -> Manifest:
+    """Write the manifest of a step of engine loads: from here on it is done."""
     plan = context.config.plan
     manifest = Manifest(
         step=step.name,
@@ -100,7 +107,7 @@ def generate(
         seed=plan.seed,
         models=made.models,
         tokens=made.manifest_tokens,
-        result=made.figures,
+        result=result,
     )
     write_manifest(context.folder, manifest)
     return manifest

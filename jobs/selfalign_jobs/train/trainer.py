@@ -122,7 +122,7 @@ class PreferenceTrainer(DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
         if return_outputs:
-            raise NotImplementedError("training has no evaluation loop that would want logits")
+            raise RuntimeError("training has no evaluation loop that would want logits")
         summed, length = response_log_probs(model, inputs)
         chosen, rejected = summed.chunk(2)
         chosen_length, rejected_length = length.chunk(2)
