@@ -373,6 +373,20 @@ class StepConfig(Frozen):
     means: Means
 
 
+class RunFile(Frozen):
+    """What every step program of a run is given beside its step's name, one JSON file: the run, and where it runs.
+
+    The plan itself lies in the run's folder (`plan.json`), written when the run was accepted, by the same programs that
+    read it.
+    """
+
+    run: dict[str, Json]  # the SelfAlignmentRun, with the values of its profile
+    storage: str  # URL of the run's folder
+    mounts: dict[str, str] = {}  # claim -> folder, for pvc:// URLs
+    means: Means
+    reuse_from: tuple[str, ...] = ()  # URLs of the run folders that finished steps may be taken from
+
+
 def prepares_of(step: Generate | Train | Evaluate) -> Iterator[Prepare]:
     """Every table that a step prepares."""
     if isinstance(step, Train):

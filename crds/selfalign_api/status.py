@@ -1,0 +1,299 @@
+"""The status of a run: what the operator saw and did, for people, `kubectl wait` and the next operator.
+
+Everything the operator must remember stands here or in its children; it can be killed at any line and started again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from selfalign_api.base import ApiModel, LongText, MapBy, Text
+
+ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+State = Literal["Pending", "Queued", "Running", "Suspended", "Held", "Complete", "Failed"]
+StepState = Literal["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]
+StepKind = Literal["accept", "generate", "train", "evaluate"]
+
+CONDITION_TYPES: tuple[ConditionType, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
+MAX_STEPS = 256
+MAX_LOST_ATTEMPTS = 8  # of one step, the newest
+MAX_FIGURES = 48
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]  # RFC 3339, UTC, whole seconds
+
+
+class Condition(ApiModel):
+    """A metav1.Condition."""
+
+    type: ConditionType
+    """Accepted, Progressing, Suspended, Complete or Failed."""
+
+    status: ConditionStatus
+    """True, False or Unknown."""
+
+    reason: Text
+    """Why, in one word (docs/conditions.md)."""
+
+    message: LongText = ""
+    """What happened, and what to do."""
+
+    last_transition_time: Timestamp
+    """When the status last changed."""
+
+    observed_generation: int
+    """The generation of the spec that this was said of."""
+
+
+class Figure(ApiModel):
+    """A number that a step made."""
+
+    name: Text
+    """Its name, such as pairs or accuracy.greedy.after."""
+
+    value: Text
+    """Its value, a decimal string."""
+
+
+class Result(ApiModel):
+    """A check of the newest evaluation."""
+
+    name: Text
+    """Name of the check."""
+
+    value: Text
+    """Its value, a decimal string."""
+
+    low: Text | None = None
+    """Lower end of its 95 % interval."""
+
+    high: Text | None = None
+    """Upper end of its 95 % interval."""
+
+
+class WorkloadRef(ApiModel):
+    """The object that runs the newest attempt."""
+
+    api_version: Text
+    """batch/v1, or ray.io/v1."""
+
+    kind: Text
+    """Job or RayJob."""
+
+    name: Text
+    """Its name, in the run's namespace."""
+
+    uid: Text
+    """Its uid."""
+
+
+class StepProgress(ApiModel):
+    """Where a running step is."""
+
+    done: int
+    """Units that are finished."""
+
+    total: int
+    """Units of the phase."""
+
+    unit: Text
+    """What is counted."""
+
+    per_second: Text | None = None
+    """Units a second lately, a decimal string."""
+
+    update_time: Timestamp
+    """When the step said so."""
+
+
+class LostAttempt(ApiModel):
+    """An attempt that did not succeed."""
+
+    number: int
+    """Which attempt."""
+
+    reason: Text
+    """Why it ended."""
+
+    counted: bool = True
+    """Whether it counts against maxRetriesPerStep: disruptions, suspensions and lost nodes do not."""
+
+    exit_code: int | None = None
+    """Exit code of its container `step`, where one ended."""
+
+    node: Text | None = None
+    """Where that pod ran."""
+
+    message: LongText = ""
+    """What it said."""
+
+    time: Timestamp
+    """When it was found to have ended."""
+
+
+class StepStatus(ApiModel):
+    """One step of the plan."""
+
+    name: Text
+    """Name of the step; `accept` is the one that checks the run before any GPU is taken."""
+
+    kind: StepKind
+    """accept, generate, train or evaluate."""
+
+    iteration: int = 0
+    """Its iteration, from 1; 0 for accept."""
+
+    state: StepState = "Pending"
+    """Pending, Queued, Running, Succeeded, Reused or Failed."""
+
+    reason: Text | None = None
+    """Why it is in this state."""
+
+    message: LongText = ""
+    """What happened, and what to do."""
+
+    attempts: int = 0
+    """Attempts that were made."""
+
+    failures: int = 0
+    """Attempts that count against failurePolicy.maxRetriesPerStep since the last retry by hand."""
+
+    lost_attempts: Annotated[tuple[LostAttempt, ...], Field(max_length=MAX_LOST_ATTEMPTS)] = ()
+    """The newest attempts that did not succeed."""
+
+    next_attempt_time: Timestamp | None = None
+    """When the next attempt may begin, while the step waits between two."""
+
+    start_time: Timestamp | None = None
+    """When its first attempt was made."""
+
+    running_since: Timestamp | None = None
+    """Since when all pods of the newest attempt run."""
+
+    completion_time: Timestamp | None = None
+    """When it was done."""
+
+    url: LongText | None = None
+    """Folder of its artefacts."""
+
+    digest: Text | None = None
+    """Digest of all that its result depends on."""
+
+    result: Annotated[tuple[Figure, ...], Field(max_length=MAX_FIGURES)] = ()
+    """Its figures."""
+
+    progress: StepProgress | None = None
+    """Where it is, while it runs."""
+
+    workload: WorkloadRef | None = None
+    """What runs its newest attempt; absent between two attempts."""
+
+    collecting: bool = False
+    """Whether the newest workload reads the result of an attempt whose pods are gone."""
+
+
+class ModelStatus(ApiModel):
+    """The model as it was found."""
+
+    url: LongText
+    """Where."""
+
+    revision: Text
+    """Commit of the hub, or digest of the folder."""
+
+
+class PlanStatus(ApiModel):
+    """The resolved plan."""
+
+    config_map_name: Text
+    """ConfigMap with the run as resolved: spec and profile, means, storage."""
+
+    digest: Text | None = None
+    """Digest of the method and of the content of every source."""
+
+    version: Text | None = None
+    """Version of selfalign that made the plan."""
+
+
+class Status(ApiModel):
+    """What the operator saw and did."""
+
+    observed_generation: int | None = None
+    """The generation of the spec that this status was computed from."""
+
+    state: State = "Pending"
+    """Derived from the conditions, for people and columns; programs read the conditions."""
+
+    stage: StepKind | None = None
+    """Kind of the current step."""
+
+    iteration: Text | None = None
+    """Current iteration of all."""
+
+    progress: Text | None = None
+    """Share of the current step that is done; written at most every 30 s."""
+
+    start_time: Timestamp | None = None
+    """When the first workload was made."""
+
+    completion_time: Timestamp | None = None
+    """When the run was Complete or Failed."""
+
+    active_seconds: int = 0
+    """Unsuspended, unqueued time until activeSince."""
+
+    active_since: Timestamp | None = None
+    """Since when the run is active without a break; what activeSeconds does not hold yet."""
+
+    observed_retry: Text | None = None
+    """Value of the annotation selfalign.dev/retry that was acted on."""
+
+    model: ModelStatus | None = None
+    """The model as it was found."""
+
+    plan: PlanStatus | None = None
+    """The resolved plan."""
+
+    results: Annotated[tuple[Result, ...], Field(max_length=32), MapBy("name")] = ()
+    """Checks of the newest evaluation."""
+
+    steps: Annotated[tuple[StepStatus, ...], Field(max_length=MAX_STEPS), MapBy("name")] = ()
+    """Steps of the plan, in order."""
+
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=8), MapBy("type")] = ()
+    """Accepted, Progressing, Suspended, Complete and Failed."""
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition of that type."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def is_true(self, kind: ConditionType) -> bool:
+        """Whether the condition of that type is True."""
+        found = self.condition(kind)
+        return found is not None and found.status == "True"
+
+    def step(self, name: str) -> StepStatus | None:
+        """The step of that name."""
+        return next((step for step in self.steps if step.name == name), None)
+
+
+def read_status(raw: Any) -> tuple[Status, tuple[str, ...]]:
+    """The typed status of its JSON, and the fields that were not as they must be and are left out.
+
+    A hand-edited status, or another version's, must not stop a run: what is left out is computed again.
+    """
+    if not isinstance(raw, dict):
+        return Status(), () if raw is None else ("status",)
+    known = {field.alias: name for name, field in Status.model_fields.items()}
+    read: dict[str, Any] = {}
+    bad: list[str] = []
+    for field, value in raw.items():
+        if field not in known:
+            continue  # a newer version's
+        try:
+            read[known[field]] = getattr(Status.model_validate_json(json.dumps({field: value})), known[field])
+        except ValidationError:
+            bad.append(field)
+    return Status(**read), tuple(bad)
