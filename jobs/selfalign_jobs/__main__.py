@@ -1,12 +1,9 @@
-"""`python -m selfalign_jobs CONFIG.json`: the entry point of every pod.
-
-A module of its own: run as `__main__`, step.py would raise and catch two different classes named Stopped.
-"""
+"""`python -m selfalign_jobs RUN.json --step NAME --attempt N`: the entry point of every pod (entry.py)."""
 
 import os
 import sys
 
-from selfalign_jobs.step import main
+from selfalign_jobs.entry import main
 
 code = main()
 sys.stdout.flush()
