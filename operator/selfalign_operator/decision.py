@@ -6,7 +6,7 @@ Order of application, so that a kill between any two lines loses nothing and rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from selfalign_api.status import Status
@@ -46,6 +46,7 @@ class Decision:
     """What to do about one run."""
 
     status: Status
+    urgent: bool = True  # False: only progress changed, and the status may wait until 30 s after its last write
     dry_runs: tuple[Manifest, ...] = ()  # the apiserver must take these before anything is created
     creations: tuple[Manifest, ...] = ()  # the run's own objects first, the attempt's workload last
     workload_of: str | None = None  # the step whose `workload` is the last creation: apply fills in its uid
@@ -54,4 +55,3 @@ class Decision:
     events: tuple[RunEvent, ...] = ()
     look_again_seconds: float | None = None  # without anything happening; None: only when something does
     progress_url: str | None = None  # where the newest attempt tells how far it is
-    notes: tuple[str, ...] = field(default=())  # for the log
