@@ -10,7 +10,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.plan import Means, RunFile
 from selfalign_api.run import Spec
 from selfalign_api.status import StepKind
-from selfalign_operator.decision import EventReason
+from selfalign_operator.reasons import EventReason
 
 
 class RunError(ConfigError):
