@@ -19,6 +19,11 @@ __all__ = ["crd", "crd_yaml"]
 Schema = dict[str, Any]
 
 HEADER = "# Generated from crds/selfalign_api by `selfalign crd`; change the types there, not this file.\n"
+# What Kubernetes reads of pydantic's JSON schema as it stands.
+KEPT = (
+    *("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties"),
+    "required",
+)
 COLUMNS = (
     ("Recipe", ".spec.recipe", 0),
     ("Stage", ".status.stage", 0),
@@ -98,8 +103,7 @@ def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") 
         (inner,) = (option for option in schema["anyOf"] if option != {"type": "null"})
         outer = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         return _structural({**inner, **outer}, definitions, name)
-    kept = ("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "required")
-    out: Schema = {key: schema[key] for key in kept if key in schema}
+    out: Schema = {key: schema[key] for key in KEPT if key in schema}
     out |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     if "default" in schema:
         out["default"] = schema["default"]

@@ -48,7 +48,7 @@ class Problem:
 class ConfigError(Exception):
     """The user's configuration is wrong: exit code 64, never retried. Carries every problem that was found."""
 
-    reason: Reason = "InvalidSpec"
+    reason: str = "InvalidSpec"  # of the condition Accepted, which is then False
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         if not problems:

@@ -54,6 +54,9 @@ def _problem(details: ErrorDetails, model: type[BaseModel], data: Any, path: str
         return Problem(where, None, _missing(location, model))
     if kind == "extra_forbidden":
         return Problem(where, None, _unknown(location, model, path))
+    if kind == "json_invalid":  # ours is JSON, so a reader's limit
+        deep = "recursion" in details["msg"]
+        return Problem(where, None, "the nesting is too deep; write it flatter" if deep else details["msg"])
     if kind == "literal_error":
         return Problem(where, value, _not_one_of(value, context["expected"]))
     if kind == "string_type":

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import zlib
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any, NamedTuple, cast
 
-from selfalign_api.plan import Json, Plan
-from selfalign_api.status import MAX_STEPS, StepKind
+from selfalign_api.plan import Json
 
-__all__ = [
-    "ACCEPT",
-    "TERMINATION_MESSAGE_BYTES",
-    "Exit",
-    "PlannedStep",
-    "pack_steps",
-    "termination_message",
-    "unpack_steps",
-]
-
-ACCEPT = (
-    "accept"  # the step that checks a run and claims its folder, before any GPU is taken; the plan does not have it
-)
+ACCEPT = "accept"  # the step that checks a run and claims its folder before any GPU is taken; no plan has it
 TERMINATION_MESSAGE_BYTES = 4096  # what a kubelet keeps of /dev/termination-log
-MAX_PACKED_BYTES = 64 * 1024  # unpacked; 256 steps take less than 16 kB
-KINDS = ("generate", "train", "evaluate")
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+UNPACKED_BYTES = 64 * 1024  # of a plan's steps
 CUT = ("error", "stopped")  # texts that may lose their end
 SPARED = ("storage", "model")  # what goes, in this order, when a message is still too long: the run names both
 
@@ -41,49 +25,21 @@ class Exit(IntEnum):
     STOPPED = 75  # stopped on request, or out of room: resumable
 
 
-class PlannedStep(NamedTuple):
-    """A step as whoever runs it must know it."""
-
-    name: str
-    kind: StepKind
-    iteration: int
+def pack_steps(steps: Iterable[tuple[str, str, int]]) -> str:
+    """Name, kind and iteration of each step of a plan, small enough for a termination message (256 steps: ~1 kB)."""
+    return base64.b64encode(zlib.compress(json.dumps(list(steps)).encode(), 9)).decode()
 
 
-def pack_steps(plan: Plan) -> str:
-    """The steps of a plan in order, as text that a termination message has room for: base64 of zlib of JSON."""
-    steps = [PlannedStep(step.name, step.kind, step.iteration) for step in plan.steps]
-    return base64.b64encode(zlib.compress(json.dumps(steps, separators=(",", ":")).encode(), 9)).decode()
-
-
-def unpack_steps(text: str) -> tuple[PlannedStep, ...]:
-    """The steps that `pack_steps` packed. Raises ValueError for anything else, and never unpacks more than 64 kB."""
-    inflate = zlib.decompressobj()
+def unpack_steps(text: object) -> Json:
+    """What `pack_steps` packed, as JSON. Raises ValueError for anything else, and never unpacks more than 64 kB."""
+    unpack = zlib.decompressobj()
     try:
-        raw = inflate.decompress(base64.b64decode(text, validate=True), MAX_PACKED_BYTES)
-        if not inflate.eof or inflate.unused_data:
-            raise ValueError(f"cut short, longer than {MAX_PACKED_BYTES} bytes, or followed by something")
-        document = json.loads(raw)
+        body = unpack.decompress(base64.b64decode(str(text), validate=True), UNPACKED_BYTES)
+        if not unpack.eof or unpack.unused_data:
+            raise ValueError(f"cut short, longer than {UNPACKED_BYTES} bytes, or followed by something")
+        return json.loads(body)
     except (ValueError, zlib.error, RecursionError) as error:
         raise ValueError(f"no packed steps: {error}") from None
-    if not isinstance(document, list) or not 0 < len(document) <= MAX_STEPS:
-        raise ValueError(f"no packed steps: not a list of 1 to {MAX_STEPS}")
-    steps = tuple(_planned(entry) for entry in document)
-    if len({step.name for step in steps}) < len(steps):
-        raise ValueError("no packed steps: two have one name")
-    return steps
-
-
-def _planned(entry: Any) -> PlannedStep:
-    match entry:
-        case [str(name), str(kind), int(iteration)] if (
-            NAME.fullmatch(name)
-            and name != ACCEPT
-            and kind in KINDS
-            and type(iteration) is int
-            and 1 <= iteration <= 32
-        ):
-            return PlannedStep(name, cast(StepKind, kind), iteration)
-    raise ValueError(f"no packed steps: {str(entry)[:80]} is no [name, kind, iteration]")
 
 
 def termination_message(message: dict[str, Json]) -> bytes:

@@ -49,7 +49,7 @@ class Accepted:
             "version": self.plan.version,
             "model": {"url": model.url, "revision": model.digest},
             "storage": self.storage,
-            "steps": pack_steps(self.plan),
+            "steps": pack_steps((step.name, step.kind, step.iteration) for step in self.plan.steps),
         }
 
 

@@ -55,7 +55,7 @@ def test_it_writes_the_plan_and_says_what_will_run(claim: Path, tmp_path: Path) 
     code, summary = enter(file, tmp_path)
     assert code == 0
     plan = read_plan(Folder.open(file.storage))
-    assert [(s.name, s.kind, s.iteration) for s in plan.steps] == [tuple(s) for s in unpack_steps(summary["steps"])]
+    assert [[s.name, s.kind, s.iteration] for s in plan.steps] == unpack_steps(summary["steps"])
     assert {key: summary[key] for key in ("step", "attempt", "digest", "version", "storage", "model")} == {
         "step": "accept",
         "attempt": 2,

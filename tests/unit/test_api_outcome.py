@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import plan_of, spin
 
 from selfalign_api.outcome import (
-    MAX_PACKED_BYTES,
     TERMINATION_MESSAGE_BYTES,
+    UNPACKED_BYTES,
     pack_steps,
     termination_message,
     unpack_steps,
@@ -25,27 +24,14 @@ def packed(document: Any) -> str:
     return base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
 
 
-def test_packed_steps_are_the_plans() -> None:
-    plan = plan_of("spin", spin())
-    assert [tuple(step) for step in unpack_steps(pack_steps(plan))] == [
-        (step.name, step.kind, step.iteration) for step in plan.steps
-    ]
-
-
 def test_256_steps_fit_a_termination_message() -> None:
-    step = plan_of("spin", spin()).steps[0]
-    steps = tuple(step.model_copy(update={"name": f"i{n}-generate", "iteration": n % 32 + 1}) for n in range(256))
-    plan = plan_of("spin", spin()).model_copy(update={"steps": steps})
-    message = {"step": "accept", "steps": pack_steps(plan), "storage": "s" * 1100, "model": {"url": "m" * 1024}}
-    assert len(unpack_steps(json.loads(termination_message(message))["steps"])) == 256
+    steps = [(f"i{number % 32 + 1}-generate{number}", "generate", number % 32 + 1) for number in range(256)]
+    message = {"step": "accept", "steps": pack_steps(steps), "storage": "s" * 1100, "model": {"url": "m" * 1024}}
+    assert unpack_steps(json.loads(termination_message(message))["steps"]) == [list(step) for step in steps]
 
 
 GARBAGE = [
-    "", "%", "AAAA", "é", packed({}), packed([]), packed([["i1-train", "train", 1]])[:-6],
-    packed([["i1-train", "train", 1]] * 2), packed([["x", "accept", 1]]), packed([["X!", "train", 1]]),
-    packed([["accept", "train", 1]]), packed([["x", "train", True]]), packed([["x", "train", 0]]),
-    packed([["x", "train", 1, 1]]), packed([["x", "train"]]), packed(["xyz"]), packed([[1, "train", 1]]),
-    packed([[f"s{n}", "train", 1] for n in range(257)]), packed([["x" * 64, "train", 1]]),
+    "", "%", "AAAA", "é", None, 7, packed([["i1-train", "train", 1]])[:-6],
     base64.b64encode(zlib.compress(b"[" * 50_000)).decode(),
     base64.b64encode(zlib.compress(b"\xff")).decode(),
     base64.b64encode(zlib.compress(b"1" * 5000)).decode(),
@@ -54,7 +40,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("text", GARBAGE, ids=range(len(GARBAGE)))
-def test_what_is_no_packed_steps_is_refused(text: str) -> None:
+def test_what_is_no_packed_steps_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         unpack_steps(text)
 
@@ -67,7 +53,7 @@ def test_nothing_but_a_value_error_comes_of_garbage(text: str) -> None:
 
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = base64.b64encode(zlib.compress(b"[" + b" " * (100 << 20), 9)).decode()
-    assert len(bomb) < 2 * MAX_PACKED_BYTES * 3
+    assert len(bomb) < 2 * UNPACKED_BYTES * 3
     with pytest.raises(ValueError, match="longer than"):
         unpack_steps(bomb)
 
