@@ -3,7 +3,12 @@
 import os
 import sys
 
-from selfalign_jobs.entry import main
+from selfalign_jobs.init import supervise
+
+if os.getpid() == 1:
+    supervise()
+
+from selfalign_jobs.entry import main  # seconds of imports: only now that process 1 has its handlers
 
 code = main()
 sys.stdout.flush()

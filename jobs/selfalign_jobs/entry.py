@@ -19,6 +19,7 @@ from pathlib import Path
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
 from selfalign_api.plan import RunFile, StepConfig
 from selfalign_jobs.accept import accept
+from selfalign_jobs.init import take_signals
 from selfalign_jobs.progress import Progress, ProgressServer
 from selfalign_jobs.step import ResultMissing, StepContext, Stopped, Summary, ending, run_step
 from selfalign_jobs.store import Folder, read_manifest, read_plan, step_folder
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     stop = threading.Event()
     _on_stop(stop.set)
+    take_signals()
     if options.with_parent:
         _stop_with_parent()
     code, message = ending(lambda: _attempt(options, stop))
