@@ -33,7 +33,6 @@ class FakeRender:
     def effective(self, run: RunView, config: OperatorConfig, frozen: Frozen | None) -> EffectiveRun:
         cpu = GenerationMeans(device="CPU")
         means = Means(generation=cpu, training=TrainingMeans(device="CPU"), evaluation=cpu)
-        platform = Platform(compute_digest="sha256:1", images=config.images, gpu_resource_name="nvidia.com/gpu")
         return EffectiveRun(
             namespace=run.namespace,
             name=run.name,

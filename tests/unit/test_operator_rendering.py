@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from reconcile_world import CONFIG, World
 
+from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_operator.decision import Decision
 from selfalign_operator.reconcile import decide
 from selfalign_operator.rendering import Manifests
@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "sao-tiny.yaml"
 
 
 def first_turn(**extra: object) -> Decision:
-    world = World(spec=yaml.safe_load(EXAMPLE.read_text())["spec"])
+    world = World(spec=read_yaml(EXAMPLE.read_text(), str(EXAMPLE))["spec"])
     world.extra = extra
     return decide(world.observed(), CONFIG, Manifests())
 
