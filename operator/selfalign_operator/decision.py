@@ -6,20 +6,12 @@ Order of application, so that a kill between any two lines loses nothing and rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from selfalign_api.status import Status
+from selfalign_operator.reasons import EventReason
 from selfalign_operator.views import Manifest
-
-EventReason = Literal[
-    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed", "Completed",
-    "StepRetrying", "StepFailed", "Held", "Failed", "StatusRepaired", "NotOurs",
-    "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
-    "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",
-    "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",
-    "NodeLost", "GangNotPlaced", "ResultMissing",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,7 @@ class Decision:
     """What to do about one run."""
 
     status: Status
+    urgent: bool = True  # False: only progress changed, and the status may wait until 30 s after its last write
     dry_runs: tuple[Manifest, ...] = ()  # the apiserver must take these before anything is created
     creations: tuple[Manifest, ...] = ()  # the run's own objects first, the attempt's workload last
     workload_of: str | None = None  # the step whose `workload` is the last creation: apply fills in its uid
@@ -54,4 +47,3 @@ class Decision:
     events: tuple[RunEvent, ...] = ()
     look_again_seconds: float | None = None  # without anything happening; None: only when something does
     progress_url: str | None = None  # where the newest attempt tells how far it is
-    notes: tuple[str, ...] = field(default=())  # for the log

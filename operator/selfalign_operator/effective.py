@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.operator_config import OperatorConfig
-from selfalign_api.plan import Means
+from selfalign_api.plan import Means, RunFile
 from selfalign_api.run import Spec
 from selfalign_api.status import StepKind
+from selfalign_operator.reasons import EventReason
+
+
+class RunError(ConfigError):
+    """A run that cannot be run here; `reason` is that of the condition Accepted."""
+
+    def __init__(self, reason: EventReason, problems: Sequence[Problem]) -> None:
+        super().__init__(problems)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What was resolved when the run began, or when its compute was last changed: the content of its ConfigMap.
+
+    A changed profile or a new operator alters no run under way.
+    """
+
+    config_map_name: str
+    compute_digest: str  # of spec.compute as the run gave it
+    run_file: RunFile
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from selfalign_api.status import Status, StepKind
+from selfalign_api.status import Status
+from selfalign_operator.effective import Frozen
 
 Manifest = dict[str, Any]  # a Kubernetes object as JSON
 
@@ -68,6 +69,7 @@ class WorkloadView:
     deleting: bool
     suspended: bool  # spec.suspend: Kueue, or a person, holds it
     phase: JobPhase
+    started: datetime | None = None  # status.startTime, set anew when a suspended Job is resumed
     reason: str = ""  # of the condition that ended it, such as PodFailurePolicy, BackoffLimitExceeded, DeadlineExceeded
     message: str = ""
     size: int = 1  # pods wanted at once
@@ -151,6 +153,7 @@ class Observed:
     workloads: tuple[WorkloadView, ...] = ()
     pods: tuple[PodView, ...] = ()  # of the newest attempt, listed when they matter
     events: tuple[EventView, ...] = ()  # of its workload and pods, listed when something is missing
+    frozen: Frozen | None = None  # the ConfigMap that status.plan names; None: there is none yet, or it is gone
     claims: Mapping[str, ClaimView | None] = field(
         default_factory=dict
     )  # looked up before the first Job; None: missing
@@ -158,11 +161,3 @@ class Observed:
     kueue_workload: bool | None = None  # whether Kueue made a Workload for a queued Job; None: not asked
     progress: ProgressView | None = None
     refusals: tuple[Refusal, ...] = ()  # what the last try to apply met
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """The summary that a step program leaves in its termination message."""
-
-    kind: StepKind
-    body: Mapping[str, Any]

@@ -1,0 +1,128 @@
+"""Before the first Job: is the run one that can be run here at all? Shown in the condition Accepted."""
+
+from __future__ import annotations
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.status import StepStatus
+from selfalign_operator.effective import EffectiveRun, RunError
+from selfalign_operator.reasons import EventReason
+from selfalign_operator.reconcile.steps import attempt_of, current_step, fail
+from selfalign_operator.reconcile.turn import Turn
+from selfalign_operator.views import ClaimView
+
+__all__ = ["acceptable", "readable", "refused"]
+
+CHECK_AGAIN_SECONDS = 30.0
+UNREADABLE = ("InvalidSpec", "ProfileNotFound", "ModelPathNotMounted")  # what `readable` says
+NO_RAYJOB: tuple[EventReason, str] = (
+    "RayJobNotInstalled",
+    "this cluster has no RayJob (ray.io/v1); install KubeRay, or write compute.generation.runtime: Gang",
+)
+# One Job of each kind is shown to the apiserver before anything starts: a podTemplate is free in the schema.
+TRIED = (
+    StepStatus(name="i1-generate", kind="generate", iteration=1),
+    StepStatus(name="i1-train", kind="train", iteration=1),
+    StepStatus(name="i1-evaluate", kind="evaluate", iteration=1),
+)
+
+
+def readable(turn: Turn) -> bool:
+    """The spec and its profile, typed. A run that is not valid waits for a valid spec, or for its profile."""
+    run = turn.observed.run
+    try:
+        turn.effective = turn.render.effective(run, turn.config, turn.observed.frozen)
+    except RunError as error:
+        return _not_accepted(turn, error.reason, str(error))
+    except ConfigError as error:
+        return _not_accepted(turn, "InvalidSpec", str(error))
+    turn.spec = turn.effective.spec
+    accepted = turn.status.condition("Accepted")
+    if len(turn.status.steps) > 1 and accepted is not None and accepted.reason in UNREADABLE:
+        turn.condition("Accepted", "True", "Accepted", "the spec is valid again")
+    return False
+
+
+def _not_accepted(turn: Turn, reason: EventReason, message: str) -> bool:
+    if turn.condition("Accepted", "False", reason, message):
+        turn.warn(reason, message)
+    return True
+
+
+def acceptable(turn: Turn) -> bool:
+    """What the cluster must have: the claims, KubeRay where it is asked for. Only until the run is accepted."""
+    assert turn.effective is not None
+    if turn.status.is_true("Accepted") or (step := current_step(turn)) is None or step.workload is not None:
+        return False
+    for found in (_claims(turn, turn.effective), _rayjob(turn, turn.effective)):
+        if found is not None:
+            turn.look_again(CHECK_AGAIN_SECONDS)
+            return _not_accepted(turn, *found)
+    if step.attempts == 0:
+        turn.dry_run(*(turn.render.workload(turn.effective, attempt_of(step, 1)) for step in TRIED))
+    return False
+
+
+def _claims(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
+    for name in effective.mounts:
+        claim = turn.observed.claims.get(name)
+        if claim is None:
+            return (
+                "ClaimNotFound",
+                f"there is no PersistentVolumeClaim {name} in namespace {effective.namespace}; create it",
+            )
+        if (said := _access(claim, effective)) is not None:
+            return said
+    return None
+
+
+def _access(claim: ClaimView, effective: EffectiveRun) -> tuple[EventReason, str] | None:
+    """ReadWriteOncePod can never serve a gang; ReadWriteOnce can, on one node, and is warned of where it is rendered."""
+    pods = max(effective.means.generation.replicas, effective.means.training.nodes, effective.means.evaluation.replicas)
+    if pods > 1 and claim.access_modes == ("ReadWriteOncePod",):
+        message = (
+            f"PersistentVolumeClaim {claim.name} is ReadWriteOncePod, and this run has steps of {pods} pods; "
+            "take a ReadWriteMany claim or a bucket, or one pod a step"
+        )
+        return "InvalidSpec", message
+    return None
+
+
+def _rayjob(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
+    compute = effective.spec.compute
+    runtime = compute.generation.runtime if compute and compute.generation else None
+    if runtime != "RayJob" or turn.observed.rayjob_installed:
+        return None
+    return NO_RAYJOB
+
+
+def refused(turn: Turn) -> bool:
+    """What the apiserver did not take; nothing of this turn's creations counts."""
+    if not turn.observed.refusals:
+        return False
+    refusal = turn.observed.refusals[0]
+    turn.look_again(CHECK_AGAIN_SECONDS)
+    kind, name = refusal.manifest["kind"], refusal.manifest["metadata"]["name"]
+    if refusal.code == 409:
+        message = f"{kind} {name} is there and not this run's; rename or delete it"
+        return _not_accepted(turn, "NameConflict", message)
+    if refusal.code == 404 and kind == "RayJob":
+        return _not_accepted(turn, *NO_RAYJOB)
+    if refusal.code == 422:
+        return _invalid(turn, f"the cluster refuses {kind} {name}: {refusal.message}")
+    if refusal.code == 403 and "exceeded quota" in refusal.message:
+        return _not_progressing(turn, "QuotaExceeded", f"{kind} {name}: {refusal.message}; raise the quota, or wait")
+    return _not_progressing(turn, "PodRejected", f"{kind} {name}: {refusal.message}")
+
+
+def _invalid(turn: Turn, message: str) -> bool:
+    """Before the run is accepted its spec can be mended by a new run; later its workload is what is wrong."""
+    if not turn.status.is_true("Accepted"):
+        return _not_accepted(turn, "InvalidSpec", f"{message}; mend spec.compute.podTemplate or resources")
+    fail(turn, "WorkloadRejected", message)
+    return True
+
+
+def _not_progressing(turn: Turn, reason: EventReason, message: str) -> bool:
+    if turn.condition("Progressing", "False", reason, message):
+        turn.warn(reason, message)
+    return True

@@ -1,0 +1,111 @@
+"""How an attempt ended, from its workload and its pods: a typed reason, and whether it counts as a failure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from selfalign_api.outcome import Exit
+from selfalign_operator.views import PodView, WorkloadView
+
+__all__ = ["Ending", "failure_of", "termination_of"]
+
+EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
+EXIT_CODE = re.compile(r"exit code (\d+)")  # in the message of a Job that podFailurePolicy ended
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why an attempt did not succeed."""
+
+    reason: str
+    message: str
+    counted: bool = True  # against maxRetriesPerStep
+    exit_code: int | None = None
+    node: str | None = None
+    final: bool = False  # exit 64: trying again would end the same way
+    details: str = ""  # the reason that the step program gave, such as DataNotFound
+
+
+def failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
+    """How a failed workload ended. What pods say counts; when they are gone, what the Job's condition says."""
+    ended = sorted((pod for pod in pods), key=lambda pod: (pod.index, pod.created))
+    for judge in (_config, _disruption, _memory, _failure):
+        for pod in ended:
+            if (ending := judge(pod)) is not None:
+                return ending
+    return _from_condition(workload)
+
+
+def termination_of(pods: Iterable[PodView]) -> dict[str, object] | None:
+    """The summary that index 0 left when it ended well; None when its pod is gone or said nothing readable."""
+    for pod in pods:
+        if pod.index == 0 and pod.exit_code == Exit.DONE:
+            body = _body(pod)
+            if body is not None and "step" in body:
+                return body
+    return None
+
+
+def _body(pod: PodView) -> dict[str, object] | None:
+    try:
+        body = json.loads(pod.termination_message)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _said(pod: PodView) -> str:
+    """What a pod says of its end: the program's error, else the last lines of its log, else the kubelet's word."""
+    body = _body(pod)
+    if body is not None:
+        return str(body.get("error") or body.get("stopped") or "it gave no reason")
+    return pod.termination_message.strip() or pod.status_message or pod.exit_reason or "it gave no reason"
+
+
+def _config(pod: PodView) -> Ending | None:
+    if pod.exit_code != Exit.CONFIG:
+        return None
+    details = str((_body(pod) or {}).get("reason", ""))
+    return Ending("InvalidConfig", _said(pod), True, Exit.CONFIG, pod.node, final=True, details=details)
+
+
+def _disruption(pod: PodView) -> Ending | None:
+    why = pod.disruption or (pod.status_reason if pod.status_reason in EVICTIONS else "")
+    if not why:
+        return None
+    where = f" on {pod.node}" if pod.node else ""
+    message = f"pod {pod.name}{where} was disrupted ({why}){': ' + pod.status_message if pod.status_message else ''}"
+    return Ending("Disrupted", message, False, pod.exit_code, pod.node)
+
+
+def _memory(pod: PodView) -> Ending | None:
+    if pod.exit_reason != "OOMKilled":
+        return None
+    message = (
+        f"pod {pod.name} used more memory than it may (OOMKilled); raise resources.limits.memory of its section under "
+        "spec.compute while the run is suspended, or lower microBatchTokens"
+    )
+    return Ending("OutOfMemory", message, True, pod.exit_code, pod.node)
+
+
+def _failure(pod: PodView) -> Ending | None:
+    if pod.exit_code in (None, 0):
+        return None
+    message = f"pod {pod.name} ended with exit code {pod.exit_code}: {_said(pod)}"
+    reason = "Stopped" if pod.exit_code == Exit.STOPPED else "StepFailed"
+    return Ending(reason, message, True, pod.exit_code, pod.node)
+
+
+def _from_condition(workload: WorkloadView) -> Ending:
+    """The pods are gone: the Job's own condition is what is left."""
+    said = f"{workload.kind} {workload.name}: {workload.message or workload.reason or 'failed, and its pods are gone'}"
+    if "DisruptionTarget" in workload.message:
+        return Ending("Disrupted", said, False)
+    found = EXIT_CODE.search(workload.message)
+    code = int(found[1]) if found else None
+    if code == Exit.CONFIG:
+        return Ending("InvalidConfig", said, True, code, final=True)
+    return Ending("StepFailed", said, True, code)

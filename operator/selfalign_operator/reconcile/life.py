@@ -1,0 +1,143 @@
+"""How a run lives: it ends, is tried again by hand, suspended, resumed, held, and kept no longer than it may be."""
+
+from __future__ import annotations
+
+from selfalign_api.status import StepStatus
+from selfalign_operator.reconcile.ending import Ending
+from selfalign_operator.reconcile.steps import current_step, fail, lose
+from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
+from selfalign_operator.reconcile.turn import Turn
+from selfalign_operator.views import RETRY_ANNOTATION, WorkloadView
+
+__all__ = ["account_time", "deadline", "finished", "held", "retry", "suspended"]
+
+
+def retry(turn: Turn) -> bool:
+    """A new value of the retry annotation lets a Failed or Held run go on where it stopped, once."""
+    value = turn.observed.run.annotations.get(RETRY_ANNOTATION)
+    if value is None or value[:256] == turn.status.observed_retry:
+        return False
+    turn.update(observed_retry=value[:256])
+    step = _stopped_step(turn)
+    if step is None and not turn.status.is_true("Failed"):
+        return False  # it acts on what has stopped; seen once, it is used up
+    _go_on(turn, "the retry annotation has a new value")
+    return False
+
+
+def _stopped_step(turn: Turn) -> StepStatus | None:
+    return next((step for step in turn.status.steps if step.state == "Failed"), None)
+
+
+def _go_on(turn: Turn, why: str) -> None:
+    """Forget the failures of the step that stopped; its attempts stay numbered on."""
+    if (step := _stopped_step(turn)) is not None:
+        turn.step(step, state="Pending", failures=0, next_attempt_time=None)
+        if step.kind == "accept":
+            turn.condition("Accepted", "Unknown", "Pending", "the run is checked again")
+    if turn.status.is_true("Failed"):
+        turn.condition("Failed", "False", "NotFailed")
+        turn.update(completion_time=None, active_seconds=0)  # else its deadline would fail it again at once
+    turn.condition("Progressing", "Unknown", "Pending", f"{why}: the run goes on")
+    turn.tell("Resumed", f"{why}: the run goes on")
+
+
+def finished(turn: Turn) -> bool:
+    """A finished run changes no more; it is deleted when its time is over."""
+    status = turn.status
+    if not (status.is_true("Complete") or status.is_true("Failed")):
+        return False
+    for workload in _active_workloads(turn):
+        turn.delete(workload)
+    ttl = _ttl(turn)
+    done = parse_time(status.completion_time)
+    if ttl is not None and done is not None:
+        left = ttl - (turn.observed.now - done).total_seconds()
+        if left <= 0:
+            turn.delete_run()
+        else:
+            turn.look_again(left)
+    return True
+
+
+def _ttl(turn: Turn) -> int | None:
+    """Read from the object itself: a finished run's spec need not be valid any more."""
+    value = turn.observed.run.spec.get("ttlSecondsAfterFinished")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def suspended(turn: Turn) -> bool:
+    """Suspended: the workload goes (its pods finish their append), the step waits; resumed, the next attempt begins."""
+    if turn.observed.run.spec.get("suspend") is not True:
+        if turn.status.is_true("Suspended"):
+            turn.condition("Suspended", "False", "Resumed")
+            turn.condition("Progressing", "Unknown", "Pending", "the run goes on")
+            turn.tell("Resumed", "the run goes on")
+        return False
+    step = current_step(turn)
+    if step is not None and step.workload is not None:
+        lose(turn, step, Ending("Suspended", "the run was suspended", counted=False))
+    elif step is not None and step.state == "Failed":  # held: suspending is how a person takes it in hand
+        turn.step(step, state="Pending", failures=0, next_attempt_time=None)
+    for workload in _active_workloads(turn):
+        turn.delete(workload)
+    if turn.condition("Suspended", "True", "SpecSuspended", "write suspend: false to go on"):
+        turn.tell("Suspended", "the run is suspended; what is durable stays, and write suspend: false to go on")
+    turn.condition("Progressing", "False", "Suspended", "write suspend: false to go on")
+    return True
+
+
+def _active_workloads(turn: Turn) -> list[WorkloadView]:
+    """Those that still run, of attempts that the status knows."""
+    known = {step.name: step.attempts for step in turn.status.steps}
+    return [each for each in turn.ours if each.phase == "Active" and each.attempt <= known.get(each.step, 0)]
+
+
+def held(turn: Turn) -> bool:
+    """A held run waits for a person."""
+    return _stopped_step(turn) is not None
+
+
+def account_time(turn: Turn) -> None:
+    """Count the time in which the run is neither suspended, queued, held nor finished, from its first running pod on."""
+    now, status = turn.observed.now, turn.status
+    since = parse_time(status.active_since)
+    active = _counts(turn)
+    if active and since is None:
+        turn.update(active_since=time_text(now))
+    elif not active and since is not None:
+        turn.update(active_seconds=status.active_seconds + int((now - since).total_seconds()), active_since=None)
+
+
+def _counts(turn: Turn) -> bool:
+    status = turn.status
+    progressing = status.condition("Progressing")
+    reason = progressing.reason if progressing else ""
+    if status.is_true("Complete") or status.is_true("Failed") or reason in ("Queued", "Suspended", "Held"):
+        return False
+    ran_before = any(step.state in ("Succeeded", "Reused") or step.lost_attempts for step in status.steps)
+    return (
+        ran_before
+        or any(pod.phase != "Pending" for pod in turn.observed.pods)
+        or any(workload.ready for workload in turn.observed.workloads)
+    )
+
+
+def deadline(turn: Turn) -> bool:
+    """activeDeadlineSeconds: over it, the run fails."""
+    assert turn.spec is not None
+    limit = turn.spec.active_deadline_seconds
+    if limit is None:
+        return False
+    left = limit - turn.status.active_seconds - (seconds_since(turn.status.active_since, turn.observed.now) or 0.0)
+    if left > 0:
+        if turn.status.active_since is not None:
+            turn.look_again(left)
+        return False
+    step = current_step(turn)
+    if step is not None and step.workload is not None:
+        turn.step(step, state="Failed", reason="DeadlineExceeded", workload=None)
+    for workload in _active_workloads(turn):
+        turn.delete(workload)
+    fail(turn, "DeadlineExceeded", f"the run was active for longer than activeDeadlineSeconds: {limit}")
+    return True

@@ -1,0 +1,251 @@
+"""What happens to a step: an attempt begins, is lost, or succeeds. Names of attempts are fixed, so none is made twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from selfalign_api.outcome import unpack_steps
+from selfalign_api.status import (
+    MAX_LOST_ATTEMPTS,
+    LostAttempt,
+    PlanStatus,
+    StepStatus,
+    WorkloadRef,
+)
+from selfalign_operator.effective import Attempt
+from selfalign_operator.reconcile.ending import Ending
+from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, planned_steps
+from selfalign_operator.reconcile.times import time_text
+from selfalign_operator.reconcile.turn import Turn
+from selfalign_operator.views import WorkloadView
+
+__all__ = ["attempt_of", "begin", "collect", "current_step", "give_up", "lose", "remember", "succeed"]
+
+DONE = ("Succeeded", "Reused")
+ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse")  # what the accept step says
+
+
+def current_step(turn: Turn) -> StepStatus | None:
+    """The first step that is not done; None when all are."""
+    return next((step for step in turn.status.steps if step.state not in DONE), None)
+
+
+def attempt_of(step: StepStatus, number: int, *, collect: bool = False) -> Attempt:
+    """That attempt of the step."""
+    return Attempt(step=step.name, kind=step.kind, iteration=step.iteration, number=number, collect=collect)
+
+
+def begin(turn: Turn, step: StepStatus) -> None:
+    """Make the next attempt: its workload now, its name in the status after; a repeat of this meets AlreadyExists."""
+    assert turn.effective is not None
+    number = step.attempts + 1
+    manifest = turn.render.workload(turn.effective, attempt_of(step, number))
+    name = turn.render.config_map_name(turn.effective)
+    plan = turn.status.plan
+    if plan is None or plan.config_map_name != name or number > 1:  # a retry makes again what somebody deleted
+        turn.create(*turn.render.run_objects(turn.effective))
+        turn.update(plan=(plan or PlanStatus(config_map_name=name)).model_copy(update={"config_map_name": name}))
+    turn.create(manifest, workload_of=step.name)
+    now = time_text(turn.observed.now)
+    queued = turn.effective.spec.compute is not None and turn.effective.spec.compute.queue_name is not None
+    turn.step(
+        step,
+        state="Queued" if queued else "Running",
+        reason="Queued" if queued else "StepStarting",
+        message="",
+        attempts=number,
+        start_time=step.start_time or now,
+        running_since=None,
+        next_attempt_time=None,
+        progress=None,
+        collecting=False,
+        workload=_reference(manifest),
+    )
+    turn.update(start_time=turn.status.start_time or now)
+    if len(turn.status.steps) > 1 and not turn.status.is_true("Accepted"):  # a NameConflict that is over
+        turn.condition("Accepted", "True", "Accepted", "what kept the run is gone")
+    words = f"{step.name} starts" if number == 1 else f"{step.name} starts again, attempt {number}"
+    if queued:
+        turn.condition("Progressing", "False", "Queued", f"{step.name} waits for its queue")
+    else:
+        turn.condition("Progressing", "True", "StepStarting", words)
+    turn.tell("StepStarted", words)
+
+
+def collect(turn: Turn, step: StepStatus) -> None:
+    """Its pods are gone, and the termination message with them: a small Job reads the manifest instead."""
+    assert turn.effective is not None
+    manifest = turn.render.workload(turn.effective, attempt_of(step, step.attempts, collect=True))
+    turn.create(manifest, workload_of=step.name)
+    turn.step(step, collecting=True, workload=_reference(manifest), message="its result is read from the storage")
+
+
+def _reference(manifest: Mapping[str, Any]) -> WorkloadRef:
+    """The workload by name; apply fills in the uid that the apiserver gives it."""
+    name = manifest["metadata"]["name"]
+    return WorkloadRef(api_version=manifest["apiVersion"], kind=manifest["kind"], name=name, uid="pending")
+
+
+def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: WorkloadView) -> None:
+    """The step is done, as its summary says. Raises ValueError for a summary that its program does not write."""
+    if body.get("step") != step.name:
+        raise ValueError(f"it speaks of step {body.get('step')}")
+    result = body.get("result", {})
+    done = turn.step(
+        step,
+        state="Reused" if body.get("reused") is True else "Succeeded",
+        reason=None,
+        message="",
+        completion_time=time_text(turn.observed.now),
+        digest=str(body["digest"])[:256] if "digest" in body else None,
+        url=_folder_of(turn, step),
+        result=figures_of(result),
+        progress=None,
+        running_since=None,
+        next_attempt_time=None,
+        collecting=False,
+    )
+    if step.kind == "accept":
+        _accepted(turn, body)
+    if step.kind == "evaluate":
+        turn.update(results=checks_of(result) or turn.status.results)
+    if turn.effective is not None and turn.effective.spec.workload_retention == "AfterStep":
+        turn.delete(workload)
+        turn.step(done, workload=None)
+    _tell_success(turn, done)
+
+
+def _folder_of(turn: Turn, step: StepStatus) -> str | None:
+    if step.kind == "accept" or turn.effective is None:
+        return None
+    return f"{turn.effective.storage}/iter-{step.iteration}/{step.name}"
+
+
+def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
+    steps = planned_steps(unpack_steps(body["steps"]))
+    accept = next(step for step in turn.status.steps if step.kind == "accept")
+    assert turn.effective is not None
+    plan = turn.status.plan or PlanStatus(config_map_name=turn.render.config_map_name(turn.effective))
+    turn.update(
+        steps=(accept, *steps),
+        model=model_of(body),
+        plan=plan.model_copy(
+            update={"digest": str(body.get("digest"))[:256], "version": str(body.get("version"))[:256]}
+        ),
+    )
+    turn.condition("Accepted", "True", "Accepted", f"{len(steps)} steps are planned")
+
+
+def _tell_success(turn: Turn, step: StepStatus) -> None:
+    if step.kind == "accept":
+        turn.tell("Accepted", f"the run is as it must be; {len(turn.status.steps) - 1} steps are planned")
+        return
+    figures = ", ".join(f"{figure.name} {figure.value}" for figure in step.result[:6])
+    words = f"{step.name} is done" + (f" ({figures})" if figures else "")
+    if step.state == "Reused":
+        turn.tell("StepReused", f"{step.name} was found done in another run")
+    elif all(other.state in DONE for other in turn.status.steps if other.iteration == step.iteration):
+        turn.tell("IterationFinished", f"{words}: iteration {step.iteration} is finished")
+    else:
+        turn.tell("StepSucceeded", words)
+
+
+def remember(turn: Turn, step: StepStatus, ending: Ending) -> StepStatus:
+    """The newest attempt has ended without success."""
+    lost = LostAttempt(
+        number=step.attempts,
+        reason=ending.reason,
+        counted=ending.counted,
+        exit_code=ending.exit_code,
+        node=ending.node,
+        message=ending.message[:1024],
+        time=time_text(turn.observed.now),
+    )
+    return turn.step(
+        step,
+        state="Pending",
+        reason=ending.reason,
+        message=ending.message[:1024],
+        failures=step.failures + (1 if ending.counted else 0),
+        lost_attempts=(*step.lost_attempts, lost)[-MAX_LOST_ATTEMPTS:],
+        workload=None,
+        collecting=False,
+        running_since=None,
+        progress=None,
+    )
+
+
+def lose(turn: Turn, step: StepStatus, ending: Ending) -> None:
+    """The attempt did not succeed: remember it, and say when the next may begin, or give up."""
+    step = remember(turn, step, ending)
+    if ending.final or (ending.counted and step.failures > _policy(turn).max_retries_per_step):
+        give_up(turn, step, ending)
+        return
+    if ending.reason == "Suspended":
+        return
+    wait = _backoff(turn, step, ending)
+    due = turn.observed.now + timedelta(seconds=wait)
+    again = turn.step(step, next_attempt_time=time_text(due))
+    words = f"{step.name} attempt {step.attempts}: {ending.message}"
+    turn.condition(
+        "Progressing", "True", "StepRetrying", f"{words}; the next attempt is due at {again.next_attempt_time}"
+    )
+    turn.warn("StepRetrying", f"{words}; the next attempt begins in {wait:.0f} s")
+
+
+def give_up(turn: Turn, step: StepStatus, ending: Ending) -> None:
+    """No further attempt: the run fails, or is held for a person."""
+    words = f"{step.name} attempt {step.attempts}: {ending.message}"
+    turn.step(step, state="Failed")
+    if step.kind == "accept" and ending.final:
+        turn.condition(
+            "Accepted", "False", ending.details if ending.details in ACCEPT_REASONS else "InvalidSpec", ending.message
+        )
+    if not ending.final and _policy(turn).after_retries == "Hold":
+        message = (
+            f"{words}; the run is held: write suspend: true, mend spec.compute, write suspend: false, "
+            "or give the annotation selfalign.dev/retry a new value"
+        )
+        turn.condition("Progressing", "False", "Held", message)
+        turn.warn("Held", message)
+        return
+    fail(turn, "InvalidConfig" if ending.final else "RetriesExhausted", words)
+
+
+def fail(turn: Turn, reason: str, words: str) -> None:
+    """The run ends without success; a new value of the retry annotation lets it go on where it stopped."""
+    turn.condition(
+        "Failed", "True", reason, f"{words}; mend the cause, then give the annotation selfalign.dev/retry a new value"
+    )
+    turn.condition("Progressing", "False", "Finished", words)
+    turn.update(completion_time=time_text(turn.observed.now))
+    turn.warn("Failed", words)
+
+
+def _policy(turn: Turn) -> Any:
+    assert turn.spec is not None
+    return turn.spec.failure_policy
+
+
+def _backoff(turn: Turn, step: StepStatus, ending: Ending) -> float:
+    """Seconds until the next attempt: doubling, bounded; a gang that found no room waits up to half longer, by chance.
+
+    The chance is a hash: two half-placed gangs must not try at the same moments, and a decision is the same twice.
+    """
+    policy = _policy(turn)
+    if ending.counted:
+        times = step.failures
+    else:  # uncounted losses in a row back off as well
+        times = 0
+        for lost in reversed(step.lost_attempts):
+            if lost.counted:
+                break
+            times += 1
+    wait = float(min(policy.backoff_seconds * 2 ** min(times - 1, 30), policy.max_backoff_seconds))
+    if ending.reason == "GangNotPlaced":
+        digest = hashlib.sha256(f"{turn.observed.run.uid}/{step.name}/{step.attempts}".encode()).digest()
+        wait *= 1 + digest[0] / 510
+    return wait
