@@ -16,7 +16,7 @@ from selfalign_api.places import Claim, parse_place
 from selfalign_api.plan import Means
 from selfalign_api.run import Spec
 
-__all__ = ["claims_of", "platform_problems", "urls_of"]
+__all__ = ["claims_of", "is_under", "platform_problems", "urls_of"]
 
 STEP_CONTAINER = "step"
 
@@ -67,11 +67,11 @@ def _forbidden(spec: Spec, profile: ClusterProfile) -> Iterator[Problem]:
         return
     there = ", ".join(profile.allowed_url_prefixes) or "none"
     for path, url in urls_of(spec).items():
-        if ".." in unquote(url).split("/") or not any(_under(url, prefix) for prefix in profile.allowed_url_prefixes):
+        if ".." in unquote(url).split("/") or not any(is_under(url, prefix) for prefix in profile.allowed_url_prefixes):
             yield Problem(path, url, f"is outside the places that this cluster allows ({there}); write one under those")
 
 
-def _under(url: str, prefix: str) -> bool:
+def is_under(url: str, prefix: str) -> bool:
     """Whether the URL begins with whole parts of the prefix: s3://ml is no prefix of s3://ml-secrets."""
     rest = url.removeprefix(prefix)
     return url.startswith(prefix) and (not rest or prefix.endswith("/") or rest[0] in "/@")

@@ -16,7 +16,7 @@ from selfalign_api.operator_config import Images, OperatorConfig
 from selfalign_api.outcome import pack_steps
 from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
 from selfalign_api.status import Status, read_status
-from selfalign_operator.effective import Attempt, EffectiveRun, Frozen
+from selfalign_operator.effective import Attempt, EffectiveRun, Frozen, Platform
 from selfalign_operator.reconcile import decide
 from selfalign_operator.views import Manifest, Observed, PodView, ProgressView, RunView, WorkloadView
 
@@ -34,8 +34,9 @@ class FakeRender:
         cpu = GenerationMeans(device="CPU")
         means = Means(generation=cpu, training=TrainingMeans(device="CPU"), evaluation=cpu)
         spec = parse_spec(dict(run.spec))
+        platform = Platform(compute_digest="sha256:1", images=config.images, gpu_resource_name="nvidia.com/gpu")
         return EffectiveRun(
-            run.namespace, run.name, run.uid, {}, {}, spec, means, "file:///mnt/c/runs/ns/run", {}, config
+            run.namespace, run.name, run.uid, {}, {}, spec, means, "file:///mnt/c/runs/ns/run", (), {}, platform, config
         )
 
     def run_objects(self, effective: EffectiveRun) -> tuple[Manifest, ...]:
@@ -48,8 +49,8 @@ class FakeRender:
         name = f"{effective.name}-{attempt.step}-{attempt.number}" + ("-c" if attempt.collect else "")
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "attempt": attempt}
 
-    def progress_url(self, effective: EffectiveRun, workload: str) -> str:
-        return f"http://{workload}-0:8080/progress"
+    def progress_url(self, effective: EffectiveRun, workload: WorkloadView) -> str:
+        return f"http://{workload.name}-0:8080/progress"
 
 
 def summary(step: str, attempt: int = 1, **result: Any) -> str:

@@ -233,7 +233,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
         turn.condition("Accepted", "Unknown", "Pending", "the run is being checked")
     turn.look_again(RUNNING_SECONDS if running else STARTING_SECONDS)
     if started and turn.effective is not None and step.kind != "accept" and not step.collecting:
-        turn.poll(turn.render.progress_url(turn.effective, workload.name))
+        turn.poll(turn.render.progress_url(turn.effective, workload))
 
 
 def _progressing(reason: str) -> str:

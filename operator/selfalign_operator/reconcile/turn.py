@@ -57,7 +57,7 @@ class Render(Protocol):
     def workload(self, effective: EffectiveRun, attempt: Attempt) -> Manifest:
         """The Job or RayJob of an attempt. Raises ConfigError for a podTemplate that cannot be merged."""
 
-    def progress_url(self, effective: EffectiveRun, workload: str) -> str:
+    def progress_url(self, effective: EffectiveRun, workload: WorkloadView) -> str:
         """Where index 0 of that workload says how far it is."""
 
 
