@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import INT32_MAX, ApiModel, Seconds, Url
+from selfalign_api.base import INT32_MAX, ApiModel, Count, Seconds, Url
 
 
 class FailurePolicy(ApiModel):
@@ -23,6 +23,12 @@ class FailurePolicy(ApiModel):
 
     after_retries: Literal["Fail", "Hold"] = "Fail"
     """Whether the run then fails, or waits for a person who fixes its compute."""
+
+    startup_deadline_seconds: Count = 1800
+    """Seconds after which an attempt whose pods do not all run is given up and made again later, uncounted."""
+
+    progress_deadline_seconds: Seconds = 1800
+    """Seconds after which an attempt whose progress stands still is given up as failed. 0: never."""
 
 
 class Credential(ApiModel):

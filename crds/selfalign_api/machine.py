@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.load import as_json
 from selfalign_api.means import Compute, EvaluationCompute, GenerationCompute, TrainingCompute
-from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
+from selfalign_api.plan import Means
+from selfalign_api.resolved import Device, Engines, resolved_means, trains_on_cpu
 from selfalign_api.run import Spec
 
-__all__ = ["ignored_on_one_machine", "resolve_compute"]
-
-Device = Literal["CPU", "GPU"]
+__all__ = ["Device", "ignored_on_one_machine", "resolve_compute"]
 
 # What only a cluster reads, by path under spec: `selfalign run` names those that a run file gives, in one line.
 CLUSTER_ONLY = (
     "compute.queueName",
     "compute.podTemplate",
     "compute.generation.runtime",
-    "compute.generation.resources",
+    *(
+        f"compute.{section}.{field}"
+        for section in ("generation", "training", "evaluation")
+        for field in ("image", "resources", "podTemplate", "gracePeriodSeconds")
+    ),
     "credentials",
     "suspend",
     "activeDeadlineSeconds",
     "ttlSecondsAfterFinished",
     "failurePolicy.afterRetries",
+    "failurePolicy.startupDeadlineSeconds",
+    "failurePolicy.progressDeadlineSeconds",
+    "workloadRetention",
 )
 
 
@@ -53,20 +59,13 @@ def resolve_compute(compute: Compute | None, *, gpus: int, fit: bool = False, ke
     device: Device = given.device or ("GPU" if gpus > 0 else "CPU")
     if problems := _lacking(given, device, gpus):
         raise ConfigError(problems)
-    engines = given.generation or GenerationCompute()
-    gpu_memory_percent, engine_args = engines.gpu_memory_percent or 90, engines.engine_args or {}
     generation, evaluation = (
-        GenerationMeans(
-            device=device,
-            replicas=replicas or (max(1, gpus // size) if device == "GPU" else 1),
-            tensor_parallel_size=size,
-            gpu_memory_percent=gpu_memory_percent,
-            engine_args=engine_args,
-        )
+        Engines(replicas or (max(1, gpus // size) if device == "GPU" else 1), size)
         for replicas, size in _engines(given)
     )
-    training = _training(given.training or TrainingCompute(), device, gpus, keep_checkpoints)
-    return Means(generation=generation, training=training, evaluation=evaluation)
+    nodes = (given.training or TrainingCompute()).nodes or 1
+    there = 0 if trains_on_cpu(given, device) else gpus // nodes
+    return resolved_means(given, device, generation, evaluation, gpus_per_node=there, keep_checkpoints=keep_checkpoints)
 
 
 def _engines(given: Compute) -> tuple[tuple[int | None, int], tuple[int | None, int]]:
@@ -76,23 +75,6 @@ def _engines(given: Compute) -> tuple[tuple[int | None, int], tuple[int | None, 
     own_size = evaluation.tensor_parallel_size
     replicas = evaluation.replicas or (generation.replicas if own_size is None else None)
     return (generation.replicas, size), (replicas, own_size or size)
-
-
-def _training(given: TrainingCompute, device: Device, gpus: int, keep_checkpoints: int) -> TrainingMeans:
-    on_cpu = device == "CPU" or given.gpus_per_node == 0
-    there = 0 if on_cpu else gpus // (given.nodes or 1)
-    return TrainingMeans(
-        device="CPU" if on_cpu else "GPU",
-        nodes=given.nodes or 1,
-        gpus_per_node=there if given.gpus_per_node is None else given.gpus_per_node,
-        zero_stage=3 if given.zero_stage is None else given.zero_stage,
-        offload=given.offload or "None",
-        micro_batch_tokens=given.micro_batch_tokens,
-        # Recomputing saves a GPU's memory; a CPU has room, and would only be a third slower.
-        activation_checkpointing=given.activation_checkpointing or ("None" if on_cpu else "Full"),
-        checkpoint_interval_seconds=given.checkpoint_interval_seconds or 900,
-        keep_checkpoints=keep_checkpoints,
-    )
 
 
 def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:

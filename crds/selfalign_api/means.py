@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, Name
+from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, Name, Seconds, Text
+
+QUANTITY = r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$"
+
+
+def _quantity(value: object) -> object:
+    """The text of a quantity: 8 is "8"."""
+    text = str(value) if type(value) is int else value
+    if isinstance(text, str) and re.fullmatch(QUANTITY, text) is None:
+        raise PydanticCustomError("quantity", "is no quantity of Kubernetes; write 500m, 8 or 64Gi")
+    return text
+
 
 Quantity = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    WithJsonSchema({"x-kubernetes-int-or-string": True}),
+    str, BeforeValidator(_quantity), WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY})
 ]
+Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
 
 
 def _no_truth_value(value: object) -> object:
@@ -29,14 +40,30 @@ ZeroStage = Annotated[Literal[0, 1, 2, 3], BeforeValidator(_no_truth_value)]
 class Resources(ApiModel):
     """CPU and memory of a pod, as in Kubernetes."""
 
-    requests: dict[str, Quantity] | None = None
-    """What a pod is given for certain, such as {cpu: 8, memory: 64Gi}."""
+    requests: Quantities | None = None
+    """What a pod is given for certain, such as {cpu: 8, memory: 64Gi}. GPUs follow from the counts."""
 
-    limits: dict[str, Quantity] | None = None
+    limits: Quantities | None = None
     """What a pod may not exceed."""
 
 
-class GenerationCompute(ApiModel):
+class PodCompute(ApiModel):
+    """The pods of one kind of step; on one machine without effect."""
+
+    image: Text | None = None
+    """Image of the pods. Unset: the profile's, else the operator's."""
+
+    resources: Resources | None = None
+    """CPU and memory of a pod."""
+
+    pod_template: FreeForm | None = None
+    """Part of a PodTemplateSpec, merged into every pod after compute.podTemplate."""
+
+    grace_period_seconds: Seconds | None = None
+    """Seconds between SIGTERM and SIGKILL. Unset: the profile's, else 30, of a training 120."""
+
+
+class GenerationCompute(PodCompute):
     """Engines that write and judge."""
 
     runtime: Literal["Gang", "RayJob"] | None = None
@@ -54,11 +81,8 @@ class GenerationCompute(ApiModel):
     engine_args: FreeForm | None = None
     """Further arguments of vLLM's engine; those that change results are refused."""
 
-    resources: Resources | None = None
-    """CPU and memory of an engine's pod; on one machine without effect."""
 
-
-class TrainingCompute(ApiModel):
+class TrainingCompute(PodCompute):
     """Ranks and DeepSpeed."""
 
     nodes: Count | None = None
@@ -83,8 +107,8 @@ class TrainingCompute(ApiModel):
     """Seconds between checkpoints, which is what a kill may cost. Unset: 900."""
 
 
-class EvaluationCompute(ApiModel):
-    """Engines of the evaluation. Unset: generation's."""
+class EvaluationCompute(PodCompute):
+    """Engines and pods of the evaluation. A field left out has generation's value."""
 
     replicas: Count | None = None
     """Engines."""
@@ -115,4 +139,4 @@ class Compute(ApiModel):
     """Ranks and DeepSpeed."""
 
     evaluation: EvaluationCompute | None = None
-    """Engines of the evaluation."""
+    """Engines and pods of the evaluation."""

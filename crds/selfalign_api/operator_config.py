@@ -9,7 +9,7 @@ from pydantic import Field
 from selfalign_api.base import ApiModel, Count, Text, Url
 from selfalign_api.profiles import Profile
 
-__all__ = ["ClusterProfile", "Images", "OperatorConfig"]
+__all__ = ["ClusterProfile", "Images", "Network", "OperatorConfig", "Peer"]
 
 
 class Images(ApiModel):
@@ -35,6 +35,28 @@ class ClusterProfile(Profile):
     """Beginnings of the URLs that a run may name. Unset: any."""
 
 
+class Peer(ApiModel):
+    """Pods that may connect to a run's pods, by their labels."""
+
+    namespace: Text | None = None
+    """Their namespace. Unset: any."""
+
+    pod_labels: dict[str, str] = {}
+    """Labels that they all have. Empty: any pod."""
+
+
+class Network(ApiModel):
+    """Who may connect to a run's pods, beside those pods themselves."""
+
+    progress: Annotated[tuple[Peer, ...], Field(max_length=16)] | None = None
+    """Who reads /progress and /metrics: the operator and Prometheus. Unset: anybody who reaches the pod."""
+
+    ray_dashboard: Annotated[tuple[Peer, ...], Field(max_length=16)] = (
+        Peer(pod_labels={"app.kubernetes.io/component": "kuberay-operator"}),
+    )
+    """Who submits the jobs of RayJobs: KubeRay, by the label that its chart gives it, in any namespace."""
+
+
 class OperatorConfig(ApiModel):
     """All that is the same for every run of an operator."""
 
@@ -43,3 +65,6 @@ class OperatorConfig(ApiModel):
 
     profiles: dict[str, ClusterProfile] = {}
     """Profiles by name; the one named default counts where a run names none."""
+
+    network: Network = Network()
+    """Who may connect to a run's pods."""

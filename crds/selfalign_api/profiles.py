@@ -64,4 +64,5 @@ def load_profile(name: str | None, environment: Mapping[str, str] = os.environ) 
 
 def with_profile(spec: Spec, profile: Profile) -> Spec:
     """The spec with the profile's values wherever it leaves compute, storage or credentials open."""
-    return parse_spec(merge(as_json(profile), as_json(spec)))
+    partial = profile.model_dump(mode="json", include=set(Profile.model_fields), exclude_unset=True, exclude_none=True)
+    return parse_spec(merge(partial, as_json(spec)))

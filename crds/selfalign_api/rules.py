@@ -14,7 +14,7 @@ from selfalign_api.messages import list_key
 from selfalign_api.rule_table import RULES, Rule
 from selfalign_api.run import SelfAlignmentRun
 
-__all__ = ["check_rules", "rules_of"]
+__all__ = ["broken_rules", "check_rules", "rules_of"]
 
 
 def rules_of(model: type[BaseModel]) -> tuple[Rule[Any], ...]:
@@ -24,15 +24,19 @@ def rules_of(model: type[BaseModel]) -> tuple[Rule[Any], ...]:
 
 def check_rules(run: SelfAlignmentRun) -> None:
     """Raise a ConfigError with every rule that the run breaks on one machine, and every engine argument we own."""
-    problems = [
-        Problem(f"{path}.{rule.field}".strip("."), _value_at(node, rule.field), rule.message)
-        for path, node in _nodes(run, "")
-        for rule in rules_of(type(node))
-        if not (rule.holds(node) or (rule.here is not None and rule.here(node)))
-    ]
-    problems += engine_arg_problems(run.spec.compute)
+    problems = [*broken_rules(run, "", here=True), *engine_arg_problems(run.spec.compute)]
     if problems:
         raise ConfigError(problems)
+
+
+def broken_rules(part: ApiModel, path: str, *, here: bool = False) -> list[Problem]:
+    """Every rule that a part of a run, which stands at `path`, breaks on a cluster, or `here` on one machine."""
+    return [
+        Problem(f"{where}.{rule.field}".strip("."), _value_at(node, rule.field), rule.message)
+        for where, node in _nodes(part, path)
+        for rule in rules_of(type(node))
+        if not (rule.holds(node) or (here and rule.here is not None and rule.here(node)))
+    ]
 
 
 def _nodes(node: ApiModel, path: str) -> Iterator[tuple[str, ApiModel]]:

@@ -33,7 +33,14 @@ METHOD_FIELDS = (
     "storage",
 )
 MEANS_FIELDS = ("compute",)
-LIFE_FIELDS = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "failurePolicy", "credentials")
+LIFE_FIELDS = (
+    "suspend",
+    "activeDeadlineSeconds",
+    "ttlSecondsAfterFinished",
+    "failurePolicy",
+    "workloadRetention",
+    "credentials",
+)
 
 Recipe = Literal["sao", "spin", "synpo", "selm", "reversegen", "fspo", "pit", "almost"]
 
@@ -91,6 +98,9 @@ class Spec(ApiModel):
 
     failure_policy: FailurePolicy = FailurePolicy()
     """What happens when a step fails."""
+
+    workload_retention: Literal["WithRun", "AfterStep"] = "WithRun"
+    """How long the Job and the pods of a finished step stay for their logs: as long as the run, or no longer."""
 
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16), MapBy("urlPrefix")] | None = None
     """Which Secret opens which places. Unset: the profile's; on one machine its own credentials are used."""

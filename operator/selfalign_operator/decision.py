@@ -10,16 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfalign_api.status import Status
+from selfalign_operator.reasons import EventReason
 from selfalign_operator.views import Manifest
-
-EventReason = Literal[
-    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed", "Completed",
-    "StepRetrying", "StepFailed", "Held", "Failed", "StatusRepaired", "NotOurs",
-    "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
-    "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",
-    "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",
-    "NodeLost", "GangNotPlaced", "ResultMissing",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.operator_config import OperatorConfig
+from selfalign_api.life import Credential
+from selfalign_api.operator_config import Images, OperatorConfig
 from selfalign_api.plan import Means, RunFile
 from selfalign_api.run import Spec
 from selfalign_api.status import StepKind
-from selfalign_operator.decision import EventReason
+from selfalign_operator.reasons import EventReason
 
 
 class RunError(ConfigError):
     """A run that cannot be run here; `reason` is that of the condition Accepted."""
 
+    reason: EventReason
+
     def __init__(self, reason: EventReason, problems: Sequence[Problem]) -> None:
         super().__init__(problems)
         self.reason = reason
+
+
+class Platform(ApiModel):
+    """What the operator's configuration was for a run when it was resolved; the rest of that is in its run file."""
+
+    compute_digest: Text
+    """Digest of spec.compute as the run gave it."""
+
+    images: Images
+    """Images of the step programs: the ones that made a run's plan also carry it out."""
+
+    gpu_resource_name: Text
+    """Extended resource that a GPU is asked by."""
+
+    credentials: tuple[Credential, ...] = ()
+    """The profile's, for a run that names none."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +49,8 @@ class Frozen:
     """
 
     config_map_name: str
-    compute_digest: str  # of spec.compute as the run gave it
     run_file: RunFile
+    platform: Platform
 
 
 @dataclass(frozen=True)
@@ -45,8 +65,11 @@ class EffectiveRun:
     spec: Spec  # with the profile's values
     means: Means
     storage: str  # URL of the run's folder as a pod reaches it: file:///mnt/CLAIM/…, s3://…, gs://…
+    reuse_from: tuple[str, ...]  # URLs of other runs' folders, likewise
     mounts: Mapping[str, str]  # claim -> folder in the pod, for every claim that the run names
+    platform: Platform
     config: OperatorConfig
+    frozen: Frozen | None = None  # None: what is here was resolved just now
 
 
 @dataclass(frozen=True)

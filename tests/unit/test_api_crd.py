@@ -16,7 +16,8 @@ ROOT = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 # What a structural schema may say (apiextensions/v1, JSONSchemaProps), as far as we say it.
 KEYWORDS = {
     *("type", "description", "enum", "pattern", "format", "default", "required", "properties", "items"),
-    *("additionalProperties", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"),
+    *("additionalProperties", "minLength", "maxLength", "minItems", "maxItems", "maxProperties"),
+    *("minimum", "maximum"),
     *("exclusiveMinimum", "exclusiveMaximum", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"),
     *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations"),
 }
@@ -51,7 +52,7 @@ def test_every_field_of_the_spec_says_what_it_is() -> None:
 
 def test_method_and_means_have_no_defaults() -> None:
     with_default = {path for path, schema in SPEC_NODES.items() if "default" in schema}
-    assert {path.split(".")[1] for path in with_default} == {"suspend", "failurePolicy"}
+    assert {path.split(".")[1] for path in with_default} == {"suspend", "failurePolicy", "workloadRetention"}
 
 
 def test_lists_with_a_key_are_maps_with_a_bound() -> None:
@@ -102,7 +103,10 @@ def _models(model: Any) -> Iterator[Any]:
         ("spec.seed", {"type": "integer", "minimum": 0, "format": "int64"}),
         ("spec.training.learningRate", {"type": "number", "minimum": 0.0, "exclusiveMinimum": True}),
         ("spec.compute.podTemplate", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
-        ("spec.compute.generation.resources.requests[]", {"x-kubernetes-int-or-string": True}),
+        (
+            "spec.compute.generation.resources.requests[]",
+            {"x-kubernetes-int-or-string": True, "pattern": r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$"},
+        ),
     ],
 )
 def test_a_field_has_the_form_that_kubernetes_knows(path: str, schema: dict[str, Any]) -> None:

@@ -58,6 +58,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "activeDeadlineSeconds",
         "ttlSecondsAfterFinished",
         "failurePolicy",
+        "workloadRetention",
         "credentials",
     )
     fields = {field.alias for field in Spec.model_fields.values()}

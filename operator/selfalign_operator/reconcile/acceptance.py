@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.status import StepStatus
-from selfalign_operator.decision import EventReason
 from selfalign_operator.effective import EffectiveRun, RunError
-from selfalign_operator.reconcile.steps import ACCEPT, attempt_of, current_step, fail
+from selfalign_operator.reasons import EventReason
+from selfalign_operator.reconcile.steps import attempt_of, current_step, fail
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import ClaimView
 
@@ -39,8 +39,6 @@ def readable(turn: Turn) -> bool:
     accepted = turn.status.condition("Accepted")
     if len(turn.status.steps) > 1 and accepted is not None and accepted.reason in UNREADABLE:
         turn.condition("Accepted", "True", "Accepted", "the spec is valid again")
-    if not turn.status.steps:
-        turn.update(steps=(ACCEPT,))
     return False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
 from selfalign_operator.reconcile.ending import Ending, failure_of, termination_of
-from selfalign_operator.reconcile.steps import begin, collect, current_step, lose, succeed
+from selfalign_operator.reconcile.steps import begin, collect, current_step, lose, remember, succeed
 from selfalign_operator.reconcile.times import parse_time, time_text
 from selfalign_operator.reconcile.trouble import lost_pod, trouble_of
 from selfalign_operator.reconcile.turn import Turn
@@ -12,7 +12,7 @@ from selfalign_operator.views import WorkloadView
 
 SUPERSEDED = Ending("Superseded", "a later attempt was made", counted=False)
 
-__all__ = ["current_attempt", "next_attempt"]
+__all__ = ["adopt", "current_attempt", "next_attempt"]
 
 STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked at again: its pods are not watched
 RUNNING_SECONDS = 60.0
@@ -25,7 +25,6 @@ def current_attempt(turn: Turn) -> bool:
     step = current_step(turn)
     if step is None:
         return False
-    step = _adopted(turn, step)
     if step.workload is None:
         _sweep(turn, step)
         return False
@@ -46,24 +45,27 @@ def current_attempt(turn: Turn) -> bool:
 
 
 def _workload(turn: Turn, name: str) -> WorkloadView | None:
-    uid = turn.observed.run.uid
-    return next((w for w in turn.observed.workloads if w.owner_uid == uid and w.name == name), None)
+    return next((workload for workload in turn.ours if workload.name == name), None)
 
 
-def _adopted(turn: Turn, step: StepStatus) -> StepStatus:
-    """A workload of a later attempt than the status knows: it was made, and the operator died before it said so."""
-    uid = turn.observed.run.uid
-    newer = [
-        w for w in turn.observed.workloads if w.owner_uid == uid and w.step == step.name and w.attempt > step.attempts
-    ]
-    if not newer:
-        return step
+def adopt(turn: Turn) -> bool:
+    """A workload of a later attempt than the status knows: it was made, and the operator died before it said so.
+
+    First of all, so that nothing is deleted that the status does not know: the status is written before deletions, and
+    one computed from an old object is refused.
+    """
+    step = current_step(turn)
+    newer = [] if step is None else [w for w in _of(turn, step) if w.attempt > step.attempts]
+    if step is None or not newer:
+        return False
     newest = max(newer, key=lambda workload: workload.attempt)
     if step.workload is not None and (before := _workload(turn, step.workload.name)) is not None:
         ending = failure_of(before, turn.observed.pods) if before.phase == "Failed" else SUPERSEDED
-        lose(turn, step, ending)
-        step = turn.status.step(step.name) or step
-    return turn.step(
+        step = remember(turn, step, ending)
+    if step.state == "Failed" or turn.status.is_true("Failed"):
+        turn.step(step, attempts=newest.attempt)
+        return False
+    turn.step(
         step,
         state="Running",
         reason="StepStarting",
@@ -73,17 +75,18 @@ def _adopted(turn: Turn, step: StepStatus) -> StepStatus:
         start_time=step.start_time or time_text(newest.created),
         next_attempt_time=None,
     )
+    return False
 
 
 def _sweep(turn: Turn, step: StepStatus) -> None:
     """Workloads of attempts that the status has given up and that still run: their deletion was lost."""
-    for workload in _active(turn, step):
-        turn.delete(workload)
+    for workload in _of(turn, step):
+        if workload.phase == "Active" and workload.attempt <= step.attempts:
+            turn.delete(workload)
 
 
-def _active(turn: Turn, step: StepStatus) -> list[WorkloadView]:
-    uid = turn.observed.run.uid
-    return [w for w in turn.observed.workloads if w.owner_uid == uid and w.step == step.name and w.phase == "Active"]
+def _of(turn: Turn, step: StepStatus) -> list[WorkloadView]:
+    return [workload for workload in turn.ours if workload.step == step.name]
 
 
 def _reference(workload: WorkloadView) -> WorkloadRef:
@@ -230,7 +233,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
         turn.condition("Accepted", "Unknown", "Pending", "the run is being checked")
     turn.look_again(RUNNING_SECONDS if running else STARTING_SECONDS)
     if started and turn.effective is not None and step.kind != "accept" and not step.collecting:
-        turn.poll(turn.render.progress_url(turn.effective, workload.name))
+        turn.poll(turn.render.progress_url(turn.effective, workload))
 
 
 def _progressing(reason: str) -> str:
@@ -273,8 +276,9 @@ def next_attempt(turn: Turn) -> bool:
     if left > 0:
         turn.look_again(left)
         return True
-    if any(workload.attempt <= step.attempts for workload in _active(turn, step)):
-        turn.look_again(STARTING_SECONDS)  # the last attempt's workload is still there, and holds its GPUs
+    made = {(step.name, step.attempts + 1)}  # perhaps made already: making it again finds it
+    if any(workload.phase == "Active" and (workload.step, workload.attempt) not in made for workload in turn.ours):
+        turn.look_again(STARTING_SECONDS)  # one workload at a time: what the last attempt had is not free yet
         return True
     begin(turn, step)
     turn.look_again(STARTING_SECONDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.decision import Decision
 from selfalign_operator.reconcile.acceptance import acceptable, readable, refused
-from selfalign_operator.reconcile.attempt import current_attempt, next_attempt
+from selfalign_operator.reconcile.attempt import adopt, current_attempt, next_attempt
 from selfalign_operator.reconcile.life import account_time, deadline, finished, held, retry, suspended
 from selfalign_operator.reconcile.turn import Policy, Render, Turn
 from selfalign_operator.views import Observed
@@ -17,6 +17,7 @@ from selfalign_operator.views import Observed
 __all__ = ["decide"]
 
 POLICIES: tuple[Policy, ...] = (
+    adopt,  # what was made before the last operator died
     retry,  # a person says: go on
     finished,  # nothing more to do but to be kept, or deleted
     suspended,  # by a person

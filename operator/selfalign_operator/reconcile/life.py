@@ -88,9 +88,9 @@ def suspended(turn: Turn) -> bool:
 
 
 def _active_workloads(turn: Turn) -> list[WorkloadView]:
-    """Ours that still run, whatever the status knows of them."""
-    uid = turn.observed.run.uid
-    return [each for each in turn.observed.workloads if each.owner_uid == uid and each.phase == "Active"]
+    """Those that still run, of attempts that the status knows."""
+    known = {step.name: step.attempts for step in turn.status.steps}
+    return [each for each in turn.ours if each.phase == "Active" and each.attempt <= known.get(each.step, 0)]
 
 
 def held(turn: Turn) -> bool:

@@ -22,9 +22,8 @@ from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import WorkloadView
 
-__all__ = ["ACCEPT", "attempt_of", "begin", "collect", "current_step", "give_up", "lose", "succeed"]
+__all__ = ["attempt_of", "begin", "collect", "current_step", "give_up", "lose", "remember", "succeed"]
 
-ACCEPT = StepStatus(name="accept", kind="accept")
 DONE = ("Succeeded", "Reused")
 ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse")  # what the accept step says
 
@@ -128,8 +127,8 @@ def _folder_of(turn: Turn, step: StepStatus) -> str | None:
 def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
     steps = planned_steps(unpack_steps(body["steps"]))
     accept = next(step for step in turn.status.steps if step.kind == "accept")
-    plan = turn.status.plan
-    assert plan is not None  # made when accept began
+    assert turn.effective is not None
+    plan = turn.status.plan or PlanStatus(config_map_name=turn.render.config_map_name(turn.effective))
     turn.update(
         steps=(accept, *steps),
         model=model_of(body),
@@ -154,9 +153,8 @@ def _tell_success(turn: Turn, step: StepStatus) -> None:
         turn.tell("StepSucceeded", words)
 
 
-def lose(turn: Turn, step: StepStatus, ending: Ending) -> None:
-    """The attempt did not succeed: remember it, and say when the next may begin, or give up."""
-    now = turn.observed.now
+def remember(turn: Turn, step: StepStatus, ending: Ending) -> StepStatus:
+    """The newest attempt has ended without success."""
     lost = LostAttempt(
         number=step.attempts,
         reason=ending.reason,
@@ -164,28 +162,33 @@ def lose(turn: Turn, step: StepStatus, ending: Ending) -> None:
         exit_code=ending.exit_code,
         node=ending.node,
         message=ending.message[:1024],
-        time=time_text(now),
+        time=time_text(turn.observed.now),
     )
-    failures = step.failures + (1 if ending.counted else 0)
-    step = turn.step(
+    return turn.step(
         step,
         state="Pending",
         reason=ending.reason,
         message=ending.message[:1024],
-        failures=failures,
+        failures=step.failures + (1 if ending.counted else 0),
         lost_attempts=(*step.lost_attempts, lost)[-MAX_LOST_ATTEMPTS:],
         workload=None,
         collecting=False,
         running_since=None,
         progress=None,
     )
-    if ending.final or (ending.counted and failures > _policy(turn).max_retries_per_step):
+
+
+def lose(turn: Turn, step: StepStatus, ending: Ending) -> None:
+    """The attempt did not succeed: remember it, and say when the next may begin, or give up."""
+    step = remember(turn, step, ending)
+    if ending.final or (ending.counted and step.failures > _policy(turn).max_retries_per_step):
         give_up(turn, step, ending)
         return
     if ending.reason == "Suspended":
         return
     wait = _backoff(turn, step, ending)
-    again = turn.step(step, next_attempt_time=time_text(now + timedelta(seconds=wait)))
+    due = turn.observed.now + timedelta(seconds=wait)
+    again = turn.step(step, next_attempt_time=time_text(due))
     words = f"{step.name} attempt {step.attempts}: {ending.message}"
     turn.condition(
         "Progressing", "True", "StepRetrying", f"{words}; the next attempt is due at {again.next_attempt_time}"

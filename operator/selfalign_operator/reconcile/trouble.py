@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfalign_operator.decision import EventReason
+from selfalign_operator.reasons import EventReason
 from selfalign_operator.views import EventView, Observed, PodView, WorkloadView
 
 __all__ = ["LOST_AFTER_SECONDS", "Trouble", "lost_pod", "trouble_of"]

@@ -21,8 +21,9 @@ from selfalign_api.status import (
     StepStatus,
     WorkloadRef,
 )
-from selfalign_operator.decision import Decision, Deletion, EventReason, RunEvent
+from selfalign_operator.decision import Decision, Deletion, RunEvent
 from selfalign_operator.effective import Attempt, EffectiveRun, Frozen
+from selfalign_operator.reasons import EventReason
 from selfalign_operator.reconcile.significance import significant
 from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.views import Manifest, Observed, RunView, WorkloadView
@@ -31,6 +32,7 @@ __all__ = ["Policy", "Render", "Turn"]
 
 Policy = Callable[["Turn"], bool]  # True: this turn is decided, later policies are not asked
 
+ACCEPT = StepStatus(name="accept", kind="accept")  # the first step of every run: it makes the plan
 FIRST_REASONS: dict[ConditionType, tuple[ConditionStatus, str, str]] = {
     "Accepted": ("Unknown", "Pending", "the run has not been checked yet"),
     "Progressing": ("Unknown", "Pending", "nothing has started yet"),
@@ -55,7 +57,7 @@ class Render(Protocol):
     def workload(self, effective: EffectiveRun, attempt: Attempt) -> Manifest:
         """The Job or RayJob of an attempt. Raises ConfigError for a podTemplate that cannot be merged."""
 
-    def progress_url(self, effective: EffectiveRun, workload: str) -> str:
+    def progress_url(self, effective: EffectiveRun, workload: WorkloadView) -> str:
         """Where index 0 of that workload says how far it is."""
 
 
@@ -79,11 +81,18 @@ class Turn:
     _progress_url: str | None = None
 
     def __post_init__(self) -> None:
-        """Start from the status as it is: every condition is there from the first observation on."""
+        """Start from the status as it is: every condition and the first step are there from the first observation on."""
         self.status = self.observed.run.status
+        if not self.status.steps:
+            self.update(steps=(ACCEPT,))
         for kind in CONDITION_TYPES:
             if self.status.condition(kind) is None:
                 self.condition(kind, *FIRST_REASONS[kind])
+
+    @property
+    def ours(self) -> tuple[WorkloadView, ...]:
+        """The workloads that this run controls; others may have our labels."""
+        return tuple(w for w in self.observed.workloads if w.owner_uid == self.observed.run.uid)
 
     # --- the status ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,119 @@
+"""A run on a cluster: its profile, its spec as it counts, and the means where run and profile leave them open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selfalign_api.engine_args import engine_arg_problems
+from selfalign_api.errors import ConfigError
+from selfalign_api.load import parse_spec
+from selfalign_api.means import (
+    Compute,
+    EvaluationCompute,
+    GenerationCompute,
+    PodCompute,
+    Resources,
+    TrainingCompute,
+)
+from selfalign_api.operator_config import ClusterProfile, OperatorConfig
+from selfalign_api.plan import Json, Means
+from selfalign_api.platform import platform_problems
+from selfalign_api.profiles import DEFAULT_PROFILE, with_profile
+from selfalign_api.resolved import Engines, resolved_means, trains_on_cpu
+from selfalign_api.rules import broken_rules
+from selfalign_api.run import Spec
+
+__all__ = ["Pods", "ProfileNotFound", "effective_spec", "pods_of", "profile_of", "resolve_on_cluster"]
+
+GRACE_PERIOD_SECONDS = 30
+TRAINING_GRACE_PERIOD_SECONDS = 120  # a rank may be writing a checkpoint
+
+
+class ProfileNotFound(ConfigError):
+    """The run names a profile that the operator does not have."""
+
+
+def profile_of(spec: Spec, config: OperatorConfig) -> ClusterProfile:
+    """The profile that a run names; else the one named default, else an empty one. Raises ProfileNotFound."""
+    name = spec.compute.profile_name if spec.compute is not None else None
+    wanted = DEFAULT_PROFILE if name is None else name
+    if wanted in config.profiles:
+        return config.profiles[wanted]
+    if name is None:
+        return ClusterProfile()
+    there = f"there are {', '.join(sorted(config.profiles))}" if config.profiles else "the operator has none"
+    raise ProfileNotFound.one(
+        "spec.compute.profileName", f"names no profile ({there}); write one that is there, or remove this", name
+    )
+
+
+def effective_spec(raw: Any, config: OperatorConfig) -> Spec:
+    """The spec of an object as it counts: checked, with its profile's values. `raw` is any JSON, past the schema too.
+
+    Raises ConfigError with all that is wrong: types, the rules over several fields, what the platform does not allow;
+    ProfileNotFound when only the profile is missing.
+    """
+    try:
+        spec = parse_spec(raw)
+        profile = profile_of(spec, config)
+        effective = with_profile(spec, profile)
+    except RecursionError:
+        raise ConfigError.one("spec", "the nesting is too deep; write it flatter") from None
+    problems = [
+        *broken_rules(effective, "spec"),
+        *engine_arg_problems(effective.compute),
+        *platform_problems(spec, effective, profile, resolve_on_cluster(effective.compute)),
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return effective
+
+
+def resolve_on_cluster(compute: Compute | None, *, keep_checkpoints: int = 1) -> Means:
+    """The means on a cluster, where an open count is 1. `compute` has its profile's values."""
+    given = compute or Compute()
+    device = given.device or "GPU"
+    generation, evaluation = given.generation or GenerationCompute(), given.evaluation or EvaluationCompute()
+    engines = Engines(generation.replicas or 1, generation.tensor_parallel_size or 1)
+    return resolved_means(
+        given,
+        device,
+        engines,
+        Engines(
+            evaluation.replicas or engines.replicas, evaluation.tensor_parallel_size or engines.tensor_parallel_size
+        ),
+        gpus_per_node=0 if trains_on_cpu(given, device) else 1,
+        keep_checkpoints=keep_checkpoints,
+    )
+
+
+@dataclass(frozen=True)
+class Pods:
+    """What a run says of the pods of one kind of step."""
+
+    image: str | None  # None: the operator's
+    resources: Resources
+    pod_templates: tuple[dict[str, Json], ...]  # parts of a PodTemplateSpec; a later one wins
+    grace_period_seconds: int
+
+
+def pods_of(compute: Compute | None, kind: Literal["generate", "train", "evaluate"]) -> Pods:
+    """The pods of that kind of step; what evaluation leaves open is generation's."""
+    given = compute or Compute()
+    generation = given.generation or GenerationCompute()
+    own: dict[str, tuple[PodCompute, PodCompute]] = {
+        "generate": (generation, generation),
+        "train": (given.training or TrainingCompute(),) * 2,
+        "evaluate": (given.evaluation or EvaluationCompute(), generation),
+    }
+    first, second = own[kind]
+    template = second.pod_template if first.pod_template is None else first.pod_template
+    seconds = second.grace_period_seconds if first.grace_period_seconds is None else first.grace_period_seconds
+    usual = TRAINING_GRACE_PERIOD_SECONDS if kind == "train" else GRACE_PERIOD_SECONDS
+    return Pods(
+        image=first.image or second.image,
+        resources=first.resources or second.resources or Resources(),
+        pod_templates=tuple(part for part in (given.pod_template, template) if part is not None),
+        grace_period_seconds=usual if seconds is None else seconds,
+    )

@@ -1,0 +1,76 @@
+"""Places inside a pod: where claims are mounted, what a URL is there, and which paths no pod can have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Literal
+
+from selfalign_api.cluster import pods_of
+from selfalign_api.errors import Problem
+from selfalign_api.places import Claim, Folder, parse_place
+from selfalign_api.plan import Json
+from selfalign_api.run import Spec
+from selfalign_operator.effective import RunError
+from selfalign_operator.views import STEP_CONTAINER
+
+CLAIMS_FOLDER = PurePosixPath("/mnt")
+HOME = PurePosixPath("/home/selfalign")
+TMP = PurePosixPath("/tmp")
+SHARED_MEMORY = PurePosixPath("/dev/shm")
+EMPTY_FOLDERS = (HOME, TMP, SHARED_MEMORY)  # emptyDirs of ours: nothing lies there when a pod starts
+
+Kind = Literal["generate", "train", "evaluate"]
+SECTIONS: tuple[tuple[Kind, str], ...] = (
+    ("generate", "generation"),
+    ("train", "training"),
+    ("evaluate", "evaluation"),
+)
+
+
+def mount_path(claim: str) -> str:
+    """Where a claim is mounted in every pod of a run."""
+    return str(CLAIMS_FOLDER / claim)
+
+
+def url_in_pod(url: str, mounts: Mapping[str, str]) -> str:
+    """The URL as a pod reaches it: a claim's place is a folder; a bucket stays what it is."""
+    match parse_place(url):
+        case Claim(claim, path):
+            return (PurePosixPath(mounts[claim]) / path).as_uri()
+        case Folder(path):
+            return path.as_uri()
+    return url
+
+
+def refuse_unmounted(spec: Spec) -> None:
+    """RunError ModelPathNotMounted when the model is a `file://` folder that some pod of the run lacks.
+
+    It must lie in a volume of the podTemplate, or in an image that the run or its profile names: the operator's own
+    images hold no model.
+    """
+    place = parse_place(spec.model.url, "spec.model.url")
+    if isinstance(place, Folder) and (problems := list(_unmounted(spec, place.path))):
+        raise RunError("ModelPathNotMounted", problems)
+
+
+def _unmounted(spec: Spec, path: PurePosixPath) -> Iterator[Problem]:
+    for kind, section in SECTIONS:
+        pods = pods_of(spec.compute, kind)
+        mounted = [mount for part in pods.pod_templates for mount in mount_paths(part)]
+        if any(path.is_relative_to(mount) for mount in mounted):
+            continue
+        in_image = pods.image is not None and not any(path.is_relative_to(folder) for folder in EMPTY_FOLDERS)
+        if not in_image:
+            said = (
+                f"is in no volume of the pods that {kind}; write pvc://CLAIM/PATH, mount a volume there in container "
+                f"{STEP_CONTAINER} of compute.podTemplate, or name the image that holds it in compute.{section}.image"
+            )
+            yield Problem("spec.model.url", f"file://{path}", said)
+
+
+def mount_paths(template: Mapping[str, Json]) -> Iterator[str]:
+    """Where a part of a PodTemplateSpec mounts volumes in the container `step`."""
+    for container in template.get("spec", {}).get("containers", ()):
+        if container["name"] == STEP_CONTAINER:
+            yield from (mount["mountPath"] for mount in container.get("volumeMounts", ()))

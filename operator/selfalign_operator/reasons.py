@@ -1,0 +1,16 @@
+"""Reasons of events, and of the conditions that they tell of: typed, so that none is misspelt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["EventReason"]
+
+EventReason = Literal[
+    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed", "Completed",
+    "StepRetrying", "StepFailed", "Held", "Failed", "StatusRepaired", "NotOurs",
+    "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
+    "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",
+    "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",
+    "NodeLost", "GangNotPlaced", "ResultMissing",
+]  # fmt: skip

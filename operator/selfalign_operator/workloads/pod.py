@@ -1,0 +1,194 @@
+"""The pod of a step: unprivileged, with a read-only root, and everything that a step program needs to write elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfalign_api.cluster import Pods, pods_of
+from selfalign_api.means import Resources
+from selfalign_api.platform import is_under, urls_of
+from selfalign_operator.effective import Attempt, EffectiveRun
+from selfalign_operator.names import base_name, ray_name, volume_name
+from selfalign_operator.places import HOME, SHARED_MEMORY, TMP
+from selfalign_operator.views import STEP_CONTAINER, Manifest
+from selfalign_operator.workloads.merge import merge_pod_template
+from selfalign_operator.workloads.metadata import attempt_labels, kueue_annotations, run_annotations
+from selfalign_operator.workloads.objects import PROGRESS_PORT, RUN_FILE, TOKEN_KEY, config_map_name
+from selfalign_operator.workloads.owned import RUN_FILE_FOLDER, RUN_VOLUME
+
+ENTRY_POINT = ("python", "-m", "selfalign_jobs")  # of every pod
+USER_ID = 1000  # any that is not root: no uid of ours needs an entry in the image's passwd
+TERMINATION_MESSAGE = "/dev/termination-log"
+SHARED_MEMORY_SIZE = {"GPU": "16Gi", "CPU": "2Gi"}  # NCCL, Ray's object store; a podTemplate's volume `shm` changes it
+SMALL_REQUESTS = {"cpu": "500m", "memory": "1Gi"}  # accept and collect: they read tables and write manifests
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many pods an attempt has at once, and what each computes on."""
+
+    size: int
+    gpus: int  # of a pod
+    small: bool  # no engine and no rank: accept and collect
+
+    @property
+    def device(self) -> str:
+        """GPU or CPU."""
+        return "GPU" if self.gpus else "CPU"
+
+
+def shape_of(effective: EffectiveRun, attempt: Attempt) -> Shape:
+    """One pod for accept and collect; a node of a training, or an engine, a pod."""
+    if attempt.collect or attempt.kind == "accept":
+        return Shape(size=1, gpus=0, small=True)
+    if attempt.kind == "train":
+        training = effective.means.training
+        return Shape(training.nodes, training.gpus_per_node if training.device == "GPU" else 0, small=False)
+    engines = effective.means.generation if attempt.kind == "generate" else effective.means.evaluation
+    return Shape(engines.replicas, engines.tensor_parallel_size if engines.device == "GPU" else 0, small=False)
+
+
+def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Manifest]) -> Manifest:
+    """The template of an attempt's pods, the run's podTemplates merged in. `environment` is the workload's own."""
+    shape, pods = shape_of(effective, attempt), pods_for(effective, attempt)
+    template = _base(effective, attempt, shape, pods, environment)
+    for part in pods.pod_templates:
+        template = merge_pod_template(template, part)
+    if shape.small:
+        step_of(template)["resources"] = {
+            "requests": dict(SMALL_REQUESTS)
+        }  # a podTemplate's devices are for engines and ranks
+    return template
+
+
+def pods_for(effective: EffectiveRun, attempt: Attempt) -> Pods:
+    """What the run says of these pods. Accept and collect have those that generate, for their image and their volumes."""
+    kind = "generate" if attempt.collect or attempt.kind == "accept" else attempt.kind
+    return pods_of(effective.spec.compute, kind)
+
+
+def step_of(template: Manifest) -> Manifest:
+    """The container that runs the step program: always the first (KubeRay takes the first for Ray's)."""
+    container: Manifest = template["spec"]["containers"][0]
+    return container
+
+
+def step_arguments(attempt: Attempt) -> list[str]:
+    """What the entry point is told."""
+    arguments = [f"{RUN_FILE_FOLDER}/{RUN_FILE}", "--step", attempt.step, "--attempt", str(attempt.number)]
+    arguments += ["--listen", f"0.0.0.0:{PROGRESS_PORT}", "--termination-message", TERMINATION_MESSAGE]
+    return [*arguments, "--collect"] if attempt.collect else arguments
+
+
+def ray_token(effective: EffectiveRun) -> list[Manifest]:
+    """The variables by which Ray's processes know one another."""
+    key = {"name": ray_name(effective.name, effective.uid), "key": TOKEN_KEY}
+    return [
+        {"name": "RAY_AUTH_MODE", "value": "token"},
+        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": key}},
+    ]
+
+
+def _base(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, environment: list[Manifest]) -> Manifest:
+    # A topology that Kueue should place a gang in is nothing for one small pod.
+    annotations = run_annotations(effective) | ({} if shape.small else kueue_annotations(effective))
+    return {
+        "metadata": {"labels": attempt_labels(effective, attempt), "annotations": annotations},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "subdomain": base_name(effective.name, effective.uid),
+            "terminationGracePeriodSeconds": pods.grace_period_seconds,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER_ID,
+                "runAsGroup": USER_ID,
+                "fsGroup": USER_ID,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_step(effective, attempt, shape, pods, environment)],
+            "volumes": _volumes(effective, shape),
+        },
+    }
+
+
+def _step(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, environment: list[Manifest]) -> Manifest:
+    images = effective.platform.images
+    container = {
+        "name": STEP_CONTAINER,
+        "image": pods.image or (images.train if attempt.kind == "train" and not shape.small else images.generate),
+        "command": list(ENTRY_POINT),
+        "args": step_arguments(attempt),
+        "env": _environment(shape) + environment,
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
+        "resources": _resources(pods.resources, effective.platform.gpu_resource_name, shape.gpus),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePath": TERMINATION_MESSAGE,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(effective),
+    }
+    if secrets := secrets_of(effective):
+        container["envFrom"] = [{"secretRef": {"name": name}} for name in secrets]
+    return container
+
+
+def _environment(shape: Shape) -> list[Manifest]:
+    variables = {
+        "HOME": str(HOME),
+        "USER": "selfalign",  # torch asks for it; the uid has no name
+        "TMPDIR": str(TMP),
+        "XDG_CACHE_HOME": f"{HOME}/.cache",
+        "HF_HOME": f"{HOME}/.cache/huggingface",
+        "VLLM_CACHE_ROOT": f"{HOME}/.cache/vllm",
+        "TORCHINDUCTOR_CACHE_DIR": f"{HOME}/.cache/torchinductor",
+        "TRITON_CACHE_DIR": f"{HOME}/.cache/triton",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if shape.gpus == 0:
+        variables["NVIDIA_VISIBLE_DEVICES"] = "void"  # a CUDA image's `all` would show it every GPU of its node
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _resources(given: Resources, gpu: str, gpus: int) -> Manifest:
+    limits, requests = dict(given.limits or {}), dict(given.requests or {})
+    if gpus:
+        limits[gpu] = str(gpus)  # an extended resource is asked for by its limit
+    return {kind: values for kind, values in (("requests", requests), ("limits", limits)) if values}
+
+
+def _volumes(effective: EffectiveRun, shape: Shape) -> list[Manifest]:
+    memory = {"medium": "Memory", "sizeLimit": SHARED_MEMORY_SIZE[shape.device]}
+    return [
+        {"name": RUN_VOLUME, "configMap": {"name": config_map_name(effective)}},
+        {"name": "home", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": memory},
+        *({"name": volume_name(claim), "persistentVolumeClaim": {"claimName": claim}} for claim in effective.mounts),
+    ]
+
+
+def _mounts(effective: EffectiveRun) -> list[Manifest]:
+    return [
+        {"name": RUN_VOLUME, "mountPath": RUN_FILE_FOLDER, "readOnly": True},
+        {"name": "home", "mountPath": str(HOME)},
+        {"name": "tmp", "mountPath": str(TMP)},
+        {"name": "shm", "mountPath": str(SHARED_MEMORY)},
+        *({"name": volume_name(claim), "mountPath": folder} for claim, folder in effective.mounts.items()),
+    ]
+
+
+def secrets_of(effective: EffectiveRun) -> tuple[str, ...]:
+    """Names of the Secrets that open the run's places: for each URL that of the longest prefix that fits."""
+    credentials = effective.spec.credentials or ()
+    names: dict[str, None] = {}
+    for url in urls_of(effective.spec).values():
+        fitting = [credential for credential in credentials if is_under(url, credential.url_prefix)]
+        if fitting:
+            names[max(fitting, key=lambda credential: len(credential.url_prefix)).secret_name] = None
+    return tuple(names)

@@ -1,0 +1,89 @@
+"""An attempt as a RayJob: KubeRay starts the same pods, joins them to one Ray cluster and submits the step program.
+
+Checked against KubeRay 1.7 (ray-operator/controllers/ray/utils/validation.go) and Kueue's webhook for RayJobs, which
+refuses one without shutdownAfterJobFinishes and a worker group called head.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from selfalign_operator.effective import Attempt, EffectiveRun
+from selfalign_operator.names import RAYJOB_MAX, ray_name, workload_name
+from selfalign_operator.views import Manifest
+from selfalign_operator.workloads.metadata import queue_of, workload_metadata
+from selfalign_operator.workloads.pod import (
+    ENTRY_POINT,
+    pod_template,
+    ray_token,
+    shape_of,
+    step_arguments,
+    step_of,
+)
+
+RAY_VERSION = "2.60.0"  # of the generate image; KubeRay wants it to know how tokens are used
+METRICS_PORT = 8081  # KubeRay's own choice, 8080, is the port of /progress
+# A head that is lost ends the attempt: with a new one KubeRay would submit the job again, uncounted.
+NO_SECOND_HEAD = {"ray.io/disable-provisioned-head-restart": "true"}
+
+
+def rayjob(effective: EffectiveRun, attempt: Attempt) -> Manifest:
+    """The RayJob of an attempt to generate or to evaluate.
+
+    HTTPMode, for the submitters of the other modes have no security context and a restricted namespace refuses them.
+    The result comes from a `collect` Job: a RayJob tells no termination message.
+    """
+    name = workload_name(effective.name, effective.uid, attempt.step, attempt.number, longest=RAYJOB_MAX)
+    metadata = workload_metadata(effective, attempt, name)
+    spec = {
+        "submissionMode": "HTTPMode",
+        "backoffLimit": 0,
+        "shutdownAfterJobFinishes": True,
+        "entrypoint": shlex.join([*ENTRY_POINT, *step_arguments(attempt)]),
+        "rayClusterSpec": _cluster(effective, attempt),
+    }
+    if queue_of(effective) is not None:
+        spec["suspend"] = True
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": metadata | {"annotations": metadata["annotations"] | NO_SECOND_HEAD},
+        "spec": spec,
+    }
+
+
+def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
+    """One pod an engine, as in a gang: the head carries the first."""
+    helpers = shape_of(effective, attempt).size - 1
+    cluster: Manifest = {
+        "rayVersion": RAY_VERSION,
+        "authOptions": {"mode": "token", "secretName": ray_name(effective.name, effective.uid)},
+        "headGroupSpec": _group(effective, attempt),
+    }
+    if helpers:
+        cluster["workerGroupSpecs"] = [
+            {
+                "groupName": "engines",
+                "replicas": helpers,
+                "minReplicas": helpers,
+                "maxReplicas": helpers,
+                **_group(effective, attempt),
+            }
+        ]
+    return cluster
+
+
+def _group(effective: EffectiveRun, attempt: Attempt) -> Manifest:
+    start = {"metrics-export-port": str(METRICS_PORT)}
+    return {"rayStartParams": start, "template": _template(effective, attempt)}
+
+
+def _template(effective: EffectiveRun, attempt: Attempt) -> Manifest:
+    """The pod of a step without its entry point: KubeRay writes `ray start` there."""
+    quiet = {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}  # a run reports to nobody
+    template = pod_template(effective, attempt, [*ray_token(effective), quiet])
+    del template["spec"]["subdomain"]  # KubeRay has Services of its own
+    step = step_of(template)
+    del step["command"], step["args"]
+    step["ports"] = [*step["ports"], {"name": "metrics", "containerPort": METRICS_PORT}]
+    return template

@@ -1,0 +1,109 @@
+"""From any reachable state, with any lost, repeated or reordered event, the operator converges, and makes nothing twice."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from reconcile_world import World
+
+from selfalign_operator.views import RETRY_ANNOTATION
+
+
+class Operator(RuleBasedStateMachine):
+    """Anything happens, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(spec={**World().spec, "failurePolicy": {"maxRetriesPerStep": 2, "backoffSeconds": 5}})
+        self.deleted: set[str] = set()  # by a person, or gone before the status was wiped
+
+    @rule(back=st.integers(0, 4), cut=st.sampled_from([None, None, "created", "status"]))
+    def turn(self, back: int, cut: str | None) -> None:
+        before = {step.name for step in self.world.status.steps if step.state == "Succeeded"}
+        made = len(self.world.made)
+        self.world.turn(back, cut)
+        self.world.remember()
+        for name in self.world.made[made:]:
+            step = self.world.jobs[name].step
+            assert step not in before, f"{step} is done, and {name} was made"
+
+    @rule(seconds=st.sampled_from([1, 10, 100, 3000]))
+    def wait(self, seconds: int) -> None:
+        self.world.wait(seconds)
+
+    @precondition(lambda self: self.world.active())
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(
+            ["run", "complete", "complete", "silent", "fail", "config", "disrupt", "delete", "garbage"]
+        ),
+    )
+    def happens(self, data: st.DataObject, what: str) -> None:
+        world = self.world
+        job = data.draw(st.sampled_from(world.active()))
+        if what == "run":
+            world.run(job)
+        elif what == "complete":
+            world.complete(job)
+        elif what == "silent":
+            world.complete(job)
+            world.lose_pods(job)
+        elif what == "garbage":
+            world.complete(job, message='{"step": 1, "steps": "zz"}')
+        elif what == "delete":
+            del world.jobs[job.name]
+            self.deleted.add(job.name)
+        else:
+            fields = {"disruption": "PreemptionByScheduler"} if what == "disrupt" else {}
+            world.fail(job, 64 if what == "config" else 1, **fields)
+
+    @rule(value=st.booleans())
+    def suspend(self, value: bool) -> None:
+        self.world.change(suspend=value)
+
+    @rule(value=st.integers(0, 3))
+    def retry(self, value: int) -> None:
+        self.world.annotations = {RETRY_ANNOTATION: str(value)}
+        self.world.version += 1
+
+    @rule(wiped=st.booleans())
+    def edit_status(self, wiped: bool) -> None:
+        """Somebody edits the status by hand."""
+        status = self.world.status
+        self.deleted |= set(self.world.made) - set(self.world.jobs)  # of these nothing is known any more
+        update = {"steps": ()} if wiped else {"conditions": status.conditions[:2]}
+        self.world.status = status.model_copy(update=update)
+        self.world.forget()  # no cache is so old that it shows the status before
+        self.world.version += 1
+
+    @invariant()
+    def one_workload_at_a_time(self) -> None:
+        assert len(self.world.active()) <= 1, [job.name for job in self.world.active()]
+
+    @invariant()
+    def no_attempt_twice(self) -> None:
+        made = [name for name in self.world.made if name not in self.deleted]
+        assert len(set(made)) == len(made), made
+
+    def teardown(self) -> None:
+        """When everything goes well from here on, the run ends well; nothing is left running."""
+        world = self.world
+        world.change(suspend=False)
+        for turn in range(60):
+            world.wait(700)
+            if world.status.is_true("Failed"):
+                world.annotations = {RETRY_ANNOTATION: f"last-{turn}"}
+            world.turn()
+            for job in world.active():
+                world.complete(job)
+            if world.status.is_true("Complete"):
+                break
+        world.settle()
+        assert world.status.state == "Complete", world.status.model_dump_json(indent=1, exclude_none=True)
+        assert not world.active()
+        assert {condition.observed_generation for condition in world.status.conditions} == {world.generation}
+
+
+TestOperator = Operator.TestCase
+TestOperator.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
