@@ -65,7 +65,7 @@ class Cache:
         """All workloads whose label names the run, ours or not."""
         return tuple(self._workloads[uid].view for uid in sorted(self._children.get(run_uid, ())))
 
-    def keys(self) -> tuple[Key, ...]:
+    def all_keys(self) -> tuple[Key, ...]:
         """All runs."""
         return tuple(self._runs)
 

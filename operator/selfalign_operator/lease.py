@@ -20,7 +20,7 @@ from selfalign_operator.kube.client import ApiError, Kube, NotLeader
 from selfalign_operator.kube.resources import LEASE
 from selfalign_operator.read import text
 
-__all__ = ["Elector", "KubeLease", "LeaseApi", "LeaseRecord", "LeaseTimes", "monotonic"]
+__all__ = ["Elector", "KubeLease", "Leadership", "LeaseApi", "LeaseRecord", "LeaseTimes", "Unopposed", "monotonic"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,53 @@ class LeaseApi(Protocol):
         """Write the record over the one of its version; the record as it is then."""
 
 
+class Leadership(Protocol):
+    """Whether this process may write."""
+
+    changed: asyncio.Event  # set when it may from now on, or no longer
+
+    @property
+    def leads(self) -> bool:
+        """Whether it may write now."""
+
+    def may_write(self) -> None:
+        """Raise NotLeader unless it may write now."""
+
+    async def run(self) -> None:
+        """Try for it, and keep it, until cancelled."""
+
+    async def release(self) -> None:
+        """Let another take over at once. Nothing is written after this."""
+
+
+class Unopposed:
+    """The only replica, as --no-leader-election says."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self._leads = False
+
+    @property
+    def leads(self) -> bool:
+        """From the start until it is released."""
+        return self._leads
+
+    def may_write(self) -> None:
+        """Raise NotLeader once it is released."""
+        if not self._leads:
+            raise NotLeader("this process is stopping")
+
+    async def run(self) -> None:
+        """Lead until cancelled."""
+        self._leads = True
+        self.changed.set()
+        await asyncio.Event().wait()
+
+    async def release(self) -> None:
+        """Write nothing any more."""
+        self._leads = False
+
+
 class Elector:
     """Takes, renews and releases the Lease."""
 
@@ -94,11 +141,12 @@ class Elector:
 
     async def run(self) -> None:
         """Try for the Lease, and keep it, until cancelled."""
+        led = False
         while True:
-            led = self.leads
             wait = await self.step()
             if self.leads != led:
-                log.info("the lease is %s", "won" if self.leads else "lost")
+                led = self.leads
+                log.info("the lease is %s", "won" if led else "lost")
                 self.changed.set()
             await asyncio.sleep(wait)
 

@@ -17,7 +17,7 @@ from selfalign_operator.effective import Frozen
 from selfalign_operator.kube.client import ApiError, Kube
 from selfalign_operator.kube.resources import CLAIM, CONFIG_MAP, EVENT, JOB, POD, RAY_JOB
 from selfalign_operator.middle import Middle
-from selfalign_operator.read import claim_view, event_view, pod_view, workload_view
+from selfalign_operator.read import claim_view, controller_uid, event_view, pod_view, workload_view
 from selfalign_operator.views import (
     ATTEMPT_LABEL,
     COLLECT_LABEL,
@@ -148,7 +148,8 @@ class Observer:
             self._frozen.move_to_end(name)
             return self._frozen[name]
         raw = await self.kube.get(CONFIG_MAP, *name)
-        frozen = None if raw is None else self.middle.frozen(raw)
+        ours = raw is not None and controller_uid(raw.get("metadata", {})) == run.uid
+        frozen = self.middle.frozen(raw) if raw is not None and ours else None
         if frozen is not None:
             self._frozen[name] = frozen
             if len(self._frozen) > FROZEN_KEPT:

@@ -20,7 +20,7 @@ import aiohttp
 
 from selfalign_operator.cache import Key
 from selfalign_operator.kube.client import ApiError, Kube
-from selfalign_operator.kube.resources import POD
+from selfalign_operator.kube.resources import POD, SERVICE
 from selfalign_operator.read import pod_view
 from selfalign_operator.views import ProgressView
 
@@ -32,9 +32,10 @@ TIMEOUT_SECONDS = 2.0
 LIMIT_BYTES = 64 << 10
 AT_ONCE = 32
 MAX_TEXT = 64
-PORT = 8080
 JOB_NAME = "batch.kubernetes.io/job-name"
-HOST = re.compile(r"^https?://(?P<job>[a-z0-9-]+)-0\.[a-z0-9-]+\.[a-z0-9-]+\.svc(?:[:./]|$)")
+# The two names that index 0 may have (workloads/manifests.py): of a pod of a Job, of the Service of a Ray head.
+POD_URL = re.compile(r"http://(?P<job>[a-z0-9-]+)-0\.[a-z0-9-]+\.[a-z0-9-]+\.svc:(?P<port>\d+)/progress")
+SERVICE_URL = re.compile(r"http://(?P<service>[a-z0-9-]+)\.[a-z0-9-]+\.svc:(?P<port>\d+)/progress")
 log = logging.getLogger(__name__)
 
 
@@ -131,15 +132,23 @@ class ProgressPoller:
 
     async def _proxied(self, key: Key, url: str) -> bytes:
         assert self._kube is not None
-        job = HOST.match(url)
-        if job is None:
-            raise ValueError("its address names no Job")
-        pods = (pod_view(pod) for pod in await self._kube.list(POD, key[0], labels=f"{JOB_NAME}={job['job']}"))
-        first = [pod for pod in pods if pod is not None and pod.index == 0 and pod.phase == "Running"]
-        if not first:
-            raise ValueError("its index 0 does not run")
-        path = POD.path(key[0], f"http:{first[-1].name}:{PORT}", "proxy/progress")
+        if (found := SERVICE_URL.fullmatch(url)) is not None:
+            path = SERVICE.path(key[0], f"http:{found['service']}:{found['port']}", "proxy/progress")
+        elif (found := POD_URL.fullmatch(url)) is not None:
+            path = POD.path(
+                key[0], f"http:{await self._index_0(key[0], found['job'])}:{found['port']}", "proxy/progress"
+            )
+        else:
+            raise ValueError("it is neither a pod's address nor a Service's")
         return await self._kube.fetch(path, seconds=TIMEOUT_SECONDS, limit=LIMIT_BYTES)
+
+    async def _index_0(self, namespace: str, job: str) -> str:
+        assert self._kube is not None
+        pods = (pod_view(pod) for pod in await self._kube.list(POD, namespace, labels=f"{JOB_NAME}={job}"))
+        names = [pod.name for pod in pods if pod is not None and pod.index == 0 and pod.phase == "Running"]
+        if not names:
+            raise ValueError("its index 0 does not run")
+        return names[-1]
 
 
 def parse_progress(content: bytes, now: datetime) -> ProgressView:

@@ -23,7 +23,9 @@ from selfalign_operator.views import (
     WorkloadView,
 )
 
-__all__ = ["claim_view", "event_view", "pod_view", "run_view", "text", "workload_view"]
+__all__ = [
+    "claim_view", "controller_uid", "event_view", "moment", "pod_view", "run_view", "text", "workload_view",
+]  # fmt: skip
 
 Json = Mapping[str, Any]
 INDEX = "batch.kubernetes.io/job-completion-index"  # label and annotation of the pods of an Indexed Job

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "CLAIM", "CONFIG_MAP", "EVENT", "JOB", "KINDS", "LEASE", "POD", "RAY_JOB", "RUN", "RUN_EVENT", "Resource", "resource_of",
+    "CLAIM", "CONFIG_MAP", "EVENT", "JOB", "KINDS", "LEASE", "POD", "RAY_JOB", "RUN", "RUN_EVENT", "SERVICE", "Resource",
+    "resource_of",
 ]  # fmt: skip
 
 
@@ -36,6 +37,7 @@ RAY_JOB = Resource("ray.io/v1", "RayJob", "rayjobs")
 POD = Resource("v1", "Pod", "pods")
 CLAIM = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 CONFIG_MAP = Resource("v1", "ConfigMap", "configmaps")
+SERVICE = Resource("v1", "Service", "services")
 EVENT = Resource("v1", "Event", "events")  # read: the older API can select by involvedObject.uid
 RUN_EVENT = Resource("events.k8s.io/v1", "Event", "events")  # written
 LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
@@ -43,8 +45,7 @@ LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
 KINDS: Mapping[tuple[str, str], Resource] = {
     (each.api_version, each.kind): each
     for each in (
-        RUN, JOB, RAY_JOB, CONFIG_MAP,
-        Resource("v1", "Service", "services"),
+        RUN, JOB, RAY_JOB, CONFIG_MAP, SERVICE,
         Resource("v1", "Secret", "secrets"),
         Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     )
