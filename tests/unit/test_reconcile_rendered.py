@@ -9,8 +9,8 @@ from reconcile_world import CONFIG, World
 from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_operator.decision import Decision
 from selfalign_operator.reconcile import decide
-from selfalign_operator.rendering import Manifests
 from selfalign_operator.views import ClaimView
+from selfalign_operator.workloads.manifests import Manifests
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sao-tiny.yaml"
 
