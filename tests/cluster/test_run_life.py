@@ -134,7 +134,7 @@ TROUBLES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("unschedulable", {}, {"resources": {"requests": {"memory": "900Ti"}}}, "Unschedulable", "memory"),
     ("image", {"trouble": "ImagePullBackOff"}, {}, "ImagePullFailed", "image"),
     ("secret", {"trouble": "CreateContainerConfigError", "message": 'secret "hf" not found'}, {}, "PodRejected", "hf"),
-    ("mount", {"trouble": "FailedMount"}, {}, "StorageUnavailable", "mount"),
+    ("mount", {"trouble": "FailedMount"}, {}, "PodRejected", "create that Secret"),
 ]
 
 
