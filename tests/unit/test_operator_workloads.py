@@ -14,7 +14,6 @@ from selfalign_api.operator_config import ClusterProfile, Images, Network, Opera
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.views import COLLECT_LABEL, STEP_LABEL, UID_LABEL, Manifest
 from selfalign_operator.workloads.attempt import attempt_workload
-from selfalign_operator.workloads.manifests import Manifests
 from selfalign_operator.workloads.objects import config_map_name, network_policy, run_objects
 from selfalign_operator.workloads.rayjob import RAY_VERSION
 
@@ -426,11 +425,6 @@ def test_ray_is_the_version_that_the_image_installs() -> None:
 
 
 # --- one door ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_run_has_a_token_of_its_own() -> None:
-    tokens = {Manifests().run_objects(effective())[2]["data"]["auth_token"] for _ in range(3)}
-    assert len(tokens) == 3
 
 
 def test_a_profiles_toleration_and_the_runs_reach_the_pod() -> None:
