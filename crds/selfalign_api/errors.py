@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["ConfigError", "Problem", "shown"]
+__all__ = ["ConfigError", "Problem", "Reason", "refused_as", "shown"]
+
+Reason = Literal[
+    "InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse"
+]  # of the condition Accepted, when False
 
 MAX_SHOWN_CHARACTERS = 120
 VERBS = ("is ", "must ", "has ", "names ")  # a message that begins so has the value as its subject
@@ -42,6 +48,8 @@ class Problem:
 class ConfigError(Exception):
     """The user's configuration is wrong: exit code 64, never retried. Carries every problem that was found."""
 
+    reason: str = "InvalidSpec"  # of the condition Accepted, which is then False
+
     def __init__(self, problems: Sequence[Problem]) -> None:
         if not problems:
             raise ValueError("a ConfigError needs at least one problem")
@@ -56,3 +64,13 @@ class ConfigError(Exception):
     def __str__(self) -> str:
         """One line a problem."""
         return "\n".join(str(problem) for problem in self.problems)
+
+
+@contextmanager
+def refused_as(reason: Reason) -> Iterator[None]:
+    """A ConfigError that is raised inside has this reason."""
+    try:
+        yield
+    except ConfigError as error:
+        error.reason = reason
+        raise

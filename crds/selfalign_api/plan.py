@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -362,17 +362,6 @@ class Means(Frozen):
     evaluation: GenerationMeans
 
 
-class StepConfig(Frozen):
-    """All that a step program is told, as one JSON file."""
-
-    plan: Plan
-    step: str
-    attempt: int = Field(ge=1)
-    storage: str  # URL of the run's folder
-    mounts: dict[str, str] = {}  # claim -> folder, for pvc:// URLs
-    means: Means
-
-
 class RunFile(Frozen):
     """What every step program of a run is given beside its step's name, one JSON file: the run, and where it runs.
 
@@ -385,6 +374,31 @@ class RunFile(Frozen):
     mounts: dict[str, str] = {}  # claim -> folder, for pvc:// URLs
     means: Means
     reuse_from: tuple[str, ...] = ()  # URLs of the run folders that finished steps may be taken from
+
+
+class StepConfig(Frozen):
+    """All that a step works by: the plan, which step of it, and where it runs."""
+
+    plan: Plan
+    step: str
+    attempt: int = Field(ge=1)
+    storage: str  # URL of the run's folder
+    mounts: dict[str, str] = {}  # claim -> folder, for pvc:// URLs
+    means: Means
+    reuse_from: tuple[str, ...] = ()  # URLs of the run folders that the step may be taken from
+
+    @classmethod
+    def of(cls, file: RunFile, plan: Plan, step: str, attempt: int) -> Self:
+        """The config of one attempt at a step of a run."""
+        return cls(
+            plan=plan,
+            step=step,
+            attempt=attempt,
+            storage=file.storage,
+            mounts=file.mounts,
+            means=file.means,
+            reuse_from=file.reuse_from,
+        )
 
 
 def prepares_of(step: Generate | Train | Evaluate) -> Iterator[Prepare]:

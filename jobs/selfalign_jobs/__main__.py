@@ -1,12 +1,14 @@
-"""`python -m selfalign_jobs CONFIG.json`: the entry point of every pod.
-
-A module of its own: run as `__main__`, step.py would raise and catch two different classes named Stopped.
-"""
+"""`python -m selfalign_jobs RUN.json --step NAME --attempt N`: the entry point of every pod (entry.py)."""
 
 import os
 import sys
 
-from selfalign_jobs.step import main
+from selfalign_jobs.init import supervise
+
+if os.getpid() == 1:
+    supervise()
+
+from selfalign_jobs.entry import main  # seconds of imports: only now that process 1 has its handlers
 
 code = main()
 sys.stdout.flush()

@@ -12,33 +12,36 @@ from rich.console import Console
 
 from selfalign_api import __version__
 from selfalign_api.errors import ConfigError
-from selfalign_api.load import load_run
+from selfalign_api.load import as_json, load_run
 from selfalign_api.machine import ignored_on_one_machine, resolve_compute
 from selfalign_api.outcome import Exit
 from selfalign_api.places import local_path, mounts_from
-from selfalign_api.plan import Means, Plan
+from selfalign_api.plan import Means, RunFile
 from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_jobs import preflight
+from selfalign_jobs.accept import accept, examine
 from selfalign_jobs.machine import gpus_here
-from selfalign_jobs.owner import claim, only_one
+from selfalign_jobs.owner import only_one
 from selfalign_jobs.panel import Panel, PlainLines
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.resolve import Resolved, resolve
-from selfalign_jobs.reuse import PLAN_FILE, other_runs
-from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, check_writable, work_folder
-from selfalign_jobs.store import Folder
+from selfalign_jobs.resolve import Resolved
+from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, work_folder
+from selfalign_jobs.store import PLAN_FILE, Folder, read_plan
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run file, checked and resolved for this machine."""
+    """A run file with its profile's values, and what it gets of this machine."""
 
     run: SelfAlignmentRun
-    resolved: Resolved
     means: Means
     mounts: dict[str, str]
+    beside: Path  # what `./PATH` is relative to
+
+    def examine(self) -> Resolved:
+        """The run resolved, or ConfigError."""
+        return examine(self.run, self.means.generation.device, self.mounts, self.beside)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def load(options: argparse.Namespace) -> Loaded:
-    """Read, check and resolve the run file; nothing is written. Raises ConfigError."""
+    """Read the run file and see what this machine has for it; nothing is written. Raises ConfigError."""
     mounts = mounts_from(options.mount, os.environ)
     run = load_run(options.file)
     recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
@@ -101,9 +104,21 @@ def load(options: argparse.Namespace) -> Loaded:
     check_rules(run)
     keep = (run.spec.storage and run.spec.storage.keep_checkpoints) or 1
     means = resolve_compute(run.spec.compute, gpus=gpus_here(), fit=options.fit, keep_checkpoints=keep)
-    resolved = resolve(run, means.generation.device, mounts, options.file.resolve().parent)
-    preflight.check(resolved.plan, resolved.method, mounts)
-    return Loaded(run, resolved, means, mounts)
+    return Loaded(run, means, mounts, options.file.resolve().parent)
+
+
+def run_file(loaded: Loaded, options: argparse.Namespace) -> RunFile:
+    """The run as its step programs read it, places of this machine in the place of those that the run file names."""
+    storage = loaded.run.spec.storage
+    return RunFile(
+        run=as_json(loaded.run),
+        storage=run_folder(loaded, options),
+        mounts=loaded.mounts,
+        means=loaded.means,
+        reuse_from=tuple(
+            place(url, loaded, "spec.storage.reuseFrom") for url in (storage and storage.reuse_from) or ()
+        ),
+    )
 
 
 def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
@@ -113,34 +128,36 @@ def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
         base = options.out.resolve().as_uri()
     elif storage is None or storage.url is None:
         raise ConfigError.one("spec.storage.url", "no place for artefacts is named; write it, or give --out DIR")
-    elif storage.url.startswith(("s3://", "gs://")):
-        base = storage.url
     else:
-        base = local_path(storage.url, loaded.mounts, options.file.resolve().parent).resolve().as_uri()
+        base = place(storage.url, loaded, "spec.storage.url")
     return f"{base.rstrip('/')}/{loaded.run.metadata.namespace}/{loaded.run.metadata.name}"
+
+
+def place(url: str, loaded: Loaded, field: str) -> str:
+    """A place of the store as this machine reaches it."""
+    if url.startswith(("s3://", "gs://")):
+        return url
+    return local_path(url, loaded.mounts, loaded.beside, field).resolve().as_uri()
 
 
 def run_command(options: argparse.Namespace) -> int:
     """`selfalign run`."""
     loaded = load(options)
-    plan, storage = loaded.resolved.plan, run_folder(loaded, options)
-    others = other_runs(reused_urls(loaded, options))
-    check_writable(storage)
+    file = run_file(loaded, options)
+    accepted = accept(file, loaded.beside)
+    plan, folder = accepted.plan, Folder.open(file.storage)
     console = Console()
     if ignored := ignored_on_one_machine(loaded.run.spec):
         console.print(f"without effect on one machine: {', '.join(ignored)}", highlight=False, soft_wrap=True)
-    folder, work = Folder.open(storage), work_folder(storage, plan.digest)
+    work = work_folder(file.storage, plan.digest)
     with only_one(work):
-        adopted = claim(folder, plan, loaded.resolved.values)
-        folder.write(PLAN_FILE, plan.model_dump_json(indent=1).encode())
-        if adopted:
+        if accepted.adopted:
             console.print(
                 f"found this run's artefacts in {folder.path}: going on there", highlight=False, soft_wrap=True
             )
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
-            policy = loaded.run.spec.failure_policy
-            worked = LocalRun(plan, loaded.means, storage, work, loaded.mounts, policy, watcher, others).run()
+            worked = LocalRun(plan, file, work, loaded.run.spec.failure_policy, watcher).run()
         from selfalign_jobs.report import finish_report, has_report, show_report
 
         if worked or not has_report(folder):
@@ -150,22 +167,10 @@ def run_command(options: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def reused_urls(loaded: Loaded, options: argparse.Namespace) -> list[str]:
-    """URLs of the run folders that finished steps may be taken from."""
-    given = loaded.run.spec.storage.reuse_from if loaded.run.spec.storage else None
-    beside = options.file.resolve().parent
-    return [
-        url
-        if url.startswith(("s3://", "gs://"))
-        else local_path(url, loaded.mounts, beside, "spec.storage.reuseFrom").resolve().as_uri()
-        for url in given or ()
-    ]
-
-
 def validate_command(options: argparse.Namespace) -> int:
     """`selfalign validate`."""
     loaded = load(options)
-    print(f"{options.file}: {loaded.run.metadata.name} would run here in {len(loaded.resolved.plan.steps)} steps")
+    print(f"{options.file}: {loaded.run.metadata.name} would run here in {len(loaded.examine().plan.steps)} steps")
     return Exit.DONE
 
 
@@ -174,10 +179,11 @@ def plan_command(options: argparse.Namespace) -> int:
     from selfalign_jobs.show_plan import plan_table
 
     loaded = load(options)
+    plan = loaded.examine().plan
     if options.json:
-        print(loaded.resolved.plan.model_dump_json(indent=2))
+        print(plan.model_dump_json(indent=2))
     else:
-        Console().print(plan_table(loaded.resolved.plan, loaded.means))
+        Console().print(plan_table(plan, loaded.means))
     return Exit.DONE
 
 
@@ -191,7 +197,7 @@ def report_command(options: argparse.Namespace) -> int:
         raise ConfigError.one(
             "FOLDER", f"{folder.path} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
         )
-    finish_report(folder, Plan.model_validate_json(folder.read(PLAN_FILE)), Console())
+    finish_report(folder, read_plan(folder), Console())
     return Exit.DONE
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selfalign_api.digest import differing_fields
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.plan import Frozen, Json, Plan
 from selfalign_jobs.store import Folder
 
@@ -33,11 +33,12 @@ def claim(folder: Folder, plan: Plan, method: dict[str, Json]) -> bool:
         owner = Owner.model_validate_json(folder.read(OWNER))
         if owner.digest != plan.digest:
             fields = ", ".join(differing_fields(owner.method, method))
-            raise ConfigError.one(
-                "spec.storage.url",
-                f"{folder.path} holds another run's artefacts, which differ in {fields}; "
-                "write another folder (--out DIR), another metadata.name, or the values that it was made with",
+            message = (
+                f"{folder.path} holds another run's artefacts, which differ in {fields}; write another storage.url (or "
+                "--out DIR on one machine), another metadata.name, or the values that it was made with"
             )
+            with refused_as("StorageInUse"):
+                raise ConfigError.one("spec.storage.url", message)
         return True
     folder.write(
         OWNER, Owner(digest=plan.digest, version=plan.version, method=method).model_dump_json(indent=1).encode()

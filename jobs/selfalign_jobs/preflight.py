@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import jinja2.meta
 
-from selfalign_api.errors import ConfigError, Problem
+from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.places import local_path
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
 from selfalign_jobs.recipes.base import Recipe, recipe
@@ -23,13 +23,13 @@ def check(plan: Plan, method: Method, mounts: Mapping[str, str]) -> None:
     """Raises ConfigError with every problem found."""
     found = recipe(method.recipe)
     model = local_path(plan.models["policy"].url, mounts)
-    problems = [
-        *_templates(found, method),
-        *_verdicts(method.judge),
-        *_model_folder(model, method, has_template=plan.models["policy"].chat_template is not None),
-    ]
-    if problems:
-        raise ConfigError(problems)
+    said = [*_templates(found, method), *_verdicts(method.judge)]
+    files = list(_model_files(model, has_template=plan.models["policy"].chat_template is not None))
+    if (model / "config.json").exists():
+        said += _room(model, method)
+    if said or files:
+        with refused_as("InvalidSpec" if said else "ModelNotFound"):
+            raise ConfigError([*said, *files])
     _tables(plan, found, mounts)
 
 
@@ -71,10 +71,9 @@ def _verdicts(judge: Judge) -> Iterator[Problem]:
         )
 
 
-def _model_folder(folder: Path, method: Method, *, has_template: bool) -> Iterator[Problem]:
+def _model_files(folder: Path, *, has_template: bool) -> Iterator[Problem]:
     path = "spec.model.url"
-    config_file = folder / "config.json"
-    if not config_file.exists():
+    if not (folder / "config.json").exists():
         yield Problem(path, None, f"{folder} has no config.json; write the URL of a folder that save_pretrained made")
         return
     if not any(folder.glob("*.safetensors")):
@@ -85,7 +84,11 @@ def _model_folder(folder: Path, method: Method, *, has_template: bool) -> Iterat
         yield Problem(
             path, None, f"{folder} has no chat template; write model.chatTemplateUrl, or take an instruct model"
         )
-    config = json.loads(config_file.read_text())
+
+
+def _room(folder: Path, method: Method) -> Iterator[Problem]:
+    """Roles that may write more than the model can hold."""
+    config = json.loads((folder / "config.json").read_text())
     context = method.engine.max_model_tokens or next((config[key] for key in CONTEXT_KEYS if key in config), None)
     for name, role in method.roles.items():
         if context is not None and role.max_tokens >= context:
@@ -105,7 +108,8 @@ def _chat_template(folder: Path) -> bool:
 
 def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> None:
     """Read each source once, and run every whole-table function that needs nothing but sources."""
-    tables = {name: read_source(name, source, mounts) for name, source in plan.sources.items()}
+    with refused_as("DataNotFound"):
+        tables = {name: read_source(name, source, mounts) for name, source in plan.sources.items()}
     for step in plan.steps:
         for prepare in prepares_of(step):
             if all(isinstance(ref, SourceRef) for ref in prepare.inputs):

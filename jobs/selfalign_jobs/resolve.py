@@ -11,7 +11,7 @@ from typing import Any
 from selfalign_api import __version__
 from selfalign_api.digest import DIGEST_FIELDS, method_digest
 from selfalign_api.digest import method_of as digested_method
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.load import as_json
 from selfalign_api.machine import Device
 from selfalign_api.merge import merge
@@ -174,8 +174,9 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
         if part in given and not url.startswith("hf://"):
             message = "belongs to a dataset of the hub, and this is a file; remove it"
             raise ConfigError.one(f"{field_of(name)}.{part}", message, given[part])
-    path = local_path(url, mounts, folder, f"{field_of(name)}.url")
-    files = source_files(name, path)
+    with refused_as("DataNotFound"):
+        path = local_path(url, mounts, folder, f"{field_of(name)}.url")
+        files = source_files(name, path)
     root = path if path.is_dir() else path.parent
     return DataSource(
         url=_absolute(url, path),
@@ -190,11 +191,11 @@ def _path(name: str) -> str:
 
 def _model(values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> ModelSource:
     model = values["model"]
-    path = local_path(model["url"], mounts, folder, "spec.model.url")
-    if not path.is_dir():
-        raise ConfigError.one(
-            "spec.model.url", f"there is no folder {path}; write the URL of a model folder", model["url"]
-        )
+    with refused_as("ModelNotFound"):
+        path = local_path(model["url"], mounts, folder, "spec.model.url")
+        if not path.is_dir():
+            message = f"there is no folder {path}; write the URL of a model folder"
+            raise ConfigError.one("spec.model.url", message, model["url"])
     return ModelSource(
         url=_absolute(model["url"], path),
         digest=folder_digest(path),

@@ -5,14 +5,21 @@ A step's digest covers its config and, recursively, its inputs, so training the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Plan
-from selfalign_jobs.recipes.base import Step
-from selfalign_jobs.store import MANIFEST, Folder, Manifest, read_manifest, step_folder, write_manifest
+from selfalign_api.plan import Plan, StepConfig
+from selfalign_jobs.store import (
+    MANIFEST,
+    PLAN_FILE,
+    Folder,
+    Manifest,
+    read_manifest,
+    read_plan,
+    step_folder,
+    write_manifest,
+)
 
-PLAN_FILE = "plan.json"
 NOT_RESULTS = ("checkpoints/", "work/")  # what resumes an unfinished step
 
 
@@ -26,23 +33,32 @@ def other_runs(urls: Sequence[str]) -> list[tuple[Folder, Plan]]:
                 f"holds no run ({PLAN_FILE} is missing); write the URL of a run's folder, as selfalign run printed it"
             )
             raise ConfigError.one(f"spec.storage.reuseFrom[{number}]", message, url)
-        found.append((folder, Plan.model_validate_json(folder.read(PLAN_FILE))))
+        found.append((folder, read_plan(folder)))
     return found
 
 
-def take(run: Folder, plan: Plan, step: Step, others: Sequence[tuple[Folder, Plan]]) -> Manifest | None:
-    """Copy a finished step of equal digest into this run, its manifest last; None when no other run has one."""
-    digest = plan.step_digest(step.name)
-    for other, other_plan in others:
-        for candidate in other_plan.steps:
-            source = step_folder(other, candidate.iteration, candidate.name)
+def done_before(config: StepConfig) -> Manifest | None:
+    """The manifest of a step that is done: in this run, or copied now from a run that it may be taken from."""
+    step = config.plan.step(config.step)
+    folder = step_folder(Folder.open(config.storage), step.iteration, step.name)
+    if manifest := read_manifest(folder):
+        return manifest
+    for source, manifest in finished_elsewhere(config):
+        for name in source.files():
+            if name != MANIFEST and not name.startswith(NOT_RESULTS):
+                folder.copy(source, name)
+        reused = manifest.model_copy(update={"step": step.name, "reused": True})
+        write_manifest(folder, reused)
+        return reused
+    return None
+
+
+def finished_elsewhere(config: StepConfig) -> Iterator[tuple[Folder, Manifest]]:
+    """Finished steps of other runs with this step's digest: their folders and manifests."""
+    digest = config.plan.step_digest(config.step)
+    for run, plan in other_runs(config.reuse_from):
+        for candidate in plan.steps:
+            source = step_folder(run, candidate.iteration, candidate.name)
             manifest = read_manifest(source)
             if manifest is not None and manifest.digest == digest:
-                target = step_folder(run, step.iteration, step.name)
-                for name in source.files():
-                    if name != MANIFEST and not name.startswith(NOT_RESULTS):
-                        target.write(name, source.read(name))
-                reused = manifest.model_copy(update={"step": step.name})
-                write_manifest(target, reused)
-                return reused
-    return None
+                yield source, manifest

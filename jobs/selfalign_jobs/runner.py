@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,12 @@ from typing import Any, Protocol
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import FailurePolicy
 from selfalign_api.outcome import Exit
-from selfalign_api.plan import Means, Plan, StepConfig
+from selfalign_api.plan import Plan, RunFile, StepConfig
 from selfalign_jobs.recipes.base import Step
-from selfalign_jobs.reuse import take
+from selfalign_jobs.reuse import done_before
 from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder
 
+RUN_FILE = "run.json"
 POLL_SECONDS = 0.3
 GRACE_SECONDS = 120  # between SIGTERM and SIGKILL, as for a training pod
 
@@ -60,16 +60,13 @@ class Watcher(Protocol):
 
 @dataclass
 class LocalRun:
-    """A run on this machine: `storage` is the URL of its folder, `work` where attempts keep config and log."""
+    """A run on this machine that was accepted; `work` is where its file and its attempts' logs lie."""
 
     plan: Plan
-    means: Means
-    storage: str
+    file: RunFile
     work: Path
-    mounts: Mapping[str, str]
     policy: FailurePolicy
     watcher: Watcher
-    reuse_from: Sequence[tuple[Folder, Plan]] = ()
     program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
@@ -77,11 +74,12 @@ class LocalRun:
         """All steps in order; whether any was not done before. Raises ConfigError (64), RunStopped (75), StepFailed (1)."""
         worked = False
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        run = Folder.open(self.storage)
+        run = Folder.open(self.file.storage)
+        (self.work / RUN_FILE).write_text(self.file.model_dump_json(indent=1))
         try:
             for step in self.plan.steps:
                 folder = step_folder(run, step.iteration, step.name)
-                if manifest := read_manifest(folder) or take(run, self.plan, step, self.reuse_from):
+                if manifest := done_before(StepConfig.of(self.file, self.plan, step.name, attempt=1)):
                     self.watcher.found(step, manifest)
                     continue
                 worked = True
@@ -126,23 +124,13 @@ class LocalRun:
     def _attempt(self, step: Step) -> tuple[int, str, Path]:
         """One process: its exit code, what it says, its log."""
         folder = self._new_attempt(step)
-        number = int(folder.name)
-        config = StepConfig(
-            plan=self.plan,
-            step=step.name,
-            attempt=number,
-            storage=self.storage,
-            mounts=dict(self.mounts),
-            means=self.means,
-        )
-        (folder / "config.json").write_text(config.model_dump_json(indent=1))
         address, message, log = folder / "address", folder / "termination.json", folder / "log.txt"
-        self.watcher.started(step, number)
+        self.watcher.started(step, int(folder.name))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
-                    *(*self.program, str(folder / "config.json"), "--with-parent", "--listen", "127.0.0.1:0"),
-                    *("--address-file", str(address), "--termination-message", str(message)),
+                    *(*self.program, str(self.work / RUN_FILE), "--step", step.name, "--attempt", folder.name),
+                    *("--address-file", str(address), "--termination-message", str(message), "--with-parent"),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -203,17 +191,3 @@ def work_folder(storage: str, digest: str) -> Path:
         return local
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "selfalign" / digest.removeprefix("sha256:")[:16]
-
-
-def check_writable(storage: str) -> None:
-    """ConfigError when the run's folder cannot be written, before anything is paid for."""
-    local = Folder.open(storage).local
-    if local is None:
-        return
-    try:
-        local.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=local):
-            pass
-    except OSError as error:
-        message = f"{local} cannot be written ({error.strerror}); write a folder that you may write to, with --out DIR"
-        raise ConfigError.one("spec.storage.url", message) from error

@@ -1,6 +1,6 @@
 """The store: a run's folder on any file system that pyarrow.fs reaches, where nothing is ever half written.
 
-    <url>/<namespace>/<run>/owner.json
+    <url>/<namespace>/<run>/owner.json  plan.json
                             iter-<k>/<step>/parts/…  checkpoints/…  manifest.json
 
 A commit is whole: locally a temporary name, write, fsync, rename, fsync of the folder; on an object store one put. A
@@ -14,7 +14,7 @@ import io
 import mmap
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -25,9 +25,13 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Frozen, Json
+from selfalign_api.plan import Frozen, Json, Plan
 
+PLAN_FILE = "plan.json"
 MANIFEST = "manifest.json"
+CHUNK_BYTES = 8 << 20
+
+Content = bytes | mmap.mmap
 
 
 class Folder:
@@ -75,13 +79,22 @@ class Folder:
         with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
             return bytes(file.read())
 
-    def write(self, name: str, content: bytes | mmap.mmap) -> None:
+    def write(self, name: str, content: Content) -> None:
         """Commit a file whole: after this call it is durable; before it, no reader sees any of it."""
+        self._commit(name, [content])
+
+    def _commit(self, name: str, chunks: Iterable[Content]) -> None:
         if self.local is not None:
-            _write_local(self.local / name, content)
+            _write_local(self.local / name, chunks)
             return
         with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
-            stream.write(content)
+            for chunk in chunks:
+                stream.write(chunk)
+
+    def copy(self, source: Folder, name: str) -> None:
+        """Commit a file of another folder under the same name here, without ever holding all of it."""
+        with source.filesystem.open_input_stream(f"{source.path}/{name}") as stream:
+            self._commit(name, iter(lambda: stream.read(CHUNK_BYTES), b""))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet file as a table."""
@@ -120,7 +133,7 @@ class Folder:
 
 
 @contextmanager
-def _mapped(file: Path) -> Iterator[bytes | mmap.mmap]:
+def _mapped(file: Path) -> Iterator[Content]:
     """A file's content without holding it: weights and optimiser states are larger than what memory has left."""
     if file.stat().st_size == 0:  # which cannot be mapped
         yield b""
@@ -129,12 +142,13 @@ def _mapped(file: Path) -> Iterator[bytes | mmap.mmap]:
         yield content
 
 
-def _write_local(target: Path, content: bytes | mmap.mmap) -> None:
+def _write_local(target: Path, chunks: Iterable[Content]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -174,10 +188,24 @@ class Manifest(Frozen):
     models: dict[str, str] = {}  # lineage/iteration -> digest of what was loaded
     tokens: dict[str, int] = {}  # by role
     result: dict[str, Json] = Field(default={}, description="the step's figures: what status and report show")
+    reused: bool = False  # taken from another run, with the attempt and times that it had there
 
     def summary(self) -> dict[str, Json]:
         """The part that goes to the termination message (at most 4 kB)."""
-        return {"step": self.step, "digest": self.digest, "attempt": self.attempt, "result": self.result}
+        said = {"step": self.step, "digest": self.digest, "attempt": self.attempt, "result": self.result}
+        return said | {"reused": True} if self.reused else said
+
+
+def read_plan(run: Folder) -> Plan:
+    """The plan of a run that was accepted; FileNotFoundError before."""
+    if not run.exists(PLAN_FILE):
+        raise FileNotFoundError(f"{run.path} has no {PLAN_FILE}, which accepting the run writes")
+    return Plan.model_validate_json(run.read(PLAN_FILE))
+
+
+def write_plan(run: Folder, plan: Plan) -> None:
+    """Commit a run's plan: what all its step programs read."""
+    run.write(PLAN_FILE, plan.model_dump_json(indent=1).encode())
 
 
 def step_folder(run: Folder, iteration: int, step: str) -> Folder:

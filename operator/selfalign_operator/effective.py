@@ -18,6 +18,8 @@ from selfalign_operator.reasons import EventReason
 class RunError(ConfigError):
     """A run that cannot be run here; `reason` is that of the condition Accepted."""
 
+    reason: EventReason
+
     def __init__(self, reason: EventReason, problems: Sequence[Problem]) -> None:
         super().__init__(problems)
         self.reason = reason

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from run_files import entry_arguments
 
 from selfalign_api.plan import StepConfig
 
@@ -23,10 +24,8 @@ class Attempt:
 
     def __init__(self, folder: Path, config: StepConfig, engine: str, kill: str | None = None) -> None:
         """`engine` is the folder of a fake one's log, or `vllm`; `kill` is a place in a commit (killed_step.py)."""
-        written = folder / f"config-{config.attempt}.json"
-        written.write_text(config.model_dump_json())
         script = Path(__file__).with_name("killed_step.py")
-        command = [sys.executable, str(script), str(written), engine, *([kill] if kill else [])]
+        command = [sys.executable, str(script), engine, kill or "-", *entry_arguments(config, folder)]
         self._output = folder / f"output-{config.attempt}.txt"
         with self._output.open("w") as output:
             self.process = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT)

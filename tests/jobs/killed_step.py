@@ -1,6 +1,6 @@
 """A generate step on real Ray, which can be told where to be killed.
 
-    python killed_step.py CONFIG.json ENGINE [PLACE:COUNT:WHOM]
+    python killed_step.py ENGINE PLACE:COUNT:WHOM|- ARGUMENTS OF THE ENTRY POINT
 
 ENGINE is `vllm`, or the folder in which a fake engine logs every request. PLACE is a place in the commit of a part:
 written (of nothing yet), flushed (the temporary file is there), renaming, renamed, committed. At the COUNT-th commit
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from logged_engine import LettersChat, LoggedEngine
 
 import selfalign_jobs.store as store
 from selfalign_api.plan import Generate
-from selfalign_jobs import step
+from selfalign_jobs import entry, step
 from selfalign_jobs.generate import parts
 from selfalign_jobs.generate.program import generate
 from selfalign_jobs.store import Manifest
@@ -52,7 +53,7 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
         if here == place and commits == count:
             die(whom)
 
-    def counting_write(target: Path, content: bytes) -> None:
+    def counting_write(target: Path, content: Iterable[store.Content]) -> None:
         nonlocal commits, fsyncs
         if "/parts/" not in str(target):
             write_local(target, content)
@@ -78,7 +79,7 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
 
 
 def main() -> int:
-    config, engine = sys.argv[1:3]
+    engine, kill, *arguments = sys.argv[1:]
 
     def execute(context: step.StepContext) -> Manifest:
         todo = context.config.plan.step(context.config.step)
@@ -89,10 +90,10 @@ def main() -> int:
 
     parts.PART_RECORDS = SMALL_PART
     step.execute = execute
-    if len(sys.argv) > 3:
-        place, count, whom = sys.argv[3].split(":")
+    if kill != "-":
+        place, count, whom = kill.split(":")
         kill_in_commit(place, int(count), whom)
-    return step.main([config])
+    return entry.main(arguments)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pytest
 import torch
 import trainings
+from run_files import entry_arguments
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, Plan
-from selfalign_jobs.step import StepContext, run_step
+from selfalign_jobs.step import StepContext, ending, run_step
 from selfalign_jobs.store import Manifest, read_manifest, read_parts
 from selfalign_jobs.train.checkpoint import MANIFEST as CHECKPOINT_MANIFEST
 from selfalign_jobs.train.checkpoint import newest, published
@@ -197,12 +198,10 @@ class StepProgram:
     """The step as a pod runs it: a process of its own, watched over HTTP."""
 
     def __init__(self, context: StepContext, folder: Path) -> None:
-        config = folder / "config.json"
-        config.write_text(context.config.model_dump_json())
         self.address, self.message = folder / "address", folder / "message"
         arguments = ["--address-file", str(self.address), "--termination-message", str(self.message)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "selfalign_jobs", str(config), *arguments],
+            [sys.executable, "-m", "selfalign_jobs", *entry_arguments(context.config, folder), *arguments],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
@@ -272,7 +271,7 @@ def test_sigterm_saves_exits_75_and_the_next_attempt_ends_in_the_same_weights(
     reference = context.folder.read("reference/log_probs.parquet")
 
     again = trainings.context(plan, tmp_path / "run", pairs, attempt=2, **means)
-    code, _ = run_step(again)
+    code, _ = ending(lambda: run_step(again))
     assert code == 0
     assert context.folder.read("reference/log_probs.parquet") == reference
     manifest = read_manifest(again.folder)
@@ -319,7 +318,7 @@ def test_kill_9_inside_a_save_costs_that_save_only_and_the_weights_end_the_same(
     assert saved.step < int(half.name.removeprefix("step-"))
 
     again = trainings.context(plan, tmp_path / "run", pairs, attempt=2)
-    code, _ = run_step(again)
+    code, _ = ending(lambda: run_step(again))
     assert code == 0
     expected, found = weights(unbroken[0]), weights(again)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -329,7 +328,7 @@ def test_a_checkpoint_of_other_ranks_is_refused_with_what_to_write(tmp_path: Pat
     context = trainings.context(plan, tmp_path, pairs)
     manifest = '{"attempt": 1, "step": 5, "ranks": 2, "zero_stage": 2, "seconds": 1.0, "files": []}'
     context.folder.write(f"checkpoints/attempt-1/step-5/{CHECKPOINT_MANIFEST}", manifest.encode())
-    code, message = run_step(context)
+    code, message = ending(lambda: run_step(context))
     assert code == 64
     assert "was written by 2 ranks with zeroStage 2, and now there are 1 with no ZeRO" in message["error"]
 
@@ -341,7 +340,7 @@ def test_zero_3_on_two_ranks_ends_where_one_rank_does(
     tmp_path: Path, plan: Plan, pairs: pa.Table, unbroken: tuple[StepContext, Manifest]
 ) -> None:
     context = trainings.context(plan, tmp_path, pairs, nodes=2, zero_stage=3)
-    code, message = run_step(context)
+    code, message = ending(lambda: run_step(context))
     assert code == 0, message
     expected, found = weights(unbroken[0]), weights(context)
     for name in expected:
@@ -369,7 +368,7 @@ def test_lora_publishes_the_merged_model_and_the_adapter_beside_it(tmp_path: Pat
 def test_an_unknown_target_module_is_exit_64_and_names_those_there(tmp_path: Path, pairs: pa.Table) -> None:
     plan, _ = trainings.training(settings={"lora": Lora(target_modules=("query",))})
     context = trainings.context(plan, tmp_path, pairs)
-    code, message = run_step(context)
+    code, message = ending(lambda: run_step(context))
     assert code == 64
     names = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
     assert f"names query, which this model lacks; write some of {names}" in message["error"]
@@ -379,7 +378,7 @@ def test_an_unknown_target_module_is_exit_64_and_names_those_there(tmp_path: Pat
 def test_a_loss_that_is_no_number_ends_the_training_with_what_to_write(tmp_path: Path, pairs: pa.Table) -> None:
     plan, _ = trainings.training(settings={"learning_rate": 1e30, "warmup_ratio": 0.0, "global_batch_size": 8})
     context = trainings.context(plan, tmp_path, pairs)
-    code, message = run_step(context)
+    code, message = ending(lambda: run_step(context))
     assert code == 64
     assert "the training diverged: the loss of step" in message["error"]
     assert not context.folder.exists("model")

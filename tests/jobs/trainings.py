@@ -27,7 +27,6 @@ from selfalign_api.plan import (
 )
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import Folder, step_folder
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny-model"
 MODEL = TINY / "model"
@@ -127,8 +126,7 @@ def context(plan: Plan, run: Path, table: pa.Table, *, attempt: int = 1, **means
             evaluation=GenerationMeans(device="CPU"),
         ),
     )
-    root = Folder.open(config.storage)
-    folder = step_folder(root, 1, config.step)
-    if not folder.exists("prepared/pairs.parquet"):
-        folder.write_table("prepared/pairs.parquet", table)
-    return StepContext(config, root, folder, Progress(config.step), stop=threading.Event())
+    made = StepContext.of(config, Progress(config.step), stop=threading.Event())
+    if not made.folder.exists("prepared/pairs.parquet"):
+        made.folder.write_table("prepared/pairs.parquet", table)
+    return made

@@ -5,24 +5,21 @@ Words: `done`, an exit code, `kill` (dies by SIGKILL), `wait` (until SIGTERM, th
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
 import sys
-from pathlib import Path
 
-from selfalign_api.plan import StepConfig
-from selfalign_jobs.store import Folder, Manifest, step_folder, write_manifest
+from selfalign_api.plan import RunFile, StepConfig
+from selfalign_jobs.entry import parser
+from selfalign_jobs.store import Folder, Manifest, read_plan, step_folder, write_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--termination-message", type=Path)
-    options, _ = parser.parse_known_args()
-    config = StepConfig.model_validate_json(options.config.read_text())
-    run = Folder.open(config.storage)
+    options = parser().parse_args()
+    file = RunFile.model_validate_json(options.run.read_text())
+    run = Folder.open(file.storage)
+    config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
     script = json.loads(run.read("script.json"))[config.step]
     word = script[min(config.attempt, len(script)) - 1]
     step = config.plan.step(config.step)

@@ -18,10 +18,10 @@ from plans import plan_of, spin
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy
-from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
+from selfalign_api.plan import GenerationMeans, Means, RunFile, TrainingMeans
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed
-from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder, write_manifest
+from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder, write_manifest, write_plan
 
 PLAN = plan_of("spin", spin()[:2])
 MEANS = Means(
@@ -66,10 +66,9 @@ def runs(tmp_path: Path) -> Runs:
         recorder = Recorder()
         policy = FailurePolicy(max_retries_per_step=retries, backoff_seconds=0)
         fake = Path(__file__).with_name("fake_step.py")
-        run = LocalRun(
-            PLAN, MEANS, tmp_path.as_uri(), tmp_path, {}, policy, recorder, program=(sys.executable, str(fake))
-        )
-        return run, recorder
+        write_plan(Folder.open(tmp_path.as_uri()), PLAN)
+        file = RunFile(run={}, storage=tmp_path.as_uri(), means=MEANS)
+        return LocalRun(PLAN, file, tmp_path, policy, recorder, program=(sys.executable, str(fake))), recorder
 
     return make
 
@@ -140,12 +139,10 @@ def test_sigterm_stops_the_step_and_the_same_command_goes_on(runs: Runs, tmp_pat
     assert recorder.told[0] == "started i1-generate 2"
 
 
-def test_every_attempt_keeps_its_config_and_log(runs: Runs, tmp_path: Path) -> None:
+def test_every_attempt_keeps_its_log(runs: Runs, tmp_path: Path) -> None:
     run, _ = runs(["1", "done"])
     run.run()
-    attempts = sorted(
-        path.relative_to(tmp_path / "attempts") for path in (tmp_path / "attempts").glob("*/*/config.json")
-    )
+    attempts = sorted(path.relative_to(tmp_path / "attempts") for path in (tmp_path / "attempts").glob("*/*/log.txt"))
     assert [str(path.parent) for path in attempts] == ["i1-generate/1", "i1-generate/2", "i1-train/1"]
 
 
@@ -163,9 +160,10 @@ def test_a_finished_step_of_equal_digest_is_taken_from_another_run(runs: Runs, t
     other = tmp_path / "other"
     other.mkdir()
     (other / "script.json").write_text(json.dumps({"i1-generate": ["1"], "i1-train": ["done"]}))
+    write_plan(Folder.open(other.as_uri()), PLAN)
     run, recorder = runs(["1"])
-    reusing = replace(run, storage=other.as_uri(), work=other, reuse_from=[(one, PLAN)])
-    reusing.run()
+    file = RunFile(run={}, storage=other.as_uri(), means=MEANS, reuse_from=(tmp_path.as_uri(),))
+    replace(run, file=file, work=other).run()
     assert recorder.told == ["found i1-generate", "started i1-train 1", "finished i1-train"]
     assert step_folder(Folder.open(other.as_uri()), 1, "i1-generate").files() == [
         "manifest.json",

@@ -1,0 +1,97 @@
+"""Accepting a run, before anything is paid for: resolve it, look at all it names, claim its folder, write its plan there.
+
+`selfalign run` does this itself; on a cluster it is the first step of every run, `--step accept`, without a GPU.
+Nothing here reads `compute`: where a run runs may change, and what was accepted stays so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.load import parse
+from selfalign_api.machine import Device
+from selfalign_api.outcome import ACCEPT, pack_steps
+from selfalign_api.plan import Json, Plan, RunFile
+from selfalign_api.rules import check_rules
+from selfalign_api.run import SelfAlignmentRun
+from selfalign_jobs import preflight
+from selfalign_jobs.owner import claim
+from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.resolve import Resolved, resolve
+from selfalign_jobs.reuse import other_runs
+from selfalign_jobs.store import Folder, write_plan
+
+# What a write to a folder ends in when the folder is the wrong one; other errors may pass.
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A run that may start."""
+
+    plan: Plan
+    storage: str
+    adopted: bool  # its folder held artefacts of the same method
+
+    def summary(self, attempt: int) -> dict[str, Json]:
+        """What the termination message says: all that whoever runs the steps must know of the plan."""
+        model = self.plan.models["policy"]
+        return {
+            "step": ACCEPT,
+            "attempt": attempt,
+            "digest": self.plan.digest,
+            "version": self.plan.version,
+            "model": {"url": model.url, "revision": model.digest},
+            "storage": self.storage,
+            "steps": pack_steps((step.name, step.kind, step.iteration) for step in self.plan.steps),
+        }
+
+
+def accept(file: RunFile, beside: Path) -> Accepted:
+    """Check the run, claim its folder and write its plan; done again, it comes to the same.
+
+    `beside` is what `./PATH` is relative to. Raises ConfigError, whose `reason` is that of the condition Accepted.
+    """
+    spec = {field: value for field, value in file.run.get("spec", {}).items() if field != "compute"}
+    run = parse(SelfAlignmentRun, file.run | {"spec": spec}, "")
+    resolved = examine(run, file.means.generation.device, file.mounts, beside)
+    other_runs(file.reuse_from)
+    check_writable(file.storage)
+    folder = Folder.open(file.storage)
+    adopted = claim(folder, resolved.plan, resolved.values)
+    write_plan(folder, resolved.plan)
+    return Accepted(resolved.plan, file.storage, adopted)
+
+
+def examine(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], beside: Path) -> Resolved:
+    """The run resolved, after all that can be known to be wrong has been looked for; nothing is written."""
+    recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
+    check_rules(run)
+    resolved = resolve(run, device, mounts, beside)
+    preflight.check(resolved.plan, resolved.method, mounts)
+    return resolved
+
+
+def check_writable(storage: str) -> None:
+    """ConfigError when the run's folder cannot be written, before anything is paid for."""
+    local = Folder.open(storage).local
+    if local is None:
+        return
+    try:
+        local.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=local):
+            pass
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        message = (
+            f"{local} cannot be written by user {os.getuid()} ({error.strerror}); write a folder that it may write to, "
+            "or --out DIR on one machine"
+        )
+        raise ConfigError.one("spec.storage.url", message) from error

@@ -1,0 +1,106 @@
+"""The entry point of every pod, and of each step of `selfalign run`.
+
+    python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen HOST:PORT] [--termination-message FILE] [--collect]
+
+RUN.json (`selfalign_api.plan.RunFile`) is the same for all steps of a run; the plan lies in the run's folder, where the
+step `accept` has written it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from selfalign_api.outcome import ACCEPT, Exit, termination_message
+from selfalign_api.plan import RunFile, StepConfig
+from selfalign_jobs.accept import accept
+from selfalign_jobs.init import take_signals
+from selfalign_jobs.progress import Progress, ProgressServer
+from selfalign_jobs.step import ResultMissing, StepContext, Stopped, Summary, ending, run_step
+from selfalign_jobs.store import Folder, read_manifest, read_plan, step_folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One attempt at one step: returns the exit code, and leaves the termination message however it ends."""
+    options = parser().parse_args(arguments)
+    stop = threading.Event()
+    _on_stop(stop.set)
+    take_signals()
+    if options.with_parent:
+        _stop_with_parent()
+    code, message = ending(lambda: _attempt(options, stop))
+    if options.termination_message:
+        options.termination_message.write_bytes(termination_message(message))
+    if code != Exit.DONE:
+        print(message.get("error") or message.get("stopped"), file=sys.stderr)
+    return int(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = argparse.ArgumentParser(prog="selfalign_jobs", description="Run one attempt at one step of a run.")
+    whole.add_argument("run", type=Path, help="the RunFile, JSON")
+    whole.add_argument("--step", required=True, help=f"name of a step of the plan, or {ACCEPT}")
+    whole.add_argument("--attempt", type=int, required=True, help="which attempt at the step this is, from 1")
+    whole.add_argument("--collect", action="store_true", help="only read what the step has published")
+    whole.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT of /progress and /metrics (port 0: any)")
+    whole.add_argument("--address-file", type=Path, help="where to write the address that was bound")
+    whole.add_argument("--termination-message", type=Path, help="where to write the summary (at most 4 kB of JSON)")
+    whole.add_argument("--with-parent", action="store_true", help="stop, as by SIGTERM, when whoever started this dies")
+    return whole
+
+
+def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
+    """Raises as `ending` has it."""
+    file = RunFile.model_validate_json(options.run.read_bytes())
+    progress = Progress(options.step)
+    host, _, port = options.listen.rpartition(":")
+    server = ProgressServer(progress, host, int(port))
+    if options.address_file:
+        options.address_file.write_text(server.address)
+    try:
+        if options.step == ACCEPT or options.collect:
+            _on_stop(_give_up)  # whatever they write is written whole, and done again it comes to the same
+            if stop.is_set():
+                _give_up()
+        if options.step == ACCEPT:
+            return accept(file, options.run.parent).summary(options.attempt)
+        run = Folder.open(file.storage)
+        if options.collect:
+            return _collect(run, options.step)
+        config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
+        return run_step(StepContext.of(config, progress, stop))
+    finally:
+        server.close()
+
+
+def _collect(run: Folder, name: str) -> Summary:
+    """The summary of a step that is done, whose own message was lost."""
+    step = read_plan(run).step(name)
+    folder = step_folder(run, step.iteration, name)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ResultMissing(f"{name} has published no result in {folder.path}")
+    return manifest.summary()
+
+
+def _give_up() -> None:
+    raise Stopped("stopped before it was done")
+
+
+def _on_stop(act: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: act())
+
+
+def _stop_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies: a killed runner leaves no step behind."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pr_set_pdeathsig = 1
+    if libc.prctl(pr_set_pdeathsig, signal.SIGTERM) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
