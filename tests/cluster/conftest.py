@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
+from operators import OperatorProcess
 
 from testbed.binaries import NoBinaries, build
 from testbed.cluster import Cluster
@@ -56,3 +57,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     yield name
     cluster.core.delete_namespace(name)
     cluster.lose_pods(name)  # a stuck pod would keep its GPUs
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """One operator for the tests of a file."""
+    operator = OperatorProcess(tmp_path_factory.mktemp("operator"), cluster.kubeconfig, "--no-leader-election")
+    try:
+        operator.wait_ready()
+        yield operator
+    finally:
+        assert operator.stop() == 0, operator.log.read_text()[-4000:]

@@ -91,5 +91,5 @@ class Cluster:
 
 def api_client(kubeconfig: Path) -> client.ApiClient:
     """A client of the cluster and user that a kubeconfig file names."""
-    made: client.ApiClient = new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
+    made: client.ApiClient = new_client_from_config(str(kubeconfig))
     return made
