@@ -22,6 +22,7 @@ from selfalign_jobs.generate.engine import (
     Sample,
     Sampling,
 )
+from selfalign_jobs.machine import memory_here
 
 GIB = 1 << 30
 CPU_SEQUENCES, CPU_BATCH_TOKENS = 256, 4096
@@ -38,6 +39,7 @@ class EngineSpec:
     settings: EngineSettings
     means: GenerationMeans
     trust_remote_code: bool = False
+    engines_here: int = 1  # on one node, which share its memory
 
 
 def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
@@ -187,7 +189,7 @@ def _own_context(spec: EngineSpec) -> int:
 
 
 def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
-    """GiB of KV cache: what all sequences need at full length, at most a quarter of the memory shared by the replicas."""
+    """GiB of KV cache: what all sequences need at full length, at most a quarter of the node's memory, shared by its engines."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(spec.model, trust_remote_code=spec.trust_remote_code).get_text_config()
@@ -195,8 +197,7 @@ def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if arguments["dtype"] == "float32" else 2)
     needed = bytes_per_token * arguments["max_num_seqs"] * arguments["max_model_len"]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(-int(-needed // GIB), memory // 4 // spec.means.replicas // GIB))
+    return max(1, min(-int(-needed // GIB), memory_here() // 4 // spec.engines_here // GIB))
 
 
 def _vllm_version() -> str:

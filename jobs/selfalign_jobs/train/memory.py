@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from selfalign_api.plan import TrainingMeans, TrainSettings
+from selfalign_jobs.machine import free_memory_here
 
 ACTIVATION_SHARE = 0.6  # of what the model's states leave; the rest is for fragmentation, buffers and other programs
 MOST_TOKENS = {"GPU": 65_536, "CPU": 2_048}  # beyond it a larger micro batch is no faster, only more padded
@@ -44,7 +45,4 @@ def _memory(means: TrainingMeans, ranks: int) -> float:
         import torch
 
         return float(torch.cuda.get_device_properties(0).total_memory)
-    available = next(
-        line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")
-    )
-    return int(available.split()[1]) * 1024 / ranks
+    return free_memory_here() / ranks

@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from selfalign_api.plan import Json, Train
+from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import policy, reference
@@ -84,7 +85,7 @@ class Rank:
         self.means = job.config.means.training
         self.deepspeed = uses_deepspeed(self.means)
         if self.means.device == "CPU":
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+            torch.set_num_threads(max(1, cpus_here() // int(os.environ["LOCAL_WORLD_SIZE"])))
         if self.deepspeed:
             _start_deepspeed(self.means.device)
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
