@@ -75,7 +75,7 @@ def help_out(context: StepContext, gang: Gang) -> Summary:
     if isinstance(step, Train):
         from selfalign_jobs.train.program import train_share
 
-        train_share(context, step)
+        train_share(context, step, gang)
     else:
         from selfalign_jobs.generate.helper import help_head
         from selfalign_jobs.generate.program import means_of
