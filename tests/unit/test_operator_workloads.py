@@ -413,6 +413,14 @@ def test_rays_metrics_leave_the_progress_port_alone() -> None:
     assert cluster["headGroupSpec"]["rayStartParams"]["metrics-export-port"] == str(ports["metrics"])
 
 
+def test_kuberays_service_finds_the_head_and_its_ports() -> None:
+    """Seen with KubeRay's own code: its selector asks for its own app.kubernetes.io/name, which a template overrides."""
+    assert all("app.kubernetes.io/name" not in pod["metadata"]["labels"] for pod in pods_of(job(GENERATE, RAYJOB)))
+    cluster = job(GENERATE, RAYJOB)["spec"]["rayClusterSpec"]
+    ports = {port["name"]: port["containerPort"] for port in step_of(cluster)["ports"]}
+    assert (ports["gcs-server"], ports["dashboard"]) == (6379, 8265)
+
+
 def step_of(cluster: Manifest) -> Manifest:
     found: Manifest = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
     return found
