@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd generate-kills clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden generate-kills clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -60,6 +60,10 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 
 crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+
+golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
+	@for run in tests/unit/golden_runs/*.yaml; do \
+	  $(BIN)/selfalign render $$run --config tests/unit/golden_runs/operator/config.yaml > tests/unit/golden/$$(basename $$run) || exit; done
 
 clean:
 	rm -rf .venv out

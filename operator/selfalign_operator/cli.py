@@ -16,7 +16,7 @@ from selfalign_api.outcome import Exit
 from selfalign_operator.logs import log_to_stderr
 from selfalign_operator.middle import Reconciliation
 from selfalign_operator.process import OperatorProcess, Options
-from selfalign_operator.workloads.manifests import Manifests
+from selfalign_operator.rendering import Manifests
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 

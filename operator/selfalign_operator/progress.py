@@ -33,7 +33,7 @@ LIMIT_BYTES = 64 << 10
 AT_ONCE = 32
 MAX_TEXT = 64
 JOB_NAME = "batch.kubernetes.io/job-name"
-# The two names that index 0 may have (workloads/manifests.py): of a pod of a Job, of the Service of a Ray head.
+# The two names that index 0 may have (rendering.py): of a pod of a Job, of the Service of a Ray head.
 POD_URL = re.compile(r"http://(?P<job>[a-z0-9-]+)-0\.[a-z0-9-]+\.[a-z0-9-]+\.svc:(?P<port>\d+)/progress")
 SERVICE_URL = re.compile(r"http://(?P<service>[a-z0-9-]+)\.[a-z0-9-]+\.svc:(?P<port>\d+)/progress")
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.effective import Attempt, EffectiveRun, Frozen
 from selfalign_operator.names import base_name
 from selfalign_operator.resolve import effective_run
-from selfalign_operator.views import Manifest, RunView
+from selfalign_operator.views import Manifest, RunView, WorkloadView
 from selfalign_operator.workloads import objects
 from selfalign_operator.workloads.attempt import attempt_workload
 from selfalign_operator.workloads.objects import PROGRESS_PORT
@@ -35,7 +35,10 @@ class Manifests:
         """See `attempt.attempt_workload`."""
         return attempt_workload(effective, attempt)
 
-    def progress_url(self, effective: EffectiveRun, workload: str) -> str:
-        """By the DNS name that index 0 of an Indexed Job has under the run's headless Service."""
-        service = base_name(effective.name, effective.uid)
-        return f"http://{workload}-0.{service}.{effective.namespace}.svc:{PROGRESS_PORT}/progress"
+    def progress_url(self, effective: EffectiveRun, workload: WorkloadView) -> str:
+        """By the name of index 0 under the run's headless Service, or by KubeRay's Service for the head of a RayJob."""
+        if workload.kind == "RayJob":
+            host = f"{workload.name}-head-svc"  # it has the ports of the head's container
+        else:
+            host = f"{workload.name}-0.{base_name(effective.name, effective.uid)}"
+        return f"http://{host}.{effective.namespace}.svc:{PROGRESS_PORT}/progress"

@@ -11,6 +11,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.plan import digest_of
 from selfalign_api.platform import claims_of
 from selfalign_api.run import LIFE_FIELDS
+from selfalign_operator.credentials import refuse_shadowing
 from selfalign_operator.effective import EffectiveRun, Frozen, Platform, RunError
 from selfalign_operator.places import mount_path, refuse_unmounted, url_in_pod
 from selfalign_operator.views import RunView
@@ -32,6 +33,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
         raise RunError("ProfileNotFound", error.problems) from None
     refuse_owned_fields(spec.compute)
     refuse_unmounted(spec)
+    refuse_shadowing(spec)
     assert spec.storage is not None and spec.storage.url is not None  # effective_spec refuses a run without
     mounts = {claim: mount_path(claim) for claim in claims_of(spec)}
     profile = profile_of(spec, config)

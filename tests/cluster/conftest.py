@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
+from operators import OperatorProcess
 
 from testbed.binaries import NoBinaries, build
 from testbed.cluster import Cluster
+from testbed.waiting import until
 
 HERE = Path(__file__).parent
 CRD = HERE.parents[1] / "crds" / "selfalignmentruns.yaml"
@@ -39,7 +41,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRD))
+        # `kubectl wait` fails on a CRD that has no conditions yet.
+        conditions = ("get", "-f", str(CRD), "-o=jsonpath={.status.conditions[*].type}")
+        until(lambda: "Established" in cluster.kubectl(*conditions), "Established CRD")
         yield cluster
     finally:
         cluster.stop()
@@ -53,3 +57,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     yield name
     cluster.core.delete_namespace(name)
     cluster.lose_pods(name)  # a stuck pod would keep its GPUs
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """One operator for the tests of a file."""
+    operator = OperatorProcess(tmp_path_factory.mktemp("operator"), cluster.kubeconfig, "--no-leader-election")
+    try:
+        operator.wait_ready()
+        yield operator
+    finally:
+        assert operator.stop() == 0, operator.log.read_text()[-4000:]

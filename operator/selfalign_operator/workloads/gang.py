@@ -10,7 +10,7 @@ from selfalign_api.outcome import Exit
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import base_name, workload_name
 from selfalign_operator.views import STEP_CONTAINER, Manifest
-from selfalign_operator.workloads.metadata import queue_of, workload_metadata
+from selfalign_operator.workloads.metadata import suspended, workload_metadata
 from selfalign_operator.workloads.pod import pod_template, ray_token, shape_of
 
 # How long a Ray node looks for a head that is gone, before it ends and its pod joins anew.
@@ -27,10 +27,9 @@ def job(effective: EffectiveRun, attempt: Attempt) -> Manifest:
         "parallelism": size,
         **_policies(effective, attempt, size),
         "podReplacementPolicy": "Failed",
+        **suspended(effective),
         "template": pod_template(effective, attempt, _gang_environment(effective, attempt, name, size)),
     }
-    if queue_of(effective) is not None:
-        spec["suspend"] = True
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

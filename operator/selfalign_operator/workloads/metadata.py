@@ -69,6 +69,11 @@ def queue_of(effective: EffectiveRun) -> str | None:
     return named or effective.labels.get(QUEUE_LABEL)
 
 
+def suspended(effective: EffectiveRun) -> Manifest:
+    """With a queue a workload is made suspended, for Kueue to start it; nobody else writes that field afterwards."""
+    return {"suspend": True} if queue_of(effective) is not None else {}
+
+
 def kueue_labels(effective: EffectiveRun) -> dict[str, str]:
     """The queue, and the run's own labels for Kueue (such as its priority class)."""
     labels = {name: value for name, value in effective.labels.items() if name.startswith(KUEUE)}

@@ -11,7 +11,7 @@ import shlex
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import RAYJOB_MAX, ray_name, workload_name
 from selfalign_operator.views import Manifest
-from selfalign_operator.workloads.metadata import queue_of, workload_metadata
+from selfalign_operator.workloads.metadata import suspended, workload_metadata
 from selfalign_operator.workloads.pod import (
     ENTRY_POINT,
     pod_template,
@@ -39,11 +39,10 @@ def rayjob(effective: EffectiveRun, attempt: Attempt) -> Manifest:
         "submissionMode": "HTTPMode",
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": True,
+        **suspended(effective),
         "entrypoint": shlex.join([*ENTRY_POINT, *step_arguments(attempt)]),
         "rayClusterSpec": _cluster(effective, attempt),
     }
-    if queue_of(effective) is not None:
-        spec["suspend"] = True
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconcile_world import CONFIG, World
+from effective_runs import UID, effective
+from reconcile_world import CONFIG, START, World
 
 from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_operator.decision import Decision
+from selfalign_operator.names import base_name
 from selfalign_operator.reconcile import decide
 from selfalign_operator.rendering import Manifests
-from selfalign_operator.views import ClaimView
+from selfalign_operator.views import ClaimView, WorkloadView
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sao-tiny.yaml"
 
@@ -43,3 +45,15 @@ def test_a_missing_profile_has_its_own_reason() -> None:
     accepted = decision.status.condition("Accepted")
     assert accepted is not None
     assert accepted.reason == "ProfileNotFound"
+
+
+def test_progress_is_asked_of_index_0_or_of_the_head_that_kuberay_serves() -> None:
+    found = effective()
+    for kind, host in (("Job", f"w-0.{base_name(found.name, found.uid)}"), ("RayJob", "w-head-svc")):
+        workload = WorkloadView(kind, "w", "u", UID, "i1-generate", 1, False, START, False, False, "Active")
+        assert Manifests().progress_url(found, workload) == f"http://{host}.research.svc:8080/progress"
+
+
+def test_every_run_has_a_token_of_its_own() -> None:
+    tokens = {Manifests().run_objects(effective())[2]["data"]["auth_token"] for _ in range(3)}
+    assert len(tokens) == 3
