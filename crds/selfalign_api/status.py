@@ -42,7 +42,7 @@ class Condition(ApiModel):
     """True, False or Unknown."""
 
     reason: Text
-    """Why, in one word (docs/conditions.md)."""
+    """Why, in one word (docs/operator.md)."""
 
     message: LongText = ""
     """What happened, and what to do."""

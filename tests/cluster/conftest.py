@@ -13,6 +13,7 @@ from operators import OperatorProcess
 
 from testbed.binaries import NoBinaries, build
 from testbed.cluster import Cluster
+from testbed.waiting import until
 
 HERE = Path(__file__).parent
 CRD = HERE.parents[1] / "crds" / "selfalignmentruns.yaml"
@@ -40,7 +41,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRD))
+        # `kubectl wait` fails on a CRD that has no conditions yet.
+        conditions = ("get", "-f", str(CRD), "-o=jsonpath={.status.conditions[*].type}")
+        until(lambda: "Established" in cluster.kubectl(*conditions), "Established CRD")
         yield cluster
     finally:
         cluster.stop()

@@ -107,11 +107,15 @@ def test_the_pods_of_a_gang_know_its_size_and_the_name_of_its_head() -> None:
     assert variables["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
 
+def test_ranks_wait_for_one_another_as_long_as_the_operator_does() -> None:
+    spec = GANGS | {"failurePolicy": {"startupDeadlineSeconds": 77}}
+    assert env(TRAIN, spec)["SELFALIGN_STARTUP_SECONDS"] == "77"
+
+
 def test_engines_in_a_gang_show_one_another_a_token_and_ranks_need_none() -> None:
     secret = {"secretKeyRef": {"name": run_objects(effective(), "t")[2]["metadata"]["name"], "key": "auth_token"}}
     variables = env(GENERATE, GANGS)
     assert (variables["RAY_AUTH_MODE"], variables["RAY_AUTH_TOKEN"]) == ("token", secret)
-    assert variables["RAY_gcs_rpc_server_reconnect_timeout_s"] == "20"
     assert not [name for name in env(TRAIN, GANGS) if name.startswith("RAY_")]
 
 
