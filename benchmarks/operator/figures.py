@@ -21,7 +21,7 @@ from operators import OperatorProcess  # noqa: E402
 from selfalign_operator.kube.client import ApiError, Connection, Kube  # noqa: E402
 
 AT_ONCE = 16
-SAMPLE = re.compile(r"selfalign_operator_(?P<name>\w+)(?:{(?P<labels>[^}]*)})? (?P<value>\S+)")
+SAMPLE = re.compile(r"(?m)^selfalign_operator_(?P<name>\w+)(?:{(?P<labels>[^}]*)})? (?P<value>\S+)")
 
 
 class Unwatched:
