@@ -14,7 +14,6 @@ from selfalign_operator.workloads.metadata import suspended, workload_metadata
 from selfalign_operator.workloads.pod import pod_template, ray_token, shape_of
 
 
-
 def job(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """The Indexed Job of an attempt; suspended with a queue, for Kueue to start it."""
     size = shape_of(effective, attempt).size
