@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,9 +69,13 @@ class Cluster:
     def add_crd(self, file: Path) -> None:
         """Adds a CustomResourceDefinition; returns when its objects are served."""
         self.kubectl("apply", "--server-side", "-f", str(file))
-        # `kubectl wait` fails on a CRD that has no conditions yet.
-        conditions = ("get", "-f", str(file), "-o=jsonpath={.status.conditions[?(@.type=='Established')].status}")
-        until(lambda: self.kubectl(*conditions) == "True", "Established CRD")
+
+        def established() -> bool:
+            # Neither `kubectl wait` nor a JSONPath takes a CRD that has no conditions yet.
+            conditions = json.loads(self.kubectl("get", "-f", str(file), "-o=json"))["status"]["conditions"] or []
+            return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
+
+        until(established, "Established CRD")
 
     def add_node(self, name: str, gpus: int = 8) -> None:
         """Adds a node that KWOK plays."""
