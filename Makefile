@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs lock crd generate-kills clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden generate-kills clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -27,7 +27,7 @@ $(INSTALLED):
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@rm -f .venv/installed-* && touch $@
 
-test: lint unit jobs  ## everything that the repository checks
+test: lint unit jobs cluster-tests  ## everything that the repository checks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -41,12 +41,29 @@ unit: $(INSTALLED)  ## no engine, no training
 jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 	$(BIN)/pytest tests/jobs
 
+cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
+	$(BIN)/pytest tests/cluster
+
+TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
+testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once
+	$(TESTBED) build
+
+cluster: $(INSTALLED)  ## a control plane, the operator, and this machine for a node; it stays until `make cluster-down`
+	$(TESTBED) up
+
+cluster-down: $(INSTALLED)
+	$(TESTBED) down
+
 lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml or requirements/)
 	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
 	$(RESOLVE) -o requirements/gpu.txt
 
 crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+
+golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
+	@for run in tests/unit/golden_runs/*.yaml; do \
+	  $(BIN)/selfalign render $$run --config tests/unit/golden_runs/operator/config.yaml > tests/unit/golden/$$(basename $$run) || exit; done
 
 clean:
 	rm -rf .venv out

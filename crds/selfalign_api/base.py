@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -61,6 +62,17 @@ class MapBy:
         return entries
 
 
+def _timestamp(text: str) -> str:
+    """RFC 3339, as Kubernetes writes times: 2026-11-24T10:00:00Z."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise PydanticCustomError("timestamp", "is no time; write it as 2026-11-24T10:00:00Z")
+    return text
+
+
 Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
 LongCount = Annotated[int, Field(ge=1, le=INT64_MAX)]
 Seconds = Annotated[int, Field(ge=0, le=INT32_MAX)]
@@ -70,6 +82,7 @@ Text = Annotated[str, Field(min_length=1, max_length=256)]
 LongText = Annotated[str, Field(max_length=4096)]
 Url = Annotated[str, Field(min_length=1, max_length=1024)]
 Template = Annotated[str, Field(min_length=1, max_length=TEMPLATE_MAX_CHARACTERS)]
+Timestamp = Annotated[str, AfterValidator(_timestamp), Field(json_schema_extra={"format": "date-time"})]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 

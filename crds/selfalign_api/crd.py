@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from selfalign_api.base import INT64_MAX
 from selfalign_api.rule_table import RULES
-from selfalign_api.run import GROUP, VERSION, SelfAlignmentRun
+from selfalign_api.run import GROUP, VERSION, SelfAlignmentRun, Spec
+from selfalign_api.status import Status
+from selfalign_api.transition_rules import TRANSITION_RULES
 
 __all__ = ["crd", "crd_yaml"]
 
@@ -21,7 +24,18 @@ Schema = dict[str, Any]
 HEADER = "# Generated from crds/selfalign_api by `selfalign crd`; change the types there, not this file.\n"
 # What Kubernetes reads of pydantic's JSON schema as it stands.
 KEPT = (
-    *("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties"),
+    *(
+        "type",
+        "description",
+        "format",
+        "enum",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "maxProperties",
+    ),
     "required",
 )
 COLUMNS = (
@@ -83,14 +97,27 @@ def _openapi() -> Schema:
         apiVersion={"type": "string"},
         kind={"type": "string"},
         metadata={"type": "object"},  # the API server knows its fields, and allows no more here
-        status={
-            "type": "object",
-            "description": "What the operator saw and did.",
-            "x-kubernetes-preserve-unknown-fields": True,
-        },
+        status=_status(),
     )
     root["required"] = ["spec"]
     return root
+
+
+def _status() -> Schema:
+    schema = Status.model_json_schema(by_alias=True)
+    return _lenient(_structural(schema, schema["$defs"], Status.__name__))
+
+
+def _lenient(schema: Schema, keys: Sequence[str] = ()) -> Schema:
+    """A schema that takes a part of a status, and values of another version: only the keys of its maps are required."""
+    out = {key: value for key, value in schema.items() if key not in ("required", "default", "enum")}
+    if keys:
+        out["required"] = list(keys)
+    if "properties" in schema:
+        out["properties"] = {field: _lenient(item) for field, item in schema["properties"].items()}
+    if "items" in schema:
+        out["items"] = _lenient(schema["items"], schema.get("x-kubernetes-list-map-keys", ()))
+    return out
 
 
 def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") -> Schema:
@@ -140,4 +167,7 @@ def _validations(name: str) -> list[Schema]:
         | ({"fieldPath": f".{rule.field}"} if rule.field and not rule.field.startswith("metadata.") else {})
         for rule in RULES
         if rule.on.__name__ == name
+    ] + [
+        {"rule": change.cel, "message": change.message, "fieldPath": f".{change.field}"}
+        for change in (TRANSITION_RULES if name == Spec.__name__ else ())
     ]

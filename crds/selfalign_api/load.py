@@ -13,7 +13,7 @@ from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_api.messages import in_our_words
 from selfalign_api.run import SelfAlignmentRun, Spec
 
-__all__ = ["as_json", "load_run", "parse", "parse_spec", "read_file"]
+__all__ = ["as_json", "load_run", "parse", "parse_spec", "read_file", "without_nulls"]
 
 FREE_FORM = ("podTemplate", "engineArgs")  # null has a meaning of its own in these
 M = TypeVar("M", bound=BaseModel)
@@ -39,7 +39,7 @@ def parse_spec(data: Any) -> Spec:
 
 def parse(model: type[M], data: Any, path: str) -> M:
     """JSON data as a `model`; `path` begins the paths of the errors. A null is a field left out, as in Kubernetes."""
-    data = _without_nulls(data)
+    data = without_nulls(data)
     try:
         return model.model_validate_json(json.dumps(data), by_alias=True, by_name=False)
     except ValidationError as error:
@@ -65,11 +65,12 @@ def read_file(path: Path) -> str:
         raise ConfigError.one(str(path), f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """JSON without the fields that are null, which are left out in Kubernetes; free-form maps stay as they are."""
     if isinstance(value, dict):
         return {
-            key: item if key in FREE_FORM else _without_nulls(item) for key, item in value.items() if item is not None
+            key: item if key in FREE_FORM else without_nulls(item) for key, item in value.items() if item is not None
         }
     if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+        return [without_nulls(item) for item in value]
     return value

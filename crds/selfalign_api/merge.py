@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfalign_api.pod_template import merge_pod_template
+
 __all__ = ["merge"]
 
 # Lists of the method in which an entry overrides the entry of the same key, field by field; any other list is replaced.
 MERGED_LISTS = {"roles": "name", "iterationOverrides": "fromIteration"}
+POD_TEMPLATE = "podTemplate"  # a platform's tolerations stay when a run adds its own
 
 
 def merge(defaults: Any, override: Any) -> Any:
-    """`override` over `defaults`, both JSON. Maps merge, lists replace, a role given overrides the role of its name.
+    """`override` over `defaults`, both JSON. Maps merge, lists replace, a role given overrides the role of its name,
+    and podTemplates merge as pods do (pod_template).
 
     Entries of such a list keep the order of `defaults`; new ones follow. Neither argument is changed.
     """
@@ -24,6 +28,8 @@ def merge(defaults: Any, override: Any) -> Any:
             merged[field] = value
         elif key is not None:
             merged[field] = _merge_entries(defaults[field], value, key)
+        elif field == POD_TEMPLATE and isinstance(defaults[field], dict) and isinstance(value, dict):
+            merged[field] = merge_pod_template(defaults[field], value, keep_nulls=True)
         else:
             merged[field] = merge(defaults[field], value)
     return merged

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from selfalign_api.base import MapBy
 from selfalign_api.errors import ConfigError, Problem, shown
 
-__all__ = ["field_types", "in_our_words", "list_key", "model_in"]
+__all__ = ["field_types", "in_our_words", "list_key", "model_in", "path_of"]
 
 _TYPES = {
     "int_type": "must be a whole number",
@@ -48,7 +48,7 @@ def _follows(details: ErrorDetails) -> bool:
 
 def _problem(details: ErrorDetails, model: type[BaseModel], data: Any, path: str) -> Problem:
     location = details["loc"]
-    where = _path(location, model, data, path)
+    where = path_of(location, model, data, path)
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "missing":
         return Problem(where, None, _missing(location, model))
@@ -174,8 +174,8 @@ def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _paths(inner, f"{prefix}{name}.")
 
 
-def _path(location: tuple[int | str, ...], model: type[BaseModel], data: Any, path: str) -> str:
-    """The dotted path; an entry of a list that is a map stands by its key, `roles[judge]`, else by its index."""
+def path_of(location: tuple[int | str, ...], model: type[BaseModel], data: Any, path: str) -> str:
+    """The dotted path of a location; an entry of a list that is a map stands by its key, `roles[judge]`, else by index."""
     key: str | None = None
     current: type[BaseModel] | None = model
     for step in location:

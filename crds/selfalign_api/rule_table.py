@@ -1,8 +1,8 @@
 """The rules over several fields: one table, in CEL for the CRD and in Python for the local runner.
 
 A rule belongs to a type of the spec and holds wherever that type stands. Its CEL has a has() for each step of an
-optional path; `.?x.orValue([])` compiles, but its cost estimate is unbounded and the CRD would be refused. Rules about
-a change of the spec come with the operator.
+optional path; `.?x.orValue([])` compiles, but its cost estimate is unbounded and the CRD would be refused. The rules
+about a change of the spec are in transition_rules.py.
 """
 
 from __future__ import annotations
@@ -261,6 +261,13 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
         given("labelSmoothing", "type") + "self.type in ['dpo', 'ipo']",
         "labelSmoothing is defined for dpo and ipo; remove it or write loss.type: dpo",
         lambda loss: loss.label_smoothing is None or loss.type in (None, "dpo", "ipo"),
+    ),
+    Rule(
+        Loss,
+        "beta",
+        given("beta", "type") + "self.type != 'sft'",
+        "sft has no beta; remove it",
+        lambda loss: loss.beta is None or loss.type != "sft",
     ),
     Rule(
         Spec,

@@ -5,12 +5,19 @@ Everything the operator must remember stands here or in its children; it can be 
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from selfalign_api.base import ApiModel, LongText, MapBy, Text
+from selfalign_api.base import INT64_MAX, ApiModel, LongText, MapBy, Text, Timestamp
+from selfalign_api.load import without_nulls
+from selfalign_api.messages import path_of
+
+Location = tuple[int | str, ...]  # of a pydantic error
 
 ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -22,7 +29,7 @@ CONDITION_TYPES: tuple[ConditionType, ...] = ("Accepted", "Progressing", "Suspen
 MAX_STEPS = 256
 MAX_LOST_ATTEMPTS = 8  # of one step, the newest
 MAX_FIGURES = 48
-Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]  # RFC 3339, UTC, whole seconds
+Whole = Annotated[int, Field(ge=0, le=INT64_MAX)]
 
 
 class Condition(ApiModel):
@@ -35,7 +42,7 @@ class Condition(ApiModel):
     """True, False or Unknown."""
 
     reason: Text
-    """Why, in one word (docs/conditions.md)."""
+    """Why, in one word (docs/operator.md)."""
 
     message: LongText = ""
     """What happened, and what to do."""
@@ -43,7 +50,7 @@ class Condition(ApiModel):
     last_transition_time: Timestamp
     """When the status last changed."""
 
-    observed_generation: int
+    observed_generation: Whole
     """The generation of the spec that this was said of."""
 
 
@@ -92,10 +99,10 @@ class WorkloadRef(ApiModel):
 class StepProgress(ApiModel):
     """Where a running step is."""
 
-    done: int
+    done: Whole
     """Units that are finished."""
 
-    total: int
+    total: Whole
     """Units of the phase."""
 
     unit: Text
@@ -111,7 +118,7 @@ class StepProgress(ApiModel):
 class LostAttempt(ApiModel):
     """An attempt that did not succeed."""
 
-    number: int
+    number: Whole
     """Which attempt."""
 
     reason: Text
@@ -142,7 +149,7 @@ class StepStatus(ApiModel):
     kind: StepKind
     """accept, generate, train or evaluate."""
 
-    iteration: int = 0
+    iteration: Whole = 0
     """Its iteration, from 1; 0 for accept."""
 
     state: StepState = "Pending"
@@ -154,10 +161,10 @@ class StepStatus(ApiModel):
     message: LongText = ""
     """What happened, and what to do."""
 
-    attempts: int = 0
+    attempts: Whole = 0
     """Attempts that were made."""
 
-    failures: int = 0
+    failures: Whole = 0
     """Attempts that count against failurePolicy.maxRetriesPerStep since the last retry by hand."""
 
     lost_attempts: Annotated[tuple[LostAttempt, ...], Field(max_length=MAX_LOST_ATTEMPTS)] = ()
@@ -220,7 +227,7 @@ class PlanStatus(ApiModel):
 class Status(ApiModel):
     """What the operator saw and did."""
 
-    observed_generation: int | None = None
+    observed_generation: Whole | None = None
     """The generation of the spec that this status was computed from."""
 
     state: State = "Pending"
@@ -241,7 +248,7 @@ class Status(ApiModel):
     completion_time: Timestamp | None = None
     """When the run was Complete or Failed."""
 
-    active_seconds: int = 0
+    active_seconds: Whole = 0
     """Unsuspended, unqueued time until activeSince."""
 
     active_since: Timestamp | None = None
@@ -279,21 +286,75 @@ class Status(ApiModel):
         return next((step for step in self.steps if step.name == name), None)
 
 
-def read_status(raw: Any) -> tuple[Status, tuple[str, ...]]:
-    """The typed status of its JSON, and the fields that were not as they must be and are left out.
+# --- reading what stands in an object: hand-edited, another version's, or whole ------------------------------------------
 
-    A hand-edited status, or another version's, must not stop a run: what is left out is computed again.
+
+def read_status(raw: Any) -> tuple[Status, tuple[str, ...]]:
+    """The typed status of its JSON, and the paths that were not as they must be and are left out, sorted.
+
+    A wrong field is left out alone; an entry or an object without what it needs, whole; fields of a newer version
+    without a word. What is left out is computed again: no status may stop a run.
     """
-    if not isinstance(raw, dict):
-        return Status(), () if raw is None else ("status",)
-    known = {field.alias: name for name, field in Status.model_fields.items()}
-    read: dict[str, Any] = {}
-    bad: list[str] = []
-    for field, value in raw.items():
-        if field not in known:
-            continue  # a newer version's
-        try:
-            read[known[field]] = getattr(Status.model_validate_json(json.dumps({field: value})), known[field])
-        except ValidationError:
-            bad.append(field)
-    return Status(**read), tuple(bad)
+    if raw is None:
+        return Status(), ()
+    with contextlib.suppress(ValidationError, RecursionError):
+        return _typed(raw), ()  # as the operator writes it, nearly always
+    bad: set[str] = set()
+    try:
+        data = without_nulls(raw)
+        while True:
+            try:
+                return _typed(data), tuple(sorted(bad))
+            except ValidationError as error:
+                wrong = error.errors(include_url=False, include_input=False)
+            removed = sorted(
+                {place for details in wrong for place in _removed(details, data)}, key=_order, reverse=True
+            )
+            if not removed:
+                break
+            bad |= {path_of(_place(details), Status, data, "status") for details in wrong if not _is_newer(details)}
+            for location in removed:
+                _remove(data, location)
+    except RecursionError:
+        pass
+    return Status(), ("status",)
+
+
+def _typed(data: Any) -> Status:
+    return Status.model_validate_json(json.dumps(data), by_alias=True, by_name=False)
+
+
+def _is_newer(details: ErrorDetails) -> bool:
+    return details["type"] == "extra_forbidden"
+
+
+def _place(details: ErrorDetails) -> Location:
+    """Where something is wrong; for a field that is missing, the object that lacks it."""
+    return details["loc"][:-1] if details["type"] == "missing" else details["loc"]
+
+
+def _removed(details: ErrorDetails, data: Any) -> Iterator[Location]:
+    """What must go so that the error goes: of a list too long, or with a key twice, the later entries."""
+    place, context = _place(details), details.get("ctx", {})
+    if details["type"] == "too_long":
+        yield from ((*place, index) for index in range(context["max_length"], len(_at(data, place))))
+    elif details["type"] == "twice":
+        values = [entry.get(context["key"]) for entry in _at(data, place)]
+        yield from ((*place, index) for index, value in enumerate(values) if value in values[:index])
+    elif place:
+        yield place
+
+
+def _at(data: Any, place: Location) -> Any:
+    for step in place:
+        data = data[step]
+    return data
+
+
+def _remove(data: Any, place: Location) -> None:
+    del _at(data, place[:-1])[place[-1]]
+
+
+def _order(place: Location) -> tuple[tuple[int, str], ...]:
+    """Sorts entries by their place, and what holds something before it."""
+    return tuple((step, "") if isinstance(step, int) else (0, step) for step in place)

@@ -1,4 +1,4 @@
-"""The command `selfalign`: run, validate, plan, report, crd."""
+"""The command `selfalign`: run, validate, plan, report, crd; further ones by entry point (render)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from rich.console import Console
@@ -91,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
     report = command("report", "Write the report of a run again, finished or not.", report_command)
     report.add_argument("folder", help="the run's folder or its URL, as `selfalign run` printed it")
     command("crd", "Print the CustomResourceDefinition that a cluster needs.", crd_command)
+    for further in entry_points(group="selfalign.commands"):  # the operator's: nothing here imports it
+        further.load()(command)
     return whole
 
 

@@ -76,6 +76,7 @@ class WorkloadView:
     active: int = 0
     ready: int = 0
     failed: int = 0
+    terminating: int = 0  # pods that are being deleted and have not gone
     keeps_policies: bool = True  # False: the apiserver dropped podFailurePolicy or successPolicy (too old)
 
 

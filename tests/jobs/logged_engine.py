@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sample,
 )
 
@@ -81,10 +81,10 @@ def digest(request: EngineRequest) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
 
 
-def answer(request: EngineRequest) -> tuple[Sample, ...] | LogProbabilities:
+def answer(request: EngineRequest) -> tuple[Sample, ...] | Comparison:
     number = digest(request)
     if isinstance(request.task, Labels):
-        return LogProbabilities(-0.1 - number % 5, -0.1 - number // 5 % 5)
+        return Comparison(-0.1 - number % 5, -0.1 - number // 5 % 5)
     start = "no prefix" if number % 50 == 0 else "User prompt:"  # some miss it, as real models do
     texts = [f"{start} {number + sample}" for sample in range(request.task.n)]
     return tuple(Sample((*map(ord, text), LettersChat.end_id), "stop") for text in texts)

@@ -33,10 +33,19 @@ class FakeRender:
     def effective(self, run: RunView, config: OperatorConfig, frozen: Frozen | None) -> EffectiveRun:
         cpu = GenerationMeans(device="CPU")
         means = Means(generation=cpu, training=TrainingMeans(device="CPU"), evaluation=cpu)
-        spec = parse_spec(dict(run.spec))
-        platform = Platform(compute_digest="sha256:1", images=config.images, gpu_resource_name="nvidia.com/gpu")
         return EffectiveRun(
-            run.namespace, run.name, run.uid, {}, {}, spec, means, "file:///mnt/c/runs/ns/run", (), {}, platform, config
+            namespace=run.namespace,
+            name=run.name,
+            uid=run.uid,
+            labels={},
+            annotations={},
+            spec=parse_spec(dict(run.spec)),
+            means=means,
+            storage="file:///mnt/c/runs/ns/run",
+            reuse_from=(),
+            mounts={},
+            platform=Platform(compute_digest="sha256:0", images=config.images, gpu_resource_name="nvidia.com/gpu"),
+            config=config,
         )
 
     def run_objects(self, effective: EffectiveRun) -> tuple[Manifest, ...]:

@@ -10,6 +10,7 @@ from selfalign_api.crd import crd, crd_yaml
 from selfalign_api.messages import model_of
 from selfalign_api.rule_table import RULES
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.transition_rules import TRANSITION_RULES
 
 COMMITTED = Path(__file__).parents[2] / "crds" / "selfalignmentruns.yaml"
 ROOT = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -33,6 +34,7 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 SPEC_NODES = dict(nodes(ROOT["properties"]["spec"], "spec"))
+STATUS_NODES = dict(nodes(ROOT["properties"]["status"], "status"))
 
 
 def test_the_committed_crd_is_the_generated_one() -> None:
@@ -45,8 +47,13 @@ def test_it_uses_only_what_a_structural_schema_may() -> None:
         assert "type" in schema or "x-kubernetes-int-or-string" in schema, path
 
 
-def test_every_field_of_the_spec_says_what_it_is() -> None:
-    bare = [path for path, schema in SPEC_NODES.items() if not path.endswith("[]") and "description" not in schema]
+def test_it_leaves_room_for_kubectl_apply() -> None:
+    assert len(crd_yaml()) < 200_000  # an annotation of the object holds its JSON, and has 256 KiB
+
+
+def test_every_field_says_what_it_is() -> None:
+    every = {**SPEC_NODES, **STATUS_NODES}
+    bare = [path for path, schema in every.items() if not path.endswith("[]") and "description" not in schema]
     assert bare == []
 
 
@@ -71,7 +78,14 @@ def test_lists_with_a_key_are_maps_with_a_bound() -> None:
 
 def test_every_rule_stands_in_the_crd_wherever_its_type_does() -> None:
     there = [rule["rule"] for _, schema in nodes(ROOT) for rule in schema.get("x-kubernetes-validations", ())]
-    assert set(there) == {rule.cel for rule in RULES}
+    assert set(there) == {rule.cel for rule in (*RULES, *TRANSITION_RULES)}
+
+
+def test_a_part_of_a_status_is_enough_and_another_versions_values_are_taken() -> None:
+    for path, schema in STATUS_NODES.items():
+        keys = STATUS_NODES.get(path.removesuffix("[]"), {}).get("x-kubernetes-list-map-keys", [])
+        assert schema.get("required", []) == (keys if path.endswith("[]") else []), path
+        assert not schema.keys() & {"default", "enum"}, path
 
 
 def test_a_rule_names_a_field_that_is_there() -> None:
@@ -102,6 +116,8 @@ def _models(model: Any) -> Iterator[Any]:
         ("spec.compute.training.zeroStage", {"type": "integer", "enum": [0, 1, 2, 3], "format": "int32"}),
         ("spec.seed", {"type": "integer", "minimum": 0, "format": "int64"}),
         ("spec.training.learningRate", {"type": "number", "minimum": 0.0, "exclusiveMinimum": True}),
+        ("status.steps[].progress.done", {"type": "integer", "minimum": 0, "format": "int64"}),
+        ("status.startTime", {"type": "string", "format": "date-time"}),
         ("spec.compute.podTemplate", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
         (
             "spec.compute.generation.resources.requests[]",
@@ -110,4 +126,4 @@ def _models(model: Any) -> Iterator[Any]:
     ],
 )
 def test_a_field_has_the_form_that_kubernetes_knows(path: str, schema: dict[str, Any]) -> None:
-    assert {key: value for key, value in SPEC_NODES[path].items() if key != "description"} == schema
+    assert {key: value for key, value in {**SPEC_NODES, **STATUS_NODES}[path].items() if key != "description"} == schema

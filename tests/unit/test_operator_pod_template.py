@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.means import Compute
-from selfalign_operator.workloads.merge import KEYED_LISTS, merge_pod_template
+from selfalign_api.merge import merge
+from selfalign_api.pod_template import KEYED_LISTS, merge_pod_template
 from selfalign_operator.workloads.owned import problems_of, refuse_owned_fields
 
 SCALARS = st.integers(-3, 3) | st.sampled_from(["a", "b"]) | st.booleans()
@@ -73,6 +74,24 @@ def test_every_entry_is_kept_once_and_in_its_order(below: dict[str, Any], above:
     assert merged[: len(names(below))] == names(below)
     assert set(merged) == set(names(below)) | set(names(above))
     assert len(set(merged)) == len(merged)
+
+
+@given(PARTS, PARTS, PARTS)
+def test_two_parts_merged_first_do_what_they_do_one_after_the_other(
+    base: dict[str, Any], profile: dict[str, Any], run: dict[str, Any]
+) -> None:
+    base = merge_pod_template({}, base)  # a whole template has no nulls
+    at_once = merge_pod_template(base, merge_pod_template(profile, run, keep_nulls=True))
+    assert at_once == merge_pod_template(merge_pod_template(base, profile), run)
+
+
+def test_a_runs_toleration_joins_its_profiles() -> None:
+    profile = {"compute": {"podTemplate": {"spec": {"tolerations": [{"key": "gpu"}], "nodeSelector": {"a": "1"}}}}}
+    run = {"compute": {"podTemplate": {"spec": {"tolerations": [{"key": "team"}], "nodeSelector": {"a": None}}}}}
+    assert merge(profile, run)["compute"]["podTemplate"]["spec"] == {
+        "tolerations": [{"key": "gpu"}, {"key": "team"}],
+        "nodeSelector": {"a": None},
+    }
 
 
 def test_containers_and_volumes_merge_by_name() -> None:
@@ -153,6 +172,7 @@ def test_the_arguments_of_another_container_are_one_value() -> None:
         ({"spec": {"automountServiceAccountToken": True}}, "automountServiceAccountToken", "serviceAccountName"),
         ({"spec": {"volumes": [{"name": "run", "emptyDir": {}}]}}, "volumes: run", "name yours otherwise"),
         ({"metadata": {"labels": {"selfalign.dev/run-uid": "x"}}}, "labels: selfalign.dev/run-uid", "finds its pods"),
+        ({"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}, "labels: app.kubernetes.io/name", "finds its pods"),
         ({"containers": []}, "podTemplate.containers", "write metadata or spec"),
         ({"spec": None}, "podTemplate.spec", "must be a map"),
         ({"spec": {"containers": "x"}}, "containers: x must be a list", "- name: …"),

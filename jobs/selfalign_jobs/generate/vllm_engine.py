@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 import time
+from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from selfalign_api.plan import EngineSettings, GenerationMeans
+from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sample,
     Sampling,
 )
@@ -80,6 +82,7 @@ class VllmEngine:
         if spec.means.device == "CPU":
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(_cpu_cache_gib(spec, arguments))
         self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
+        self._submitted: list[EngineRequest] = []  # since the last step
         self._labels: dict[str, Labels] = {}  # of the comparisons under way
         self._facts = EngineFacts(
             context_tokens=self._engine.model_config.max_model_len,
@@ -95,12 +98,11 @@ class VllmEngine:
 
     def submit(self, request: EngineRequest) -> None:
         """Take a request; it joins the running batch at the next step."""
-        if isinstance(request.task, Labels):
-            self._labels[request.id] = request.task
-        self._engine.add_request(request.id, engine_input(request.prompt_ids), _sampling_params(request.task))
+        self._submitted.append(request)
 
     def step(self) -> list[EngineResult]:
         """One forward pass; the requests that finished."""
+        self._add_submitted()
         results = []
         for output in self._engine.step():
             if output.finished:
@@ -110,8 +112,21 @@ class VllmEngine:
 
     def abort(self, id: str) -> None:
         """Forget a request."""
+        self._add_submitted()
         self._labels.pop(id, None)
         self._engine.abort_request([id])
+
+    def _add_submitted(self) -> None:
+        """All at once: one by one, between rendering and reading, each took twice as long (cold caches)."""
+        for request in self._submitted:
+            if isinstance(request.task, Labels):
+                self._labels[request.id] = request.task
+            self._engine.add_request(request.id, engine_input(request.prompt_ids), self._params(request))
+        self._submitted.clear()
+
+    def _params(self, request: EngineRequest) -> Any:
+        """VLLM's form of what is asked; benchmarks fix lengths here."""
+        return sampling_params(request.task)
 
 
 def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
@@ -148,37 +163,44 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     return arguments | dict(spec.means.engine_args)
 
 
-def _sampling_params(task: Sampling | Labels) -> Any:
+def sampling_params(task: Sampling | Labels) -> Any:
+    """VLLM's form of what is asked."""
+    if isinstance(task, Labels):
+        # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
+        params = copy(_common_params(Sampling(1, 0.0, 1.0, 0, 1, 0)))
+        params.logprob_token_ids = list(task)
+        return params
+    params = copy(_common_params(task._replace(seed=0)))
+    params.seed = task.seed if task.temperature > 0 else None
+    return params
+
+
+@lru_cache(maxsize=64)
+def _common_params(sampling: Sampling) -> Any:
+    """`SamplingParams` but for the seed, checked once: that takes longer than all the rest of a request's way in."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    common: dict[str, Any] = {
-        "detokenize": False,  # the loop reads ids and decodes them once
-        "output_kind": RequestOutputKind.FINAL_ONLY,
-        "skip_clone": True,  # made for this request alone: no deep copy
-    }
-    if isinstance(task, Labels):
-        # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
-        return SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(task), **common)
     return SamplingParams(
-        n=task.n,
-        temperature=task.temperature,
-        top_p=task.top_p,
-        top_k=task.top_k,
-        max_tokens=task.max_tokens,
-        seed=task.seed if task.temperature > 0 else None,
-        **common,
+        n=sampling.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        detokenize=False,  # the loop reads ids and decodes them once
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,  # copied for each request here: no deep copy
     )
 
 
-def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | LogProbabilities:
+def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | Comparison:
     if labels is None:
         return tuple(
             Sample(tuple(part.token_ids), "length" if part.finish_reason == "length" else "stop")
             for part in sorted(output.outputs, key=lambda part: part.index)
         )
     (next_token,) = output.outputs[0].logprobs
-    return LogProbabilities(next_token[labels.first].logprob, next_token[labels.second].logprob)
+    return Comparison(next_token[labels.first].logprob, next_token[labels.second].logprob)
 
 
 def _own_context(spec: EngineSpec) -> int:

@@ -22,7 +22,8 @@ def retry(turn: Turn) -> bool:
     if step is None and not turn.status.is_true("Failed"):
         return False  # it acts on what has stopped; seen once, it is used up
     _go_on(turn, "the retry annotation has a new value")
-    return False
+    turn.look_again(0)  # of a stopped run not all was observed
+    return True
 
 
 def _stopped_step(turn: Turn) -> StepStatus | None:

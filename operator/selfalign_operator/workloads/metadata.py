@@ -15,12 +15,13 @@ from selfalign_operator.views import (
 )
 
 KUEUE = "kueue.x-k8s.io/"
+NAME_LABEL = "app.kubernetes.io/name"
 
 
 def run_labels(effective: EffectiveRun) -> dict[str, str]:
     """Labels of everything that is made for a run."""
     return {
-        "app.kubernetes.io/name": "selfalign",
+        NAME_LABEL: "selfalign",
         "app.kubernetes.io/managed-by": "selfalign-operator",
         UID_LABEL: effective.uid,
     }
@@ -67,6 +68,11 @@ def queue_of(effective: EffectiveRun) -> str | None:
     """Kueue's LocalQueue of every workload, from compute or from the run's own label; None: no queue."""
     named = effective.spec.compute.queue_name if effective.spec.compute is not None else None
     return named or effective.labels.get(QUEUE_LABEL)
+
+
+def suspended(effective: EffectiveRun) -> Manifest:
+    """With a queue a workload is made suspended, for Kueue to start it; nobody else writes that field afterwards."""
+    return {"suspend": True} if queue_of(effective) is not None else {}
 
 
 def kueue_labels(effective: EffectiveRun) -> dict[str, str]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from selfalign_api.cluster import Pods, pods_of
 from selfalign_api.means import Resources
-from selfalign_api.platform import is_under, urls_of
+from selfalign_api.pod_template import merge_pod_template
+from selfalign_operator.credentials import secrets_of
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import base_name, ray_name, volume_name
 from selfalign_operator.places import HOME, SHARED_MEMORY, TMP
 from selfalign_operator.views import STEP_CONTAINER, Manifest
-from selfalign_operator.workloads.merge import merge_pod_template
 from selfalign_operator.workloads.metadata import attempt_labels, kueue_annotations, run_annotations
 from selfalign_operator.workloads.objects import PROGRESS_PORT, RUN_FILE, TOKEN_KEY, config_map_name
 from selfalign_operator.workloads.owned import RUN_FILE_FOLDER, RUN_VOLUME
@@ -54,10 +54,8 @@ def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Ma
     template = _base(effective, attempt, shape, pods, environment)
     for part in pods.pod_templates:
         template = merge_pod_template(template, part)
-    if shape.small:
-        step_of(template)["resources"] = {
-            "requests": dict(SMALL_REQUESTS)
-        }  # a podTemplate's devices are for engines and ranks
+    if shape.small:  # a podTemplate's devices are for engines and ranks
+        step_of(template)["resources"] = {"requests": dict(SMALL_REQUESTS)}
     return template
 
 
@@ -133,7 +131,7 @@ def _step(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, e
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(effective),
     }
-    if secrets := secrets_of(effective):
+    if secrets := secrets_of(effective.spec):
         container["envFrom"] = [{"secretRef": {"name": name}} for name in secrets]
     return container
 
@@ -181,14 +179,3 @@ def _mounts(effective: EffectiveRun) -> list[Manifest]:
         {"name": "shm", "mountPath": str(SHARED_MEMORY)},
         *({"name": volume_name(claim), "mountPath": folder} for claim, folder in effective.mounts.items()),
     ]
-
-
-def secrets_of(effective: EffectiveRun) -> tuple[str, ...]:
-    """Names of the Secrets that open the run's places: for each URL that of the longest prefix that fits."""
-    credentials = effective.spec.credentials or ()
-    names: dict[str, None] = {}
-    for url in urls_of(effective.spec).values():
-        fitting = [credential for credential in credentials if is_under(url, credential.url_prefix)]
-        if fitting:
-            names[max(fitting, key=lambda credential: len(credential.url_prefix)).secret_name] = None
-    return tuple(names)

@@ -1,0 +1,114 @@
+"""The Kopf layer: it watches runs and their workloads, and every event only fills the cache and enqueues a key.
+
+No finalizer, no annotation, no peering, no event of Kopf's own: with `on.event` alone it writes nothing. Kopf serves
+until it is cancelled; when it fails, or when RayJobs come or go, it is started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import kopf
+
+from selfalign_operator.kube.resources import JOB, RAY_JOB, RUN, Resource
+from selfalign_operator.views import UID_LABEL
+
+__all__ = ["Deliver", "Watches"]
+
+Deliver = Callable[[str | None, dict[str, Any]], None]  # ADDED, MODIFIED, DELETED; the object. Lists: watching.py
+OpenSession = Callable[[], Awaitable[tuple[str, aiohttp.ClientSession]]]
+LIST_CHUNK = 500
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+log = logging.getLogger(__name__)
+
+
+class _Forever:
+    """Kopf's waits between tries of one request: a watch is never given up."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from RETRY_SECONDS
+        while True:
+            yield RETRY_SECONDS[-1]
+
+
+class _Nothing(kopf.DiffBaseStorage):
+    """Kopf compares every event with a copy of the last one; we compare by resourceVersion, in the cache."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("Kopf writes nothing here")
+
+
+@dataclass(frozen=True)
+class Watches:
+    """What Kopf serves: all namespaces when none is given."""
+
+    namespaces: Sequence[str]
+    deliver: Deliver
+    open_session: OpenSession
+
+    async def serve(self, *, ray_jobs: bool, stop: Callable[[], None]) -> None:
+        """Watch until cancelled. Raises what made Kopf fail."""
+        resources = (RUN, JOB, RAY_JOB) if ray_jobs else (RUN, JOB)
+        tasks = await kopf.spawn_tasks(
+            registry=self._registry(resources),
+            settings=_settings(),
+            clusterwide=not self.namespaces,
+            namespaces=self.namespaces,
+            standalone=True,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):  # Kopf has just taken them
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            raise RuntimeError("Kopf has stopped by itself")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _registry(self, resources: Sequence[Resource]) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            server, session = await self.open_session()
+            return kopf.AiohttpSession(server=server, aiohttp_session=session)
+
+        async def deliver(event: kopf.RawEvent, **_: Any) -> None:
+            self.deliver(event["type"], dict(event["object"]))
+
+        for resource in resources:
+            kopf.on.event(resource.api_version, resource.plural, id=resource.plural, registry=registry)(deliver)
+        return registry
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # neither namespaces nor CRDs are watched: no rights to them are needed
+    settings.watching.chunk_size = LIST_CHUNK  # halves the memory of a start
+    for resource in (JOB, RAY_JOB):
+        settings.watching.label_selectors[resource.api_version, resource.plural] = UID_LABEL
+    settings.networking.error_backoffs = _Forever()
+    settings.networking.request_timeout = 60.0
+    settings.networking.connect_timeout = 10.0
+    settings.networking.trust_env = True
+    settings.queueing.idle_timeout = 0.05  # a task a quiet object is memory
+    settings.queueing.exit_timeout = 0.2
+    settings.process.ultimate_exiting_timeout = None  # it kills the process long after, though Kopf was started anew
+    settings.persistence.diffbase_storage = _Nothing()
+    return settings

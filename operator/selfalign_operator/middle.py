@@ -1,0 +1,54 @@
+"""The pure middle, as the process asks for it: a protocol, so that the process is tested alone, and the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.operator_config import OperatorConfig
+from selfalign_operator.decision import Decision
+from selfalign_operator.effective import Frozen
+from selfalign_operator.reconcile import decide
+from selfalign_operator.reconcile.turn import Render
+from selfalign_operator.views import Observed, RunView
+from selfalign_operator.workloads.objects import frozen_of
+
+__all__ = ["Middle", "Reconciliation"]
+
+
+class Middle(Protocol):
+    """Pure functions of what was observed. None of them raises for anything that a user or another object can cause."""
+
+    def decide(self, observed: Observed) -> Decision:
+        """What to do about the run."""
+
+    def claims(self, run: RunView, frozen: Frozen | None) -> Collection[str]:
+        """The PersistentVolumeClaims that the run's pods would mount; none when the run is not valid."""
+
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
+        """The content of a run's ConfigMap; None when it is not as the operator writes it."""
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """The middle of the operator: reconcile/ with one configuration."""
+
+    config: OperatorConfig
+    render: Render
+
+    def decide(self, observed: Observed) -> Decision:
+        """See `reconcile.decide`."""
+        return decide(observed, self.config, self.render)
+
+    def claims(self, run: RunView, frozen: Frozen | None) -> Collection[str]:
+        """The claims that the effective run mounts."""
+        try:
+            return tuple(self.render.effective(run, self.config, frozen).mounts)
+        except ConfigError:
+            return ()
+
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
+        """See `workloads.objects.frozen_of`."""
+        return frozen_of(config_map)

@@ -1,0 +1,132 @@
+"""The programs of the testbed: built once from their Go modules, kept in a cache outside the repository.
+
+`KUBEBUILDER_ASSETS`, where set, names a folder whose programs are taken before our own: envtest keeps etcd,
+kube-apiserver and kubectl there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path(__file__).parent / "modules"  # one folder a Go module: go.mod, go.sum, tools.go
+
+
+@dataclass(frozen=True)
+class Binary:
+    module: str  # a folder of `modules/`
+    package: str
+
+
+# A line here and a blank import in the module's tools.go (then `go mod tidy` there) make a program part of the testbed.
+BINARIES = {
+    "etcd": Binary("kubernetes", "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+    "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+}
+
+
+class NoBinaries(RuntimeError):
+    """A program of the testbed is neither at hand nor can be built here; the message says what to do."""
+
+
+def binary(name: str) -> Path:
+    """The path of one program. Raises NoBinaries when it was never built."""
+    path = _find(name)
+    if path is None:
+        raise NoBinaries(
+            f"{name} is not built: run `make testbed`, or set KUBEBUILDER_ASSETS to a folder that holds it"
+        )
+    return path
+
+
+def missing() -> list[str]:
+    """The programs that `build` would build."""
+    return [name for name in BINARIES if _find(name) is None]
+
+
+def build() -> None:
+    """Builds what is missing (minutes with cold Go caches), saying so on stderr.
+
+    Raises NoBinaries without Go, or when a build fails.
+    """
+    lacking = missing()
+    if not lacking:
+        return
+    go = shutil.which("go")
+    if go is None:
+        raise NoBinaries(f"no Go on PATH to build {', '.join(lacking)}: install Go 1.26 or set KUBEBUILDER_ASSETS")
+    for place, (name, wanted) in enumerate(BINARIES.items(), start=1):
+        folder = cache_folder(wanted.module)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            if _find(name) is None:
+                _build_one(go, name, wanted, f"{place}/{len(BINARIES)}")
+
+
+def cache_folder(module: str) -> Path:
+    """`<cache>/selfalign/testbed/<module>-<hash>`: another go.mod or other flags are another folder."""
+    digest = hashlib.sha256()
+    for file in ("go.mod", "go.sum", "tools.go"):
+        digest.update((MODULES / module / file).read_bytes())
+    digest.update(" ".join(_flags(module)).encode())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "selfalign" / "testbed" / f"{module}-{digest.hexdigest()[:16]}"
+
+
+def _find(name: str) -> Path | None:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    folders = [Path(assets)] if assets else []
+    candidates = (folder / name for folder in [*folders, cache_folder(BINARIES[name].module)])
+    return next((path for path in candidates if os.access(path, os.X_OK)), None)
+
+
+def _build_one(go: str, name: str, wanted: Binary, place: str) -> None:
+    print(f"testbed: building {name} ({place})", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    folder = cache_folder(wanted.module)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        output = Path(scratch) / name
+        environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
+        command = [go, "build", *_flags(wanted.module), "-o", str(output), wanted.package]
+        if subprocess.run(command, cwd=MODULES / wanted.module, env=environment).returncode != 0:
+            raise NoBinaries(f"`{shlex.join(command)}` in {MODULES / wanted.module} failed; its output is above")
+        output.replace(folder / name)  # whole or not at all
+    print(f"testbed: built {name} ({place}) in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+def _flags(module: str) -> list[str]:
+    # Without a version Kubernetes' programs call themselves v0.0.0-master, which kubectl and helm refuse.
+    found = re.search(r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S+)", (MODULES / module / "go.mod").read_text())
+    stamps = []
+    if found:
+        values = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
+        packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        stamps = [f"-X {package}.{name}={value}" for package in packages for name, value in values.items()]
+    return ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(["-s", "-w", *stamps])]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("testbed: another builder is at work; waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

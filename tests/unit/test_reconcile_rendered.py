@@ -1,0 +1,59 @@
+"""The core with the real manifests: a run of the examples from its first observation to its first Jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from effective_runs import UID, effective
+from reconcile_world import CONFIG, START, World
+
+from selfalign_api.kubectl_yaml import read_yaml
+from selfalign_operator.decision import Decision
+from selfalign_operator.names import base_name
+from selfalign_operator.reconcile import decide
+from selfalign_operator.rendering import Manifests
+from selfalign_operator.views import ClaimView, WorkloadView
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sao-tiny.yaml"
+
+
+def first_turn(**extra: object) -> Decision:
+    world = World(spec=read_yaml(EXAMPLE.read_text(), str(EXAMPLE))["spec"])
+    world.extra = extra
+    return decide(world.observed(), CONFIG, Manifests())
+
+
+def test_the_first_turn_tries_a_job_of_each_kind_and_makes_the_accept_job() -> None:
+    decision = first_turn(claims={"selfalign": ClaimView("selfalign", ("ReadWriteMany",))})
+    assert [manifest["kind"] for manifest in decision.dry_runs] == ["Job", "Job", "Job"]
+    kinds = [manifest["kind"] for manifest in decision.creations]
+    assert kinds == ["Service", "ConfigMap", "Secret", "NetworkPolicy", "Job"]
+    arguments = decision.creations[-1]["spec"]["template"]["spec"]["containers"][0]
+    assert "accept" in [*arguments.get("command", ()), *arguments.get("args", ())]
+
+
+def test_a_missing_claim_is_named_before_anything_is_made() -> None:
+    decision = first_turn(claims={"selfalign": None})
+    assert decision.creations == ()
+    accepted = decision.status.condition("Accepted")
+    assert (accepted.reason, "selfalign" in accepted.message) == ("ClaimNotFound", True)
+
+
+def test_a_missing_profile_has_its_own_reason() -> None:
+    world = World(spec=World().spec | {"compute": {"profileName": "h100"}})
+    decision = decide(world.observed(), CONFIG, Manifests())
+    accepted = decision.status.condition("Accepted")
+    assert accepted is not None
+    assert accepted.reason == "ProfileNotFound"
+
+
+def test_progress_is_asked_of_index_0_or_of_the_head_that_kuberay_serves() -> None:
+    found = effective()
+    for kind, host in (("Job", f"w-0.{base_name(found.name, found.uid)}"), ("RayJob", "w-head-svc")):
+        workload = WorkloadView(kind, "w", "u", UID, "i1-generate", 1, False, START, False, False, "Active")
+        assert Manifests().progress_url(found, workload) == f"http://{host}.research.svc:8080/progress"
+
+
+def test_every_run_has_a_token_of_its_own() -> None:
+    tokens = {Manifests().run_objects(effective())[2]["data"]["auth_token"] for _ in range(3)}
+    assert len(tokens) == 3
