@@ -24,7 +24,7 @@ from testbed.waiting import until
 
 CRD = Path(__file__).parents[2] / "crds" / "selfalignmentruns.yaml"
 SPECS, MENDED, STATUSES, OLD = 1000, 40, 150, 60
-FREE = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+FREE = {"x-kubernetes-preserve-unknown-fields": True}
 OWN_ERROR = re.compile(r"an error of the operator's own|Traceback")
 
 
@@ -119,11 +119,8 @@ def create(cluster: Cluster, namespace: str, manifests: list[dict[str, Any]]) ->
 
 def broken_runs(count: int, name: str) -> list[dict[str, Any]]:
     schema, good = schema_of("spec"), run("good")
-    return [
-        good | {"metadata": {"name": f"{name}-{seed}"}, "spec": spec}
-        for seed in range(count)
-        if isinstance(spec := Malformer(schema, seed).broken(good["spec"]), dict)
-    ]
+    specs = (Malformer(schema, seed).broken(good["spec"]) for seed in range(count))
+    return [good | {"metadata": {"name": f"{name}-{seed}"}, "spec": spec} for seed, spec in enumerate(specs)]
 
 
 def a_healthy_run_completes(cluster: Cluster, namespace: str, name: str) -> None:
@@ -134,7 +131,6 @@ def test_a_thousand_malformed_specs_are_told_of_and_mended_ones_go_on(
     cluster: Cluster, namespace: str, unharmed: OperatorProcess
 ) -> None:
     manifests = broken_runs(SPECS, "broken")
-    assert len(manifests) > 0.95 * SPECS
     names = create(cluster, namespace, manifests)
     a_healthy_run_completes(cluster, namespace, "healthy")
     until_all_are_told(cluster, namespace, names)
