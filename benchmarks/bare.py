@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
 from selfalign_api.plan import EngineSettings, GenerationMeans
@@ -23,10 +24,9 @@ from selfalign_jobs.generate.loop import FlowLoop, Task
 from selfalign_jobs.generate.vllm_engine import (
     EngineSpec,
     VllmEngine,
-    _sampling_params,
     engine_arguments,
-    engine_input,
     environment,
+    sampling_params,
 )
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -34,6 +34,7 @@ TINY = EXAMPLES / "tiny-model/model"
 MEANS = GenerationMeans(device="CPU")
 THREADS = 2
 LONGEST = 200
+OTHER_WORK = 0.2  # of a core: what a run may have beside it
 
 
 def set_environment(child: bool = False) -> None:
@@ -74,25 +75,18 @@ class BenchEngine(VllmEngine):
 
     def __init__(self, llm: Any, length_of: Callable[[EngineRequest], int] | None) -> None:
         self._engine = llm.llm_engine
+        self._submitted = []
         self._labels = {}
         self._length_of = length_of
-        self.made = 0
         self._facts = EngineFacts(llm.llm_engine.model_config.max_model_len, 256, 0.0)
 
-    def submit(self, request: EngineRequest) -> None:
-        if self._length_of is None or not isinstance(request.task, Sampling):
-            super().submit(request)
-            return
-        self._engine.add_request(
-            request.id,
-            engine_input(request.prompt_ids),
-            params_of(request, self._length_of),
-        )
+    def _params(self, request: EngineRequest) -> Any:
+        return params_of(request, self._length_of)
 
 
 def params_of(request: EngineRequest, length_of: Callable[[EngineRequest], int] | None) -> Any:
     """The same `SamplingParams` for both sides."""
-    params = _sampling_params(request.task)
+    params = sampling_params(request.task)
     if length_of is not None and isinstance(request.task, Sampling):
         params.max_tokens = length_of(request)
         params.ignore_eos = True
@@ -100,17 +94,41 @@ def params_of(request: EngineRequest, length_of: Callable[[EngineRequest], int] 
 
 
 def compare(runs: int, sides: Mapping[str, Callable[[], tuple[int, float]]]) -> dict[str, float]:
-    """Median tokens a second of each side over alternating runs, after one run of each that does not count."""
+    """Median a second, of tokens or what a side counts, over alternating runs after one run of each that does not count.
+
+    The order changes from run to run: the first after the child process's is slower, whoever it is. Runs beside which
+    other processes worked for more than a fifth of the time do not count and are repeated.
+    """
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(runs + 1):
-        for name, side in sides.items():
-            tokens, seconds = side()
+    names = list(sides)
+    for number in range(4 * runs + 1):
+        for name in names:
+            others = _cpu_of_others()
+            tokens, seconds = sides[name]()
+            share = (_cpu_of_others() - others) / seconds
+            counts = number > 0 and share <= OTHER_WORK and len(rates[name]) < runs
             print(
-                f"run {number} {name}: {tokens} tokens in {seconds:.2f} s, {tokens / seconds:.0f} tokens/s", flush=True
+                f"run {number} {name}: {tokens} in {seconds:.2f} s, {tokens / seconds:.0f} a second, "
+                f"other work {share:.2f} of a core{'' if counts else ' (does not count)'}",
+                flush=True,
             )
-            if number:
+            if counts:
                 rates[name].append(tokens / seconds)
+        names = [*names[1:], names[0]]
+        if all(len(values) == runs for values in rates.values()):
+            break
+    else:
+        raise SystemExit(
+            f"the machine is not quiet: { ({name: len(values) for name, values in rates.items()}) } runs count"
+        )
     return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def _cpu_of_others() -> float:
+    """Seconds of CPU that processes other than ours have taken on this machine so far."""
+    whole, ours = psutil.cpu_times(), psutil.Process()
+    own = sum(sum(process.cpu_times()[:2]) for process in (ours, *ours.children(recursive=True)))
+    return float(whole.user + whole.nice + whole.system + whole.irq + whole.softirq + whole.steal - own)
 
 
 def run_loop(loop: FlowLoop, tasks: list[Task], schemas: Mapping[str, pa.Schema]) -> int:

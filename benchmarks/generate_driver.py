@@ -21,14 +21,13 @@ import pyarrow as pa
 import selfalign_jobs.generate.loop as loop_module
 from selfalign_api.load import load_run
 from selfalign_api.plan import FlowJob, Generate
-from selfalign_jobs.flow import Completion, Request, Write
+from selfalign_jobs.flow import Comparison, Completion, Request, Write
 from selfalign_jobs.generate.driver import Batch, Driver, Event, Report, Started, TableJob
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sample,
     Sampling,
 )
@@ -61,11 +60,11 @@ class InstantEngine:
         open_now, self._open = self._open, []
         return [EngineResult(request.id, self._answer(request)) for request in open_now]
 
-    def _answer(self, request: EngineRequest) -> tuple[Sample, ...] | LogProbabilities:
+    def _answer(self, request: EngineRequest) -> tuple[Sample, ...] | Comparison:
         if not isinstance(request.task, Labels):
             return self._samples[: request.task.n]
         self._comparisons += 1  # forward, backward: the first answer is better in both
-        return LogProbabilities(-0.5, -1.5) if self._comparisons % 2 else LogProbabilities(-1.5, -0.5)
+        return Comparison(-0.5, -1.5) if self._comparisons % 2 else Comparison(-1.5, -0.5)
 
     def abort(self, id: str) -> None:
         raise AssertionError(id)

@@ -98,6 +98,7 @@ class Work:
 
     def run_flows(self, llm: Any) -> tuple[int, float]:
         """All tables in one running batch."""
+        llm.reset_prefix_cache()  # what the last run left: a step never sees its prompts twice
         engine = BenchEngine(llm, self.length_of)
         start = time.perf_counter()
         loop = FlowLoop(engine, self.setups, max_open_flows(engine.facts))
@@ -106,6 +107,7 @@ class Work:
 
     def run_staged(self, llm: Any) -> tuple[int, float]:
         """One table after the other, one stage after the other."""
+        llm.reset_prefix_cache()
         start, tokens = time.perf_counter(), 0
         for out, tasks in self.tasks.items():
             loop = FlowLoop(StagedEngine(llm, self.length_of), {out: self.setups[out]}, len(tasks))

@@ -63,7 +63,7 @@ def effective_spec(raw: Any, config: OperatorConfig) -> Spec:
     problems = [
         *broken_rules(effective, "spec"),
         *engine_arg_problems(effective.compute),
-        *platform_problems(spec, effective, profile, resolve_on_cluster(effective.compute)),
+        *platform_problems(effective, profile, resolve_on_cluster(effective.compute)),
     ]
     if problems:
         raise ConfigError(problems)

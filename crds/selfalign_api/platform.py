@@ -11,6 +11,7 @@ from selfalign_api.digest import source_urls
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.load import as_json
 from selfalign_api.means import Compute
+from selfalign_api.method import Storage
 from selfalign_api.operator_config import ClusterProfile
 from selfalign_api.places import Claim, parse_place
 from selfalign_api.plan import Means
@@ -21,14 +22,14 @@ __all__ = ["claims_of", "is_under", "platform_problems", "urls_of"]
 STEP_CONTAINER = "step"
 
 
-def platform_problems(spec: Spec, effective: Spec, profile: ClusterProfile, means: Means) -> list[Problem]:
-    """All that the platform does not allow. `spec` is the user's own part of `effective`: a profile's URLs may be."""
+def platform_problems(spec: Spec, profile: ClusterProfile, means: Means) -> list[Problem]:
+    """All that the platform does not allow of a spec with its profile's values."""
     return [
-        *_places(effective),
+        *_places(spec),
         *_forbidden(spec, profile),
-        *_lost_storage(effective),
+        *_lost_storage(spec),
         *_too_many_gpus(means, profile),
-        *_gpus_by_hand(effective.compute, profile),
+        *_gpus_by_hand(spec.compute, profile),
     ]
 
 
@@ -62,12 +63,14 @@ def _places(spec: Spec) -> Iterator[Problem]:
 
 
 def _forbidden(spec: Spec, profile: ClusterProfile) -> Iterator[Problem]:
-    """The URLs under none of the allowed prefixes; a path that climbs could leave one."""
+    """The URLs under none of the allowed prefixes, nor the profile's own places; a path that climbs could leave one."""
     if profile.allowed_url_prefixes is None:
         return
     there = ", ".join(profile.allowed_url_prefixes) or "none"
+    storage = profile.storage or Storage()
+    allowed = [*profile.allowed_url_prefixes, *(storage.reuse_from or ()), *([storage.url] if storage.url else ())]
     for path, url in urls_of(spec).items():
-        if ".." in unquote(url).split("/") or not any(is_under(url, prefix) for prefix in profile.allowed_url_prefixes):
+        if ".." in unquote(url).split("/") or not any(is_under(url, prefix) for prefix in allowed):
             yield Problem(path, url, f"is outside the places that this cluster allows ({there}); write one under those")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
 from selfalign_api.plan import RunFile, StepConfig
 from selfalign_jobs.accept import accept
+from selfalign_jobs.gang import Gang
 from selfalign_jobs.init import take_signals
 from selfalign_jobs.progress import Progress, ProgressServer
 from selfalign_jobs.step import ResultMissing, StepContext, Stopped, Summary, ending, run_step
@@ -74,7 +76,7 @@ def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
         if options.collect:
             return _collect(run, options.step)
         config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
-        return run_step(StepContext.of(config, progress, stop))
+        return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)))
     finally:
         server.close()
 

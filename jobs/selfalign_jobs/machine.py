@@ -1,10 +1,12 @@
-"""What this machine has, without loading torch."""
+"""What this machine, or this container of it, has; without loading torch."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # version 2: a container sees its own there
 
 
 def gpus_here() -> int:
@@ -14,3 +16,39 @@ def gpus_here() -> int:
     if visible is None:
         return len(devices)
     return min(len(devices), len([entry for entry in visible.split(",") if entry not in ("", "-1")]))
+
+
+def cpus_here(cgroup: Path = CGROUP) -> int:
+    """CPUs that this process may use at once: its affinity, or less where a container's quota is less; at least 1."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = cgroup / "cpu.max"  # "QUOTA PERIOD", or "max PERIOD"
+    if not quota.exists():
+        return allowed
+    limit, period = quota.read_text().split()
+    return allowed if limit == "max" else max(1, min(allowed, int(limit) // int(period)))
+
+
+def memory_here(cgroup: Path = CGROUP) -> int:
+    """Bytes of memory that this container may use: the machine's, or less where its limit is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _limit(cgroup)
+    return machine if limit is None else min(machine, limit)
+
+
+def free_memory_here(cgroup: Path = CGROUP) -> int:
+    """Bytes of memory that are left to this container; what only caches files counts as left."""
+    free = _field(Path("/proc/meminfo"), "MemAvailable:") * 1024
+    if (limit := _limit(cgroup)) is None:
+        return free
+    used = int((cgroup / "memory.current").read_text()) - _field(cgroup / "memory.stat", "inactive_file")
+    return max(0, min(free, limit - used))
+
+
+def _limit(cgroup: Path) -> int | None:
+    file = cgroup / "memory.max"
+    text = file.read_text().strip() if file.exists() else "max"
+    return None if text == "max" else int(text)
+
+
+def _field(file: Path, name: str) -> int:
+    return int(next(line for line in file.read_text().splitlines() if line.startswith(name)).split()[1])

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import Exit
-from selfalign_api.plan import Evaluate, Generate, Json, StepConfig
+from selfalign_api.plan import Evaluate, Generate, Json, StepConfig, Train
+from selfalign_jobs.gang import Gang
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.reuse import done_before
 from selfalign_jobs.store import Folder, Manifest, TableEntry, step_folder
@@ -40,14 +41,15 @@ class StepContext:
     folder: Folder  # this step's folder
     progress: Progress
     stop: threading.Event  # set by SIGTERM or SIGINT: finish the append, then raise Stopped
+    gang: Gang | None = None  # of several pods
     tables: dict[str, TableEntry] = field(default_factory=dict)  # what this step finished: its later loads read it
 
     @classmethod
-    def of(cls, config: StepConfig, progress: Progress, stop: threading.Event) -> StepContext:
+    def of(cls, config: StepConfig, progress: Progress, stop: threading.Event, gang: Gang | None = None) -> StepContext:
         """The context of one attempt."""
         run = Folder.open(config.storage)
         step = config.plan.step(config.step)
-        return cls(config, run, step_folder(run, step.iteration, step.name), progress, stop)
+        return cls(config, run, step_folder(run, step.iteration, step.name), progress, stop, gang)
 
 
 def execute(context: StepContext) -> Manifest:
@@ -66,8 +68,26 @@ def execute(context: StepContext) -> Manifest:
     return train(context, step)
 
 
+def help_out(context: StepContext, gang: Gang) -> Summary:
+    """What the other pods of a gang do for its head, which alone publishes."""
+    step = context.config.plan.step(context.config.step)
+    context.progress.begin("helping", 0, "records")
+    if isinstance(step, Train):
+        from selfalign_jobs.train.program import train_share
+
+        train_share(context, step, gang)
+    else:
+        from selfalign_jobs.generate.helper import help_head
+        from selfalign_jobs.generate.program import means_of
+
+        help_head(gang, means_of(context.config), context.stop)
+    return {"step": step.name, "attempt": context.config.attempt, "index": gang.index}
+
+
 def run_step(context: StepContext) -> Summary:
-    """Do a step, unless it is done; raises as `ending` has it."""
+    """Do a step, or this pod's share of it, unless it is done; raises as `ending` has it."""
+    if context.gang is not None and context.gang.index > 0:
+        return help_out(context, context.gang)
     return (done_before(context.config) or execute(context)).summary()
 
 

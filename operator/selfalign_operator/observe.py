@@ -35,7 +35,7 @@ from selfalign_operator.views import (
 __all__ = ["Observer"]
 
 NOT_RUNNING_SECONDS = 15.0  # a pod that does not run for so long is in trouble, and its events say in which
-NO_PODS_SECONDS = 5.0  # a Job without pods for so long
+NO_PODS_SECONDS = 5.0  # an attempt that does not run for so long: before, it only starts
 ASK_KUEUE_SECONDS = 60.0
 PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
@@ -72,7 +72,7 @@ class Observer:
         workloads = await self._workloads(run)
         current = _current(status)
         newest = _newest(run, current, workloads)
-        pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest) else ()
+        pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest, now) else ()
         frozen = await self._frozen_of(run)
         return Observed(
             run=run,
@@ -195,13 +195,13 @@ def _newest(run: RunView, current: StepStatus | None, workloads: tuple[WorkloadV
     return max(later, key=lambda each: (each.attempt, each.collect), default=None)
 
 
-def _pods_matter(workload: WorkloadView) -> bool:
-    """While it starts, loses pods or has ended; a workload that waits for its queue has none."""
-    if workload.phase != "Active":
+def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
+    """While it does not start, loses pods or has ended; a workload that waits for its queue has none."""
+    if workload.phase != "Active" or workload.terminating or workload.failed:
         return True
-    if workload.suspended and not workload.active and not workload.terminating:
+    if workload.suspended and not workload.active:
         return False
-    return workload.ready < workload.size or workload.terminating > 0
+    return workload.ready < workload.size and _is_past(workload.started or workload.created, NO_PODS_SECONDS, now)
 
 
 def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:

@@ -39,8 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real control plane with two nodes of 8 GPUs that KWOK plays, and our CRD."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRD))
+        cluster.add_crd(CRD)
         yield cluster
     finally:
         cluster.stop()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,13 +22,23 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.p
 class Attempt:
     """One run of the step program, and every process under it."""
 
-    def __init__(self, folder: Path, config: StepConfig, engine: str, kill: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: StepConfig,
+        engine: str,
+        kill: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         """`engine` is the folder of a fake one's log, or `vllm`; `kill` is a place in a commit (killed_step.py)."""
         script = Path(__file__).with_name("killed_step.py")
-        command = [sys.executable, str(script), engine, kill or "-", *entry_arguments(config, folder)]
+        command = [sys.executable, str(script), engine, kill or "-", *entry_arguments(config, folder), *options]
         self._output = folder / f"output-{config.attempt}.txt"
         with self._output.open("w") as output:
-            self.process = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, env=ENVIRONMENT | dict(environment or {}), stdout=output, stderr=subprocess.STDOUT
+            )
         self.root = psutil.Process(self.process.pid)
         self.family: set[psutil.Process] = set()
 

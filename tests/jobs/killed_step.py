@@ -22,7 +22,7 @@ from logged_engine import LettersChat, LoggedEngine
 import selfalign_jobs.store as store
 from selfalign_api.plan import Generate
 from selfalign_jobs import entry, step
-from selfalign_jobs.generate import parts
+from selfalign_jobs.generate import actors, helper, parts
 from selfalign_jobs.generate.program import generate
 from selfalign_jobs.store import Manifest
 
@@ -88,6 +88,7 @@ def main() -> int:
             return generate(context, todo)
         return generate(context, todo, partial(make_engine, Path(engine)), make_chat)
 
+    actors.RAY_PORT = helper.RAY_PORT = int(os.environ.get("TEST_RAY_PORT", "0"))  # of a gang: several tests at once
     parts.PART_RECORDS = SMALL_PART
     step.execute = execute
     if kill != "-":

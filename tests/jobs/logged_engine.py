@@ -1,4 +1,7 @@
-"""A fake model for real Ray: every request that any engine gets is a line in a log, written before it is taken."""
+"""A fake model for real Ray: every request that any engine gets is a line in a log, written before it is taken.
+
+While the log's folder has a file `hold`, no request is finished: a test can wait for a state in the middle of the work.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sample,
 )
 
 STEP_SECONDS = 0.02  # slow enough to be killed in the middle
+HOLD = "hold"
 
 
 class LettersChat:
@@ -49,6 +53,7 @@ class LoggedEngine:
 
     def __init__(self, folder: Path) -> None:
         self.facts = EngineFacts(context_tokens=4096, max_sequences=16, start_seconds=0.0, versions={"fake": "1"})
+        self._hold = folder / HOLD
         # Unbuffered and appending: a killed process has written all that it got.
         self._log = os.open(folder / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._open: dict[str, tuple[EngineRequest, int]] = {}
@@ -61,6 +66,8 @@ class LoggedEngine:
 
     def step(self) -> list[EngineResult]:
         time.sleep(STEP_SECONDS)
+        if self._hold.exists():
+            return []
         self._steps += 1
         done = [id for id, (_, due) in self._open.items() if due <= self._steps]
         return [EngineResult(id, answer(self._open.pop(id)[0])) for id in done]
@@ -74,10 +81,10 @@ def digest(request: EngineRequest) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
 
 
-def answer(request: EngineRequest) -> tuple[Sample, ...] | LogProbabilities:
+def answer(request: EngineRequest) -> tuple[Sample, ...] | Comparison:
     number = digest(request)
     if isinstance(request.task, Labels):
-        return LogProbabilities(-0.1 - number % 5, -0.1 - number // 5 % 5)
+        return Comparison(-0.1 - number % 5, -0.1 - number // 5 % 5)
     start = "no prefix" if number % 50 == 0 else "User prompt:"  # some miss it, as real models do
     texts = [f"{start} {number + sample}" for sample in range(request.task.n)]
     return tuple(Sample((*map(ord, text), LettersChat.end_id), "stop") for text in texts)

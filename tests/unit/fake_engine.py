@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sample,
 )
 
-Answer = Callable[[EngineRequest], tuple[Sample, ...] | LogProbabilities]
+Answer = Callable[[EngineRequest], tuple[Sample, ...] | Comparison]
 
 
 class FakeEngine:
@@ -43,9 +43,9 @@ class FakeEngine:
         self.aborted.append(id)
 
 
-def likes_first(request: EngineRequest) -> tuple[Sample, ...] | LogProbabilities:
+def likes_first(request: EngineRequest) -> tuple[Sample, ...] | Comparison:
     """Samples of one token each, which depends on the prompt and the seed; the first label is always likelier."""
     if isinstance(request.task, Labels):
-        return LogProbabilities(-0.5, -1.5)
+        return Comparison(-0.5, -1.5)
     first = (sum(request.prompt_ids) + request.task.seed) % 200 + 20
     return tuple(Sample((first + number, 2), "stop") for number in range(request.task.n))

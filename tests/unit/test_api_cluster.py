@@ -183,7 +183,8 @@ def test_an_allowed_prefix_is_of_whole_parts(url: str, allowed: bool) -> None:
 
 def test_a_profiles_own_places_are_allowed() -> None:
     profile = {"allowedUrlPrefixes": ["pvc://models"], "storage": {"url": "s3://platform/runs"}}
-    assert effective_spec({**BASE, "storage": {}}, config(default=profile)).storage is not None
+    assert lines_of({"storage": {"url": None, "reuseFrom": ["s3://platform/runs/team/other"]}}, **profile) == []
+    assert lines_of({"storage": {"url": "s3://platform/elsewhere"}}, **profile) != []
 
 
 def test_every_place_of_a_run_is_known_with_its_claim() -> None:

@@ -1,6 +1,7 @@
 """Profiles stand below the run; one machine's counts stand where both leave them open."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse, parse_spec
-from selfalign_api.machine import ignored_on_one_machine, resolve_compute
+from selfalign_api.machine import CLUSTER_ONLY, ignored_on_one_machine, resolve_compute
 from selfalign_api.means import Compute
+from selfalign_api.messages import model_of
 from selfalign_api.profiles import Profile, load_profile, profiles_file, with_profile
+from selfalign_api.run import Spec
 
 SPEC = {"recipe": "sao", "model": {"url": "./m"}}
 FILE = """\
@@ -163,11 +166,19 @@ def test_fit_takes_what_is_here_and_never_more(parts: dict[str, object], gpus: i
     assert means.generation.device == ("GPU" if gpus else "CPU")
 
 
+def test_what_only_a_cluster_reads_is_of_the_schema() -> None:
+    for path in CLUSTER_ONLY:
+        model: Any = Spec
+        for step in path.split("."):
+            (field,) = (field for field in model.model_fields.values() if field.alias == step)
+            model = model_of(field)
+
+
 def test_what_only_a_cluster_reads_is_named() -> None:
     spec = parse_spec(
         {
             **SPEC,
-            "compute": {"queueName": "a", "podTemplate": {}, "training": {"nodes": 1}},
+            "compute": {"queueName": "a", "podTemplate": {}, "training": {"nodes": 1, "image": "i"}},
             "credentials": [],
             "suspend": True,
         }
@@ -175,6 +186,7 @@ def test_what_only_a_cluster_reads_is_named() -> None:
     assert ignored_on_one_machine(spec) == (
         "spec.compute.queueName",
         "spec.compute.podTemplate",
+        "spec.compute.training.image",
         "spec.credentials",
         "spec.suspend",
     )

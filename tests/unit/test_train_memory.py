@@ -27,7 +27,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tokens(model: Path, ranks: int, settings: TrainSettings = SETTINGS, **means: object) -> int:
     """The estimate on GPUs."""
     values = {"device": "GPU", "gpus_per_node": ranks} | means
-    return memory.micro_batch_tokens(model, settings, TrainingMeans.model_validate(values), ranks)
+    return memory.micro_batch_tokens(model, settings, TrainingMeans.model_validate(values), ranks, ranks)
 
 
 def test_eight_billion_parameters_fit_on_eight_gpus_and_not_on_one(model: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,19 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, GenerationMeans
+from selfalign_jobs.gang import Gang
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import Chat, Renderer
 from selfalign_jobs.recipes.base import FlowDef
+from selfalign_jobs.step import Stopped
 
 SLICE_SECONDS = 0.2  # how long an actor works before it gives word
 EXCHANGES = 2  # exchanges under way with an actor: while the driver reads one, the engine works on the next
-OBJECT_STORE_BYTES = 128 << 20  # local: reports are small and read at once
+OBJECT_STORE_BYTES = 128 << 20  # reports are small and read at once
+RAY_PORT = 6379  # of the head of a gang
+AGAIN_SECONDS = 1.0  # between two tries to reach an actor of a node that may be lost
+RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class ActorSetup:
     jobs: Mapping[str, FlowJob]  # by the table that each makes
     flows: Mapping[str, FlowDef]  # by the same
     run_seed: int
+    environment: Callable[[], Mapping[str, str]]  # of its process, before the engine's libraries are imported
 
 
 class EngineActor:
@@ -43,10 +50,14 @@ class EngineActor:
 
     def __init__(self, setup: ActorSetup) -> None:
         self._setup = setup
+        self._loop: FlowLoop | None = None
 
     def start(self) -> EngineFacts:
-        """Load tokenizer and engine."""
+        """Load tokenizer and engine. An actor that has one ends instead: the driver lost it, and Ray starts it anew."""
+        if self._loop is not None:
+            os._exit(1)
         setup = self._setup
+        os.environ.update(setup.environment())
         chat = setup.make_chat()
         engine = setup.make_engine()
         facts = engine.facts
@@ -65,13 +76,15 @@ class EngineActor:
 
     def exchange(self, tasks: list[Task]) -> dict[str, Batch]:
         """Take rows, work for a while, and report what has finished."""
-        self._loop.add(tasks)
+        loop = self._loop
+        assert loop is not None
+        loop.add(tasks)
         until = time.monotonic() + SLICE_SECONDS
-        while self._loop.unfinished and time.monotonic() < until:
-            self._loop.advance()
+        while loop.unfinished and time.monotonic() < until:
+            loop.advance()
         return {
             out: Batch.of(records, self._setup.flows[out].schema)
-            for out, records in self._loop.take_finished().items()
+            for out, records in loop.take_finished().items()
             if records
         }
 
@@ -83,6 +96,7 @@ class _Worker:
     handle: Any
     life: int = 0
     ready: bool = False
+    start_at: float | None = None  # when to start it, where that must wait
     owed: int = 0
     queued: list[Task] = field(default_factory=list)
     exchanges: int = 0
@@ -91,13 +105,14 @@ class _Worker:
 class RayWorkers:
     """The actors of one engine load (`driver.Workers`)."""
 
-    def __init__(self, setup: ActorSetup, means: GenerationMeans, runtime_env: Mapping[str, Any]) -> None:
+    def __init__(self, setup: ActorSetup, means: GenerationMeans) -> None:
+        resources = ray_resources(means, engines=1)
         options: dict[str, Any] = {
-            "num_cpus": 1,
-            "num_gpus": means.tensor_parallel_size if means.device == "GPU" else 0,
+            "num_cpus": resources["num_cpus"],
+            "num_gpus": resources["num_gpus"],
+            "scheduling_strategy": "SPREAD",  # where a node has room for several: one on each that is there, first
             "max_restarts": -1,
             "max_task_retries": 0,  # an exchange is never repeated: its rows are leased again
-            "runtime_env": dict(runtime_env),
         }
         actor = ray.remote(EngineActor).options(**options)
         # The setup goes by value: an actor could not be restarted once an object of this driver is lost (ray#53727).
@@ -113,6 +128,7 @@ class RayWorkers:
 
     def wait(self, seconds: float) -> list[Event]:
         """What the actors say."""
+        self._start_due()
         self._exchange()
         if not self._calls:
             time.sleep(seconds)
@@ -133,10 +149,23 @@ class RayWorkers:
             ray.kill(worker.handle)
 
     def _start(self, name: str) -> None:
+        """A new life; when Ray restarts the actor, the call waits for that."""
+        self._forget(name)
+        worker = self._workers[name]
+        self._calls[worker.handle.start.remote()] = (name, worker.life, True)
+
+    def _forget(self, name: str) -> None:
+        """What its life before this one was asked, or owes."""
         worker = self._workers[name]
         worker.life += 1
-        worker.ready, worker.owed, worker.queued, worker.exchanges = False, 0, [], 0
-        self._calls[worker.handle.start.remote()] = (name, worker.life, True)
+        worker.ready, worker.start_at = False, None
+        worker.owed, worker.queued, worker.exchanges = 0, [], 0
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for name, worker in self._workers.items():
+            if worker.start_at is not None and worker.start_at <= now:
+                self._start(name)
 
     def _exchange(self) -> None:
         for name, worker in self._workers.items():
@@ -157,8 +186,13 @@ class RayWorkers:
                 raise error.cause from None
             self.restart(name)  # an engine that has raised once is not trusted with another batch
             return Lost(name, str(error))
+        except ActorUnavailableError as error:
+            # Its node is gone, perhaps, which Ray knows for certain a quarter of a minute later: no further loss till then.
+            self._forget(name)
+            worker.start_at = time.monotonic() + AGAIN_SECONDS
+            return None if is_start else Lost(name, str(error))
         except RayActorError as error:
-            self._start(name)  # waits until Ray has restarted the actor
+            self._start(name)
             return Lost(name, str(error))
         if is_start:
             worker.ready = True
@@ -168,32 +202,61 @@ class RayWorkers:
         return Report(name, answer)
 
 
-@contextmanager
-def ray_session(means: GenerationMeans, environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own on this machine, gone at the end.
+def ray_resources(means: GenerationMeans, engines: int) -> dict[str, int]:
+    """What Ray is told that `engines` engines take: a node has it, an actor asks for it."""
+    gpus = engines * means.tensor_parallel_size if means.device == "GPU" else 0
+    return {"num_cpus": engines, "num_gpus": gpus, "object_store_memory": OBJECT_STORE_BYTES}
 
-    Gives the runtime environment in which actors get `environment`. On this machine they inherit it, and so take the
-    workers that Ray has started already, in place of new ones.
+
+def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
+    """What Ray's processes read; what the pod says already stays."""
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",  # a run reports to nobody
+        # With a token nobody else can run code through the ports; Ray would keep one of its own in the home folder.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS),
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_seconds),
+    }
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def engines_here(means: GenerationMeans, gang: Gang | None) -> int:
+    """Engines on one node: all of them on a machine, one in each pod of a gang or of a cluster that is there."""
+    return 1 if gang is not None or os.environ.get("RAY_ADDRESS") else means.replicas
+
+
+@contextmanager
+def ray_session(means: GenerationMeans, gang: Gang | None) -> Iterator[None]:
+    """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own, gone at the end.
+
+    Our own is this machine, or, as the head of a gang, this pod and those that join it (helper.py).
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run reports to nobody
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    runtime_env: dict[str, Any] = {}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR)
-        runtime_env = {"env_vars": dict(environment)}
-    else:
-        os.environ.update(environment)
-        ray.init(
-            address="local",  # unset, Ray joins any cluster that is, or was, on this machine
-            num_cpus=means.replicas,
-            num_gpus=means.replicas * means.tensor_parallel_size if means.device == "GPU" else 0,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-        )
-    for number, handler in handlers.items():  # Ray takes them over; the step's own set the stop flag
-        signal.signal(number, handler)
     try:
-        yield runtime_env
+        _init_ray(means, gang)
+    except SystemExit:  # by the handler of SIGTERM that Ray puts in the place of the step's own
+        raise Stopped("stopped while Ray started; the next attempt begins there") from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        yield
     finally:
         ray.shutdown()
+
+
+def _init_ray(means: GenerationMeans, gang: Gang | None) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR)
+        return
+    os.environ.update(ray_environment())
+    if gang is not None:
+        os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
+    ray.init(
+        address="local",  # unset, Ray joins any cluster that is, or was, on this machine
+        **ray_resources(means, engines_here(means, gang)),
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=gang.address if gang is not None else None,
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from selfalign_jobs.flow import Comparison
+
 
 class Sampling(NamedTuple):
     """How samples are drawn; sample i of `n` with `seed + i`. `top_k` 0 means all tokens."""
@@ -18,7 +20,7 @@ class Sampling(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Two tokens whose log-probabilities, as the next token, are asked."""
+    """Two tokens whose log-probabilities as the next token are asked: over the whole vocabulary, before any temperature."""
 
     first: int
     second: int
@@ -29,13 +31,6 @@ class Sample(NamedTuple):
 
     ids: tuple[int, ...]
     finish_reason: str
-
-
-class LogProbabilities(NamedTuple):
-    """Log-probabilities of two labels, in nats, over the whole vocabulary, before any temperature."""
-
-    first: float
-    second: float
 
 
 class EngineRequest(NamedTuple):
@@ -50,7 +45,7 @@ class EngineResult(NamedTuple):
     """The answer to the request of that id."""
 
     id: str
-    answer: tuple[Sample, ...] | LogProbabilities
+    answer: tuple[Sample, ...] | Comparison
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from selfalign_jobs.generate.engine import (
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sampling,
 )
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
@@ -46,14 +45,12 @@ class Task:
 
 @dataclass(slots=True)
 class _Open:
-    """A flow under way, and the requests that it waits for."""
+    """A flow under way, and the replies to its last yield as they come."""
 
     task: Task
     setup: JobSetup
     flow: Generator[Any, Any, Sequence[Row]]
     several: bool = False  # whether the last yield was a list
-    requests: Sequence[Request] = ()
-    prompts: Sequence[list[int]] = ()
     replies: list[Reply | None] = field(default_factory=list)
     waiting: int = 0
     tokens: dict[str, list[int]] = field(default_factory=dict)
@@ -90,7 +87,8 @@ class FlowLoop:
         self._jobs = jobs
         self._max_open = max_open
         self._queue: deque[Task] = deque()
-        self._waiting_for: dict[str, tuple[_Open, int]] = {}  # request id -> flow, place in its list
+        # request id -> its flow, its place in the flow's list, what was asked, and the rendered prompt
+        self._waiting_for: dict[str, tuple[_Open, int, Request, list[int]]] = {}
         self._open = 0
         self._requests = 0
         self._finished: dict[str, list[Record]] = {name: [] for name in jobs}
@@ -138,13 +136,13 @@ class FlowLoop:
                 self._end(flow, SetAside("flow failed", f"{type(error).__name__}: {error}"))
                 return
             flow.several = isinstance(yielded, list)
-            flow.requests = yielded if flow.several else [yielded]
-            if not flow.requests:
+            requests = yielded if flow.several else [yielded]
+            if not requests:
                 reply = []
                 continue
             render = flow.setup.renderer.render
             try:
-                rendered = [render(request) for request in flow.requests]  # all, before any is submitted
+                rendered = [(request, *render(request)) for request in requests]  # all, before any is submitted
             except SetAside as too_long:  # the flow may catch it and ask for something else
                 reply = too_long
             except Exception as error:  # a chat template that refuses this turn
@@ -155,14 +153,13 @@ class FlowLoop:
                 self._submit(flow, rendered)
                 return
 
-    def _submit(self, flow: _Open, rendered: list[tuple[list[int], Sampling | Labels]]) -> None:
-        flow.prompts = [prompt_ids for prompt_ids, _ in rendered]
+    def _submit(self, flow: _Open, rendered: list[tuple[Request, list[int], Sampling | Labels]]) -> None:
         flow.replies = [None] * len(rendered)
         flow.waiting = len(rendered)
-        for place, (prompt_ids, task) in enumerate(rendered):
+        for place, (request, prompt_ids, task) in enumerate(rendered):
             self._requests += 1
             id = f"{flow.task.record}-{self._requests}"
-            self._waiting_for[id] = (flow, place)
+            self._waiting_for[id] = (flow, place, request, prompt_ids)
             self._engine.submit(EngineRequest(id, prompt_ids, task))
 
     def _receive(self, result: EngineResult) -> None:
@@ -170,15 +167,14 @@ class FlowLoop:
         waiting = self._waiting_for.pop(id, None)
         if waiting is None:  # its flow has ended by another of its answers in this step
             return
-        flow, place = waiting
-        request, prompt_ids = flow.requests[place], flow.prompts[place]
+        flow, place, request, prompt_ids = waiting
         counts = flow.tokens.get(request.role)
         if counts is None:
             counts = flow.tokens[request.role] = [0, 0]
         counts[0] += len(prompt_ids)
         flow.waiting -= 1
-        if isinstance(answer, LogProbabilities):
-            flow.replies[place] = Comparison(answer.first, answer.second)
+        if isinstance(answer, Comparison):
+            flow.replies[place] = answer
         else:
             assert isinstance(request, Write)
             for sample in answer:
@@ -194,7 +190,7 @@ class FlowLoop:
 
     def _forget(self, flow: _Open) -> None:
         """Abort what a flow still waits for: nobody will read it."""
-        ids = [id for id, (waiting, _) in self._waiting_for.items() if waiting is flow] if flow.waiting else []
+        ids = [id for id, (waiting, *_) in self._waiting_for.items() if waiting is flow] if flow.waiting else []
         for id in ids:
             del self._waiting_for[id]
             self._engine.abort(id)

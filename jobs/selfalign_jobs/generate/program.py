@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,14 +20,16 @@ from selfalign_api.plan import (
     Json,
     ModelRef,
     Plan,
+    StepConfig,
 )
-from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, ray_session
+from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, engines_here, ray_session
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
 from selfalign_jobs.generate.render import Chat, ModelChat
 from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, environment
+from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.models import locate_model
 from selfalign_jobs.prepared import prepare_table
 from selfalign_jobs.recipes.base import FlowDef, recipe
@@ -122,36 +124,45 @@ def run_loads(
 ) -> Generated:
     """Engine loads one after another; a later one may read the tables of an earlier one (`context.tables`).
 
-    What is durable is read first: a load whose records are all durable starts no engine.
+    What is durable is read first: a load whose records are all durable starts no engine, and without any there is no Ray.
     """
     made = Generated()
-    plan = context.config.plan
-    for load in loads:
-        flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
-        tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
-        if not all(all(table.writer.ledger.done) for table in tables.values()):
-            given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
-            spec = EngineSpec(
-                model=locate_model(context.config, load.model),
-                settings=settings,
-                means=means_of(context),
-                trust_remote_code=given.remote_code if given else False,
-            )
-            setup = ActorSetup(
-                make_chat=partial(make_chat, spec.model, given.chat_template if given else None),
-                make_engine=partial(make_engine, spec),
-                jobs={job.out: job for job in load.jobs},
-                flows=flows,
-                run_seed=plan.seed,
-            )
-            driver = _drive(context, setup, tables, settings)
-            made.start_seconds += driver.start_seconds
-            made.versions |= driver.versions
-        for out, table in tables.items():
-            check_set_aside(table, settings.max_set_aside_percent)
-            _add(made, out, table.writer.ledger)
-            context.tables[out] = table.writer.ledger.entry
-        made.models[f"{load.model.lineage}/{load.model.iteration}"] = _model_digest(plan, load.model)
+    plan, means = context.config.plan, means_of(context.config)
+    here = engines_here(means, context.gang)
+    with ExitStack() as session:
+        has_ray = False
+        for load in loads:
+            flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
+            tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
+            if not all(all(table.writer.ledger.done) for table in tables.values()):
+                given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
+                spec = EngineSpec(
+                    model=locate_model(context.config, load.model),
+                    settings=settings,
+                    means=means,
+                    trust_remote_code=given.remote_code if given else False,
+                    engines_here=here,
+                )
+                setup = ActorSetup(
+                    make_chat=partial(make_chat, spec.model, given.chat_template if given else None),
+                    make_engine=partial(make_engine, spec),
+                    jobs={job.out: job for job in load.jobs},
+                    flows=flows,
+                    run_seed=plan.seed,
+                    environment=partial(_environment, means, here),
+                )
+                context.progress.begin("engine start", means.replicas, "engines")
+                if not has_ray:
+                    session.enter_context(ray_session(means, context.gang))
+                    has_ray = True
+                driver = _drive(context, setup, means, tables, settings)
+                made.start_seconds += driver.start_seconds
+                made.versions |= driver.versions
+            for out, table in tables.items():
+                check_set_aside(table, settings.max_set_aside_percent)
+                _add(made, out, table.writer.ledger)
+                context.tables[out] = table.writer.ledger.entry
+            made.models[f"{load.model.lineage}/{load.model.iteration}"] = _model_digest(plan, load.model)
     return made
 
 
@@ -162,24 +173,30 @@ def _table_job(context: StepContext, job: FlowJob, flow: FlowDef) -> TableJob:
     return TableJob(job.out, job.flow, rows, PartWriter(context.folder, job.out, flow.schema, config.attempt, ledger))
 
 
-def _drive(context: StepContext, setup: ActorSetup, tables: dict[str, TableJob], settings: EngineSettings) -> Driver:
-    means = means_of(context)
-    threads = max(1, len(os.sched_getaffinity(0)) // means.replicas)
-    context.progress.begin("engine start", means.replicas, "engines")
-    with ray_session(means, environment(means, threads)) as runtime_env:
-        workers = RayWorkers(setup, means, runtime_env)
-        driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
-        try:
-            driver.run()
-        finally:
-            workers.close()
+def _environment(means: GenerationMeans, engines_here: int) -> dict[str, str]:
+    """Of an actor, asked for on its own node: its engine has a share of the CPUs there."""
+    return environment(means, max(1, cpus_here() // engines_here))
+
+
+def _drive(
+    context: StepContext,
+    setup: ActorSetup,
+    means: GenerationMeans,
+    tables: dict[str, TableJob],
+    settings: EngineSettings,
+) -> Driver:
+    workers = RayWorkers(setup, means)
+    driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
+    try:
+        driver.run()
+    finally:
+        workers.close()
     return driver
 
 
-def means_of(context: StepContext) -> GenerationMeans:
+def means_of(config: StepConfig) -> GenerationMeans:
     """The engines that the step runs on."""
-    means = context.config.means
-    return means.evaluation if isinstance(context.config.plan.step(context.config.step), Evaluate) else means.generation
+    return config.means.evaluation if isinstance(config.plan.step(config.step), Evaluate) else config.means.generation
 
 
 def _add(made: Generated, out: str, ledger: Ledger) -> None:

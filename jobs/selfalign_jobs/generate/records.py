@@ -86,21 +86,22 @@ def to_table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
 
     Raises KeyError for a column that the flow's schema lacks.
     """
-    lines: list[tuple[Record, Row]] = [(record, row) for record in records for row in (record.rows or ({},))]
+    of_line = [record for record in records for _ in (record.rows or ({},))]
+    rows: list[Row] = [row for record in records for row in (record.rows or ({},))]
     names = set(schema.names)
-    for _, row in lines:
+    for row in rows:
         if not row.keys() <= names:
             raise KeyError(
                 f"a flow returned {', '.join(sorted(row.keys() - names))}; its schema has {', '.join(schema.names)}"
             )
     columns: dict[str, Any] = {
-        "_record": [record.id for record, _ in lines],
-        "_source": [record.source for record, _ in lines],
-        "_status": [record.status for record, _ in lines],
-        "_reason": [record.reason for record, _ in lines],
-        "_detail": [record.detail for record, _ in lines],
+        "_record": [record.id for record in of_line],
+        "_source": [record.source for record in of_line],
+        "_status": [record.status for record in of_line],
+        "_reason": [record.reason for record in of_line],
+        "_detail": [record.detail for record in of_line],
     }
-    columns |= {name: [row.get(name) for _, row in lines] for name in schema.names}
+    columns |= {name: [row.get(name) for row in rows] for name in schema.names}
     full = ledger_schema(schema)
     return pa.table([pa.array(columns[item.name], item.type) for item in full], schema=full)
 

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import os
 import time
+from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from selfalign_api.plan import EngineSettings, GenerationMeans
+from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
-    LogProbabilities,
     Sample,
     Sampling,
 )
+from selfalign_jobs.machine import memory_here
 
 GIB = 1 << 30
 CPU_SEQUENCES, CPU_BATCH_TOKENS = 256, 4096
@@ -38,6 +41,7 @@ class EngineSpec:
     settings: EngineSettings
     means: GenerationMeans
     trust_remote_code: bool = False
+    engines_here: int = 1  # on one node, which share its memory
 
 
 def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
@@ -78,6 +82,7 @@ class VllmEngine:
         if spec.means.device == "CPU":
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(_cpu_cache_gib(spec, arguments))
         self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
+        self._submitted: list[EngineRequest] = []  # since the last step
         self._labels: dict[str, Labels] = {}  # of the comparisons under way
         self._facts = EngineFacts(
             context_tokens=self._engine.model_config.max_model_len,
@@ -93,12 +98,11 @@ class VllmEngine:
 
     def submit(self, request: EngineRequest) -> None:
         """Take a request; it joins the running batch at the next step."""
-        if isinstance(request.task, Labels):
-            self._labels[request.id] = request.task
-        self._engine.add_request(request.id, engine_input(request.prompt_ids), _sampling_params(request.task))
+        self._submitted.append(request)
 
     def step(self) -> list[EngineResult]:
         """One forward pass; the requests that finished."""
+        self._add_submitted()
         results = []
         for output in self._engine.step():
             if output.finished:
@@ -108,8 +112,21 @@ class VllmEngine:
 
     def abort(self, id: str) -> None:
         """Forget a request."""
+        self._add_submitted()
         self._labels.pop(id, None)
         self._engine.abort_request([id])
+
+    def _add_submitted(self) -> None:
+        """All at once: one by one, between rendering and reading, each took twice as long (cold caches)."""
+        for request in self._submitted:
+            if isinstance(request.task, Labels):
+                self._labels[request.id] = request.task
+            self._engine.add_request(request.id, engine_input(request.prompt_ids), self._params(request))
+        self._submitted.clear()
+
+    def _params(self, request: EngineRequest) -> Any:
+        """VLLM's form of what is asked; benchmarks fix lengths here."""
+        return sampling_params(request.task)
 
 
 def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
@@ -146,37 +163,44 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     return arguments | dict(spec.means.engine_args)
 
 
-def _sampling_params(task: Sampling | Labels) -> Any:
+def sampling_params(task: Sampling | Labels) -> Any:
+    """VLLM's form of what is asked."""
+    if isinstance(task, Labels):
+        # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
+        params = copy(_common_params(Sampling(1, 0.0, 1.0, 0, 1, 0)))
+        params.logprob_token_ids = list(task)
+        return params
+    params = copy(_common_params(task._replace(seed=0)))
+    params.seed = task.seed if task.temperature > 0 else None
+    return params
+
+
+@lru_cache(maxsize=64)
+def _common_params(sampling: Sampling) -> Any:
+    """`SamplingParams` but for the seed, checked once: that takes longer than all the rest of a request's way in."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    common: dict[str, Any] = {
-        "detokenize": False,  # the loop reads ids and decodes them once
-        "output_kind": RequestOutputKind.FINAL_ONLY,
-        "skip_clone": True,  # made for this request alone: no deep copy
-    }
-    if isinstance(task, Labels):
-        # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
-        return SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(task), **common)
     return SamplingParams(
-        n=task.n,
-        temperature=task.temperature,
-        top_p=task.top_p,
-        top_k=task.top_k,
-        max_tokens=task.max_tokens,
-        seed=task.seed if task.temperature > 0 else None,
-        **common,
+        n=sampling.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        detokenize=False,  # the loop reads ids and decodes them once
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,  # copied for each request here: no deep copy
     )
 
 
-def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | LogProbabilities:
+def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | Comparison:
     if labels is None:
         return tuple(
             Sample(tuple(part.token_ids), "length" if part.finish_reason == "length" else "stop")
             for part in sorted(output.outputs, key=lambda part: part.index)
         )
     (next_token,) = output.outputs[0].logprobs
-    return LogProbabilities(next_token[labels.first].logprob, next_token[labels.second].logprob)
+    return Comparison(next_token[labels.first].logprob, next_token[labels.second].logprob)
 
 
 def _own_context(spec: EngineSpec) -> int:
@@ -187,7 +211,7 @@ def _own_context(spec: EngineSpec) -> int:
 
 
 def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
-    """GiB of KV cache: what all sequences need at full length, at most a quarter of the memory shared by the replicas."""
+    """GiB of KV cache: what all sequences need at full length, at most a quarter of the node's memory, shared by its engines."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(spec.model, trust_remote_code=spec.trust_remote_code).get_text_config()
@@ -195,8 +219,7 @@ def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if arguments["dtype"] == "float32" else 2)
     needed = bytes_per_token * arguments["max_num_seqs"] * arguments["max_model_len"]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(-int(-needed // GIB), memory // 4 // spec.means.replicas // GIB))
+    return max(1, min(-int(-needed // GIB), memory_here() // 4 // spec.engines_here // GIB))
 
 
 def _vllm_version() -> str:

@@ -19,7 +19,7 @@ class Checkpoint(Frozen):
     ranks: int
     zero_stage: int | None  # None: written without DeepSpeed
     seconds: float  # of training so far, over all attempts
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -27,9 +27,8 @@ class Checkpoint(Frozen):
         return f"{FOLDER}/attempt-{self.attempt}/step-{self.step}"
 
 
-def publish(folder: Folder, source: Path, checkpoint: Checkpoint) -> None:
-    """Copy a saved checkpoint into the store, then commit its manifest: from there on it counts."""
-    folder.upload(source, checkpoint.name)
+def publish(folder: Folder, checkpoint: Checkpoint) -> None:
+    """Commit the manifest of a checkpoint whose files are all in the store: from here on it counts."""
     folder.write(f"{checkpoint.name}/{MANIFEST}", checkpoint.model_dump_json(indent=1).encode())
 
 
@@ -58,5 +57,10 @@ def prune(folder: Folder, keep: int) -> None:
 
 
 def fetch(folder: Folder, checkpoint: Checkpoint, work: Path) -> Path:
-    """The checkpoint as a folder on this machine."""
-    return folder.download(checkpoint.name, work / f"resume-{checkpoint.step}")
+    """The checkpoint as a folder on this machine. Raises RuntimeError when a file of it is missing."""
+    found = folder.download(checkpoint.name, work / f"resume-{checkpoint.step}")
+    if missing := [name for name in checkpoint.files if not (found / name).exists()]:
+        raise RuntimeError(
+            f"{checkpoint.name} lacks {', '.join(missing[:5])}; delete that folder to go on from another"
+        )
+    return found

@@ -12,6 +12,7 @@ from typing import Literal
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.plan import Frozen, Json, StepConfig
 from selfalign_jobs.step import Stopped
+from selfalign_jobs.train.checkpoint import Checkpoint
 from selfalign_jobs.train.settings import Layout
 
 JOB = "job.json"
@@ -29,8 +30,7 @@ class Job(Frozen):
     reference: str | None  # folder of the reference; None for losses without
     work: str  # this attempt's scratch, on this machine
     batches: Layout
-    resume: str | None = None  # folder of the checkpoint that training goes on from
-    resume_step: int = 0
+    resume: Checkpoint | None = None  # that training goes on from
 
     @property
     def folder(self) -> Path:
@@ -74,8 +74,8 @@ def read_outcomes(work: Path) -> list[Outcome]:
     return sorted(found, key=lambda outcome: outcome.rank)
 
 
-def error_of(outcomes: list[Outcome], ranks: int, stop_asked: bool) -> Exception | None:
-    """The error that the ranks' outcomes mean for the program; None when all are done."""
+def error_of(outcomes: list[Outcome], here: range, ranks: int, stop_asked: bool) -> Exception | None:
+    """The error that the outcomes of the ranks `here`, on this node, mean for its program; None when all are done."""
     by_kind = {outcome.kind: outcome for outcome in reversed(outcomes)}
     if config := by_kind.get("config"):
         return ConfigError([Problem(path, value, message) for path, value, message in config.problems])
@@ -83,9 +83,9 @@ def error_of(outcomes: list[Outcome], ranks: int, stop_asked: bool) -> Exception
         return OSError(errno.ENOSPC, full.message)
     if stopped := by_kind.get("stopped"):
         return Stopped(stopped.message)
-    if len(outcomes) < ranks and stop_asked:
+    if len(outcomes) < len(here) and stop_asked:
         return Stopped("stopped before the training began; the next attempt begins it")
-    silent = sorted(set(range(ranks)) - {outcome.rank for outcome in outcomes})
+    silent = sorted(set(here) - {outcome.rank for outcome in outcomes})
     words = [f"rank {rank} of {ranks} died without a word (killed, or out of memory)" for rank in silent]
     if failed := by_kind.get("failed"):
         words.append(f"rank {failed.rank} of {ranks} failed:\n{failed.message}")

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from selfalign_api.plan import TrainingMeans, TrainSettings
+from selfalign_jobs.machine import free_memory_here
 
 ACTIVATION_SHARE = 0.6  # of what the model's states leave; the rest is for fragmentation, buffers and other programs
 MOST_TOKENS = {"GPU": 65_536, "CPU": 2_048}  # beyond it a larger micro batch is no faster, only more padded
 
 
-def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMeans, ranks: int) -> int:
-    """Padded tokens that one forward and backward pass of one rank can hold; at least 1."""
+def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMeans, ranks: int, ranks_here: int) -> int:
+    """Padded tokens that one forward and backward pass of one rank, of those on this node, can hold; at least 1."""
     width = 4 if settings.precision == "float32" else 2
     config = json.loads((folder / "config.json").read_text())
     shape = config.get("text_config", config)
@@ -23,7 +24,7 @@ def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMea
     per_token = activations + 6 * vocabulary
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     parameters = weights / (4 if str(config.get("dtype", config.get("torch_dtype"))) == "float32" else 2)
-    room = _memory(means, ranks) - _states(parameters, width, settings, means, ranks)
+    room = _memory(means, ranks_here) - _states(parameters, width, settings, means, ranks)
     return max(1, min(MOST_TOKENS[means.device], int(ACTIVATION_SHARE * room / per_token)))
 
 
@@ -39,12 +40,9 @@ def _states(parameters: float, width: int, settings: TrainSettings, means: Train
     return gradients if means.offload == "OptimizerAndParameters" else weights + gradients
 
 
-def _memory(means: TrainingMeans, ranks: int) -> float:
+def _memory(means: TrainingMeans, ranks_here: int) -> float:
     if means.device == "GPU":
         import torch
 
         return float(torch.cuda.get_device_properties(0).total_memory)
-    available = next(
-        line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")
-    )
-    return int(available.split()[1]) * 1024 / ranks
+    return free_memory_here() / ranks_here

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,15 +18,17 @@ import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, ModelRef, StepConfig, Train, TrainingMeans
+from selfalign_jobs.gang import Gang
 from selfalign_jobs.models import locate_model
 from selfalign_jobs.prepared import prepare_table
 from selfalign_jobs.progress import Progress
-from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import Manifest, TableEntry, write_manifest
+from selfalign_jobs.reuse import finished_elsewhere
+from selfalign_jobs.step import StepContext, Stopped
+from selfalign_jobs.store import Manifest, TableEntry, read_manifest, write_manifest
 from selfalign_jobs.train import checkpoint
 from selfalign_jobs.train.dataset import Examples, examples
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
-from selfalign_jobs.train.launch import launch
+from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
 from selfalign_jobs.train.memory import micro_batch_tokens
 from selfalign_jobs.train.settings import REFERENCE_LOSSES, Layout, check, layout, rank_count, uses_deepspeed
 
@@ -38,43 +42,84 @@ def train(context: StepContext, step: Train) -> Manifest:
     Raises ConfigError before anything is loaded, Stopped after what is done was saved, RuntimeError when a rank fails.
     """
     started = _now()
+    with _work_folder(context) as work:
+        found, figures = _run_ranks(context, step, work, _nodes(context))
+        context.folder.upload(work / MODEL, MODEL)
+        log = pq.read_table(work / LOG)
+        context.folder.write_table(LOG_TABLE, log)
+        context.progress.advance(1)
+    manifest = _manifest(context.config, step, started, found, log, figures)
+    write_manifest(context.folder, manifest)
+    return manifest
+
+
+def train_share(context: StepContext, step: Train, gang: Gang) -> None:
+    """Run the ranks of a node that is not the gang's head; nothing is to do when the step is done. Raises as `train`."""
+    if any(finished_elsewhere(context.config)):
+        return
+    deadline = time.monotonic() + _startup_seconds()
+
+    def done() -> bool:
+        return read_manifest(context.folder) is not None
+
+    head = gang.find_head(GANG_PORT, lambda: context.stop.is_set() or done() or time.monotonic() > deadline)
+    if head is not None:
+        with _work_folder(context) as work:
+            _run_ranks(context, step, work, _nodes(context, head))
+    elif context.stop.is_set():
+        raise Stopped("stopped before the training began; the next attempt begins it")
+    elif not done():
+        raise RuntimeError(f"the gang's head {gang.head} was not there within {_startup_seconds()} s")
+
+
+def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> tuple[Examples, dict[str, Json]]:
+    """What is trained on, and the figures of this node's first rank, once all of its ranks are done."""
     config = context.config
     means, settings = config.means.training, step.settings
     check(step, means)
-    _gpus(means)
+    ranks = rank_count(means)
+    here = range(ranks // nodes.count * nodes.index, ranks // nodes.count * (nodes.index + 1))
+    _gpus(means, len(here))
     start = locate_model(config, step.start)
     reference = None
     if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
         reference = locate_model(config, step.reference)
     found = examples(prepare_table(context, step.data, "pairs"), settings)
-    ranks = rank_count(means)
-    tokens = means.micro_batch_tokens or max(2 * found.longest, micro_batch_tokens(start, settings, means, ranks))
+    tokens = means.micro_batch_tokens or max(
+        2 * found.longest, micro_batch_tokens(start, settings, means, ranks, len(here))
+    )
     batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
-    with _work_folder(context) as work:
-        pq.write_table(found.table, work / EXAMPLES)
-        resumed = _resumable(context, batches)
-        job = Job(
-            config=config,
-            start=str(start),
-            reference=str(reference) if reference else None,
-            work=str(work),
-            batches=batches,
-            resume=str(checkpoint.fetch(context.folder, resumed, work)) if resumed else None,
-            resume_step=resumed.step if resumed else 0,
-        )
-        (work / JOB).write_text(job.model_dump_json())
-        listener = Listener(work, context.progress)
-        launch(work / JOB, ranks, context.stop, listener.poll)
-        outcomes = read_outcomes(work)
-        if error := error_of(outcomes, ranks, context.stop.is_set()):
-            raise error
-        context.folder.upload(work / MODEL, MODEL)
-        log = pq.read_table(work / LOG)
-        context.folder.write_table(LOG_TABLE, log)
-        context.progress.advance(1)
-    manifest = _manifest(config, step, started, found, log, outcomes[0].result)
-    write_manifest(context.folder, manifest)
-    return manifest
+    pq.write_table(found.table, work / EXAMPLES)
+    job = Job(
+        config=config,
+        start=str(start),
+        reference=str(reference) if reference else None,
+        work=str(work),
+        batches=batches,
+        resume=_resumable(context, batches),
+    )
+    (work / JOB).write_text(job.model_dump_json())
+    listener = Listener(work, context.progress)
+    launch(work / JOB, len(here), nodes, context.stop, listener.poll)
+    outcomes = read_outcomes(work)
+    if error := error_of(outcomes, here, ranks, context.stop.is_set()):
+        raise error
+    return found, outcomes[0].result
+
+
+def _nodes(context: StepContext, head: str | None = None) -> Nodes:
+    """The nodes of this training: those of the gang, whose head is at the address `head`, or this one alone."""
+    gang, means = context.gang, context.config.means.training
+    if gang is None:
+        return Nodes()
+    if gang.size != means.nodes:
+        raise RuntimeError(f"a gang of {gang.size} pods is to train on {means.nodes} nodes")
+    return Nodes(gang.size, gang.index, gang.address, head or gang.address, GANG_PORT, _startup_seconds())
+
+
+def _startup_seconds() -> int:
+    """How long the nodes of a gang wait for one another."""
+    return int(os.environ.get("SELFALIGN_STARTUP_SECONDS", "1800"))
 
 
 class Listener:
@@ -119,12 +164,13 @@ class Listener:
             progress.advance(message["done"])
 
 
-def _gpus(means: TrainingMeans) -> None:
+def _gpus(means: TrainingMeans, asked: int) -> None:
+    """ConfigError unless this node has the GPUs that are asked of it."""
     if means.device == "CPU":
         return
     import torch
 
-    asked, there = rank_count(means), torch.cuda.device_count()
+    there = torch.cuda.device_count()
     if asked > there or asked == 0:
         raise ConfigError.one(
             "spec.compute.training.gpusPerNode",
@@ -154,12 +200,19 @@ def _words(zero_stage: int | None) -> str:
 
 @contextmanager
 def _work_folder(context: StepContext) -> Iterator[Path]:
-    """Scratch of this attempt, beside the step's outputs where they are local; what killed attempts left is removed."""
+    """Scratch of this attempt on this node, beside the step's outputs where they are local.
+
+    What killed attempts left there is removed; the other nodes' of this attempt is theirs.
+    """
     if context.folder.local is None:
         with tempfile.TemporaryDirectory(prefix="selfalign-train-") as folder:
             yield Path(folder)
         return
-    work = context.folder.local / "work"
+    attempt = context.folder.local / "work" / str(context.config.attempt)
+    for other in attempt.parent.glob("*"):
+        if other != attempt:
+            shutil.rmtree(other, ignore_errors=True)
+    work = attempt / f"node-{context.gang.index if context.gang else 0}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:

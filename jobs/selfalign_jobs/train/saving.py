@@ -1,4 +1,4 @@
-"""When a training saves and when it stops: decided together by all ranks, at the end of an optimiser step."""
+"""When a training saves and when it stops: decided and done together by all ranks, at the end of an optimiser step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfalign_jobs.store import Folder
 from selfalign_jobs.train.checkpoint import Checkpoint, prune, publish
+
+T = TypeVar("T")
 
 
 def agreed(*wishes: bool) -> tuple[bool, ...]:
@@ -24,6 +26,26 @@ def agreed(*wishes: bool) -> tuple[bool, ...]:
     votes = torch.tensor([float(wish) for wish in wishes], device=device)
     torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MAX)
     return tuple(vote > 0 for vote in votes.tolist())
+
+
+def together(act: Callable[[], T]) -> list[T]:
+    """What `act` gives on each rank, by rank, once all are through with it.
+
+    Raises OSError on all of them when one has: none waits for a rank that has failed.
+    """
+    mine: tuple[Any, OSError | None]
+    try:
+        mine = act(), None
+    except OSError as error:
+        mine = None, error
+    found: list[Any] = [mine]
+    if torch.distributed.is_initialized():
+        found = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(found, mine)
+    failed = mine[1] or next((error for _, error in found if error is not None), None)
+    if failed is not None:
+        raise failed
+    return [value for value, _ in found]
 
 
 class Saving(TrainerCallback):
@@ -65,23 +87,31 @@ class Saving(TrainerCallback):
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Every rank has written its share: rank 0 publishes, the others wait for it."""
+        """Every rank has written its share: each node uploads what lies on it, then rank 0 publishes."""
         local = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        _barrier()
-        if args.process_index == 0:
-            checkpoint = Checkpoint(
-                attempt=self._attempt,
-                step=state.global_step,
-                ranks=args.world_size,
-                zero_stage=self._zero_stage,
-                seconds=state.log_history[-1]["seconds"],
-                files=tuple(sorted(f.relative_to(local).as_posix() for f in local.rglob("*") if f.is_file())),
-            )
-            publish(self._folder, local, checkpoint)
-            prune(self._folder, self._keep)
-            shutil.rmtree(local)
-        _barrier()
+        checkpoint = Checkpoint(
+            attempt=self._attempt,
+            step=state.global_step,
+            ranks=args.world_size,
+            zero_stage=self._zero_stage,
+            seconds=state.log_history[-1]["seconds"],
+        )
+        _barrier()  # the other ranks of this node have written theirs
+        uploaded = together(lambda: self._upload(local, checkpoint) if args.local_process_index == 0 else ())
+        files = tuple(sorted({name for names in uploaded for name in names}))
+        together(lambda: self._publish(checkpoint, files) if args.process_index == 0 else None)
         self._saved = time.monotonic()
+
+    def _upload(self, local: Path, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """The names of this node's files, which are in the store then; nodes have no file in common."""
+        self._folder.upload(local, checkpoint.name)
+        names = tuple(file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file())
+        shutil.rmtree(local)
+        return names
+
+    def _publish(self, checkpoint: Checkpoint, files: tuple[str, ...]) -> None:
+        publish(self._folder, checkpoint.model_copy(update={"files": files}))
+        prune(self._folder, self._keep)
 
 
 def _barrier() -> None:

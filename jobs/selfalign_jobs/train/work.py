@@ -17,15 +17,17 @@ import torch
 import transformers
 
 from selfalign_api.plan import Json, Train
+from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.store import Folder, step_folder
 from selfalign_jobs.train import policy, reference
 from selfalign_jobs.train.batch import add_scoring_head
 from selfalign_jobs.train.card import card
+from selfalign_jobs.train.checkpoint import Checkpoint, fetch
 from selfalign_jobs.train.dataset import order, sizes_of
 from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
-from selfalign_jobs.train.saving import Saving, agreed
+from selfalign_jobs.train.saving import Saving, agreed, together
 from selfalign_jobs.train.settings import trl_arguments, uses_deepspeed
 from selfalign_jobs.train.trainer import PreferenceTrainer
 
@@ -45,13 +47,15 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     trainer = rank.trainer(log_probs)
     saving = rank.saving(trainer)
     trainer.add_callback(saving)
-    rank.begin("train", job.batches.steps, "steps", done=job.resume_step)
+    checkpoint = rank.job.resume
+    resume = rank.fetched(checkpoint) if checkpoint else None
+    rank.begin("train", rank.job.batches.steps, "steps", done=checkpoint.step if checkpoint else 0)
     if any(agreed(stop.is_set())):
         raise Stopped("stopped before the training began; the next attempt begins it")
     phases.end("load")
-    trainer.train(resume_from_checkpoint=job.resume)
+    trainer.train(resume_from_checkpoint=resume)
     if saving.stopped_at is not None:
-        steps = f"step {saving.stopped_at} of {job.batches.steps}"
+        steps = f"step {saving.stopped_at} of {rank.job.batches.steps}"
         raise Stopped(f"stopped after {steps}; the next attempt goes on there")
     phases.end("train")
     rank.begin("export", 1, "models")
@@ -80,13 +84,14 @@ class Rank:
         """Joins the process group where there are several ranks. Raises ConfigError for adapters that cannot be."""
         step = job.config.plan.step(job.config.step)
         assert isinstance(step, Train)
-        self.job, self.step, self.stop = job, step, stop
+        self.step, self.stop = step, stop
         self.means = job.config.means.training
         self.deepspeed = uses_deepspeed(self.means)
         if self.means.device == "CPU":
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+            torch.set_num_threads(max(1, cpus_here() // int(os.environ["LOCAL_WORLD_SIZE"])))
         if self.deepspeed:
             _start_deepspeed(self.means.device)
+        self.job = job = _agreed_job(job)
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
         self.examples = pq.read_table(job.folder / EXAMPLES)
         self.source = job.config.plan.models[step.start.lineage]
@@ -108,7 +113,7 @@ class Rank:
         if self.job.reference is None:
             return None
         kept = reference.read(self.folder, self.examples)
-        if kept is not None:
+        if not any(agreed(kept is None)):  # another node may not see yet what was written
             return kept
         self.begin("reference", self.examples.num_rows, "pairs")
         model = self._load(Path(self.job.reference))
@@ -162,6 +167,12 @@ class Rank:
             on_begin=trainer.start_clock,
         )
 
+    def fetched(self, checkpoint: Checkpoint) -> str:
+        """The folder of a checkpoint on this node, whose first rank fetches it."""
+        first = self.arguments.local_process_index == 0
+        found = together(lambda: fetch(self.folder, checkpoint, self.job.folder) if first else None)
+        return str(found[self.arguments.process_index - self.arguments.local_process_index])
+
     def export(self, trainer: PreferenceTrainer) -> None:
         """Write model and training log to the work folder; the program publishes them."""
         rows = trainer.state.log_history
@@ -179,6 +190,16 @@ class Rank:
     def _load(self, folder: Path) -> Any:
         dtype = policy.training_dtype(self.step.settings.precision, self.deepspeed)
         return policy.load(folder, dtype, remote_code=self.source.remote_code)
+
+
+def _agreed_job(job: Job) -> Job:
+    """The job with what rank 0's node found: another may have other memory free, or an older view of the store."""
+    if not torch.distributed.is_initialized():
+        return job
+    found: list[Any] = [job.batches, job.resume]
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.distributed.get_backend() == "nccl" else None
+    torch.distributed.broadcast_object_list(found, device=device)
+    return job.model_copy(update={"batches": found[0], "resume": found[1]})
 
 
 def _nobody(_: Any) -> None:

@@ -52,4 +52,4 @@ def is_cut(value: Any) -> bool:
         return any(map(is_cut, value.values()))
     if isinstance(value, list):
         return any(map(is_cut, value))
-    return value == TOO_DEEP
+    return bool(value == TOO_DEEP)

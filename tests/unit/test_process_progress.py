@@ -1,0 +1,207 @@
+"""The progress poller, against a real HTTP server; and what it makes of anything that a pod may answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfalign_jobs.progress import Progress
+from selfalign_operator.cache import Key
+from selfalign_operator.progress import LIMIT_BYTES, ProgressPoller, parse_progress
+
+NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
+KEY = ("ns", "run")
+
+
+def body(**fields: Any) -> bytes:
+    whole = {"step": "s", "phase": "work", "done": 3, "total": 10, "unit": "records", "perSecond": 1.5} | fields
+    return json.dumps(whole).encode()
+
+
+def test_what_a_step_program_shows_is_read() -> None:
+    progress = Progress("i1-train")
+    progress.begin("train", 100, "steps")
+    progress.advance(7)
+    view = parse_progress(json.dumps(progress.snapshot()).encode(), NOW)
+    assert (view.done, view.total, view.unit, view.phase) == (7, 100, "steps", "train")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"[" * 60_000,
+        b'{"done": 1' + b"0" * 5000 + b"}",
+        body(done=-1),
+        body(done="3"),
+        body(done=True),
+        body(done=1e3),
+        body(total=None),
+        body(unit=""),
+        body(unit="x" * 65),
+        body(phase="a\nb"),
+        body(perSecond="fast"),
+        body(perSecond=float("nan")),
+        body(perSecond=float("inf")),
+        b"\xff\xfe",
+    ],
+)
+def test_what_no_step_program_shows_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_progress(content, NOW)
+
+
+@given(
+    st.binary(max_size=50)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
+)
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        parse_progress(content, NOW)
+
+
+class Pod:
+    """Serves one answer after the other, the last one for ever."""
+
+    def __init__(self, *answers: Callable[[], Awaitable[web.Response]] | bytes) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return web.Response(body=answer) if isinstance(answer, bytes) else await answer()
+
+
+def poll(pod: Pod, use: Callable[[ProgressPoller, str, list[Key]], Awaitable[None]]) -> None:
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_get("/progress", pod.handle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
+        enqueued: list[Key] = []
+        clock = iter(NOW + timedelta(seconds=second) for second in range(10_000))
+        poller = ProgressPoller(enqueued.append, now=lambda: next(clock), every_seconds=0.01)
+        try:
+            await use(poller, f"http://127.0.0.1:{runner.addresses[0][1]}/progress", enqueued)
+        finally:
+            await poller.close()
+            await runner.cleanup()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+async def until(look: Callable[[], Any]) -> None:
+    while not look():
+        await asyncio.sleep(0.002)
+
+
+def test_progress_that_moves_enqueues_the_run_and_standing_still_does_not() -> None:
+    pod = Pod(body(done=1), body(done=1), body(done=2), body(done=2))
+
+    async def use(poller: ProgressPoller, url: str, enqueued: list[Key]) -> None:
+        poller.watch(KEY, url)
+        await until(lambda: pod.asked > 6)
+        view = poller.view(KEY)
+        assert view is not None
+        assert view.done == 2
+        assert view.changed_at < view.read_at
+        assert enqueued == [KEY, KEY]
+
+    poll(pod, use)
+
+
+def test_the_last_value_stands_while_a_pod_does_not_answer() -> None:
+    async def broken() -> web.Response:
+        return web.Response(status=500)
+
+    pod = Pod(body(done=5), broken, b"nonsense", body() + b" " * LIMIT_BYTES)
+
+    async def use(poller: ProgressPoller, url: str, enqueued: list[Key]) -> None:
+        poller.watch(KEY, url)
+        await until(lambda: pod.asked > 6)
+        view = poller.view(KEY)
+        assert view is not None
+        assert (view.done, view.read_at) == (5, NOW)
+
+    poll(pod, use)
+
+
+def test_a_pod_that_redirects_is_not_followed() -> None:
+    async def away() -> web.Response:
+        raise web.HTTPFound("http://169.254.169.254/")
+
+    pod = Pod(away)
+
+    async def use(poller: ProgressPoller, url: str, enqueued: list[Key]) -> None:
+        poller.watch(KEY, url)
+        await until(lambda: pod.asked > 2)
+        assert poller.view(KEY) is None
+
+    poll(pod, use)
+
+
+def test_another_attempt_begins_without_the_last_ones_progress() -> None:
+    pod = Pod(body(done=5))
+
+    async def use(poller: ProgressPoller, url: str, enqueued: list[Key]) -> None:
+        poller.watch(KEY, url)
+        await until(lambda: poller.view(KEY))
+        poller.watch(KEY, url + "?attempt=2")
+        assert poller.view(KEY) is None
+        await until(lambda: poller.view(KEY))
+        poller.watch(KEY, None)
+        asked = pod.asked
+        await asyncio.sleep(0.05)
+        assert (poller.view(KEY), pod.asked) == (None, asked)
+
+    poll(pod, use)
+
+
+class Proxy:
+    """What the poller needs of Kube, to ask through the apiserver."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    async def list(self, resource: Any, namespace: str, *, labels: str = "") -> list[dict[str, Any]]:
+        assert labels == "batch.kubernetes.io/job-name=run-0a-i1-train-1"
+        index = "batch.kubernetes.io/job-completion-index"
+        return [
+            {"metadata": {"name": f"p{n}", "uid": "u", "labels": {index: str(n)}}, "status": {"phase": "Running"}}
+            for n in (1, 0)
+        ]
+
+    async def fetch(self, path: str, *, seconds: float, limit: int) -> bytes:
+        self.paths.append(path)
+        return body()
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("run-0a-i1-train-1-0.run-0a", "pods/http:p0:8080"),
+        ("run-0a-i1-generate-1-head-svc", "services/http:run-0a-i1-generate-1-head-svc:8080"),
+    ],
+)
+def test_outside_of_a_cluster_it_asks_through_the_apiserver(host: str, path: str) -> None:
+    async def run() -> None:
+        proxy: Any = Proxy()
+        poller = ProgressPoller(lambda key: None, proxy, every_seconds=0.01)
+        poller.watch(KEY, f"http://{host}.ns.svc:8080/progress")
+        await until(lambda: poller.view(KEY))
+        assert proxy.paths[0] == f"/api/v1/namespaces/ns/{path}/proxy/progress"
+        await poller.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
