@@ -22,9 +22,20 @@ from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import WorkloadView
 
-__all__ = ["attempt_of", "begin", "collect", "current_step", "give_up", "lose", "remember", "succeed"]
+__all__ = [
+    "attempt_of",
+    "begin",
+    "collect",
+    "current_step",
+    "give_up",
+    "longest_backoff",
+    "lose",
+    "remember",
+    "succeed",
+]
 
 DONE = ("Succeeded", "Reused")
+MOST_CHANCE = 0.5  # of its backoff that a gang without room waits longer
 ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse")  # what the accept step says
 
 
@@ -225,6 +236,11 @@ def fail(turn: Turn, reason: str, words: str) -> None:
     turn.warn("Failed", words)
 
 
+def longest_backoff(turn: Turn) -> float:
+    """Seconds that a step waits at most between two attempts; one that is to wait longer was edited by hand."""
+    return float(_policy(turn).max_backoff_seconds) * (1 + MOST_CHANCE)
+
+
 def _policy(turn: Turn) -> Any:
     assert turn.spec is not None
     return turn.spec.failure_policy
@@ -247,5 +263,5 @@ def _backoff(turn: Turn, step: StepStatus, ending: Ending) -> float:
     wait = float(min(policy.backoff_seconds * 2 ** min(times - 1, 30), policy.max_backoff_seconds))
     if ending.reason == "GangNotPlaced":
         digest = hashlib.sha256(f"{turn.observed.run.uid}/{step.name}/{step.attempts}".encode()).digest()
-        wait *= 1 + digest[0] / 510
+        wait *= 1 + MOST_CHANCE * digest[0] / 255
     return wait
