@@ -175,7 +175,8 @@ class FaultProxy:
         return context
 
     def _by_chance(self, fault: str) -> bool:
-        happens = self._random.random() < getattr(self._faults, fault)
+        share: float = getattr(self._faults, fault)
+        happens = self._random.random() < share
         if happens:
             self._record.faults[fault] += 1
         return happens
