@@ -30,7 +30,7 @@ MAX_STEPS = 256
 MAX_LOST_ATTEMPTS = 8  # of one step, the newest
 MAX_FIGURES = 48
 MAX_ATTEMPTS = 1_000_000  # of one step; a label holds more of them
-Whole = Annotated[int, Field(ge=0, le=10**15)]  # what one may be added to: a status may be edited by hand
+Whole = Annotated[int, Field(ge=0, le=2**53)]  # what one may be added to: a status may be edited by hand
 
 
 class Condition(ApiModel):

@@ -25,7 +25,7 @@ from selfalign_operator.views import Manifest, Refusal, RunView
 __all__ = ["Applied", "Applier"]
 
 QUIET_SECONDS = 30.0  # between two writes of a status in which only progress changed
-REFUSED = (403, 404, 422)
+REFUSED = (400, 403, 404, 413, 422)  # answers that another try does not change
 NOTE_BYTES = 1024  # of an Event
 log = logging.getLogger(__name__)
 

@@ -169,6 +169,30 @@ def test_an_object_nested_as_deep_as_the_apiserver_takes_it_is_told_so(
         until(lambda: shown() == "InvalidSpec", f"word of deep-{depth}")  # noqa: B023
 
 
+TEMPLATES: tuple[dict[str, Any], ...] = (
+    {"spec": {"nodeSelector": ["a"]}},
+    {"spec": {"tolerations": "all"}},
+    {"spec": {"containers": [{"name": "step", "resources": "2"}]}},
+    {"spec": {"containers": [{"name": "beside", "image": 7}]}},
+    {"spec": {"affinity": {"nodeAffinity": []}}},
+    {"metadata": {"annotations": {"a": 1}}},
+    {"metadata": {"annotations": {"a/b/c": "x"}}},
+    {"metadata": {"annotations": {"large": "x" * 300_000}}},
+)
+
+
+def test_a_pod_template_of_wrong_types_is_told_of_by_the_clusters_own_words(
+    cluster: Cluster, namespace: str, unharmed: OperatorProcess
+) -> None:
+    runs = [
+        Run(cluster, namespace, run(f"template-{number}", compute={"training": {"podTemplate": template}}))
+        for number, template in enumerate(TEMPLATES)
+    ]
+    for made in runs:
+        made.until("Accepted", "False", "InvalidSpec", seconds=180)
+        assert made.jobs() == []
+
+
 def test_a_status_edited_by_hand_stops_no_run(cluster: Cluster, namespace: str, unharmed: OperatorProcess) -> None:
     pattern = Run(cluster, namespace, run("pattern", attempt_is("i1-train", 1, exit_code=1)))
     pattern.until("Complete", "True")

@@ -25,7 +25,7 @@ def built(model: type[ApiModel], **fields: st.SearchStrategy[Any]) -> st.SearchS
 
 
 TEXTS = st.text(min_size=1, max_size=9)
-NUMBERS = st.integers(0, 10**15)
+NUMBERS = st.integers(0, 2**53)
 TIMES = st.datetimes(min_value=datetime(1970, 1, 1)).map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
 MAYBE_TIME, MAYBE_TEXT = st.none() | TIMES, st.none() | TEXTS
 CONDITIONS = built(

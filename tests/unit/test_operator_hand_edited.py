@@ -55,3 +55,22 @@ def test_a_name_that_no_object_has_is_asked_for_nowhere(name: str) -> None:
 
     kube = Kube(NoConnection(), lambda: None)  # type: ignore[arg-type]
     assert asyncio.run(kube.get(JOB, "ns", name)) is None
+
+
+@pytest.mark.parametrize(
+    "said", ["[" * 4096, '{"a":' * 800, '{"error": NaN}', "\x00", '{"step": "i1-generate", "digest": ""}']
+)
+def test_whatever_a_pod_says_at_its_end_is_an_ending(said: str) -> None:
+    for end in (World.complete, World.fail):
+        world = World()
+        job = world.until("i1-generate")
+        if end is World.fail:
+            world.fail(job, termination_message=said)
+        else:
+            world.complete(job, message=said)
+        world.settle()
+        world.wait(1000)  # a failed attempt waits
+        world.settle()
+        written, problems = read_status(world.status.model_dump(mode="json", exclude_none=True))
+        assert (written, problems) == (world.status, ())
+        assert len(world.active()) == 1

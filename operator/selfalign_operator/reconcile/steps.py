@@ -111,7 +111,7 @@ def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: Wor
         reason=None,
         message="",
         completion_time=time_text(turn.observed.now),
-        digest=str(body["digest"])[:256] if "digest" in body else None,
+        digest=_word(body, "digest"),
         url=_folder_of(turn, step),
         result=figures_of(result),
         progress=None,
@@ -135,6 +135,12 @@ def _folder_of(turn: Turn, step: StepStatus) -> str | None:
     return f"{turn.effective.storage}/iter-{step.iteration}/{step.name}"
 
 
+def _word(body: Mapping[str, Any], field: str) -> str | None:
+    """A text of a summary as the status may hold it."""
+    value = body.get(field)
+    return value[:256] if isinstance(value, str) and value else None
+
+
 def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
     steps = planned_steps(unpack_steps(body["steps"]))
     accept = next(step for step in turn.status.steps if step.kind == "accept")
@@ -143,9 +149,7 @@ def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
     turn.update(
         steps=(accept, *steps),
         model=model_of(body),
-        plan=plan.model_copy(
-            update={"digest": str(body.get("digest"))[:256], "version": str(body.get("version"))[:256]}
-        ),
+        plan=plan.model_copy(update={field: _word(body, field) for field in ("digest", "version")}),
     )
     turn.condition("Accepted", "True", "Accepted", f"{len(steps)} steps are planned")
 
