@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden generate-kills clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -70,3 +70,6 @@ clean:
 
 generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` does; SEEDS=N
 	SELFALIGN_KILL_SEEDS=$(or $(SEEDS),100) $(BIN)/pytest tests/jobs/test_generate_kills.py
+
+faults: $(INSTALLED)  ## many more fault schedules than `make cluster-tests` has; SEEDS=N
+	SELFALIGN_FAULT_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/cluster/test_faults.py

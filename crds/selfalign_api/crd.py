@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from selfalign_api.base import INT64_MAX
+from selfalign_api.base import INT32_MAX, INT64_MAX
 from selfalign_api.rule_table import RULES
 from selfalign_api.run import GROUP, VERSION, SelfAlignmentRun, Spec
 from selfalign_api.status import Status
@@ -156,7 +156,7 @@ def _bounds(schema: Schema) -> Schema:
         elif bound in schema and schema[bound] != INT64_MAX:
             out[bound] = schema[bound]
     if schema["type"] == "integer":
-        out["format"] = "int64" if schema.get("maximum") == INT64_MAX else "int32"
+        out["format"] = "int64" if schema.get("maximum", 0) > INT32_MAX else "int32"
     return out
 
 

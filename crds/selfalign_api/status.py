@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from selfalign_api.base import INT64_MAX, ApiModel, LongText, MapBy, Text, Timestamp
+from selfalign_api.base import ApiModel, LongText, MapBy, Text, Timestamp
 from selfalign_api.load import without_nulls
 from selfalign_api.messages import path_of
 
@@ -29,7 +29,8 @@ CONDITION_TYPES: tuple[ConditionType, ...] = ("Accepted", "Progressing", "Suspen
 MAX_STEPS = 256
 MAX_LOST_ATTEMPTS = 8  # of one step, the newest
 MAX_FIGURES = 48
-Whole = Annotated[int, Field(ge=0, le=INT64_MAX)]
+MAX_ATTEMPTS = 1_000_000  # of one step; a label holds more of them
+Whole = Annotated[int, Field(ge=0, le=2**53)]  # what one may be added to: a status may be edited by hand
 
 
 class Condition(ApiModel):
@@ -161,7 +162,7 @@ class StepStatus(ApiModel):
     message: LongText = ""
     """What happened, and what to do."""
 
-    attempts: Whole = 0
+    attempts: Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)] = 0
     """Attempts that were made."""
 
     failures: Whole = 0

@@ -25,7 +25,7 @@ from selfalign_operator.views import Manifest, Refusal, RunView
 __all__ = ["Applied", "Applier"]
 
 QUIET_SECONDS = 30.0  # between two writes of a status in which only progress changed
-REFUSED = (403, 404, 422)
+REFUSED = (400, 403, 404, 413, 422)  # answers that another try does not change
 NOTE_BYTES = 1024  # of an Event
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,12 @@ class Applier:
         status = decision.status
         if decision.workload_of is not None:
             status = _with_uid(status, decision.workload_of, made)
-        written, wait = await self._write_status(run, status, urgent=decision.urgent)
+        try:
+            written, wait = await self._write_status(run, status, urgent=decision.urgent)
+        except ApiError as error:
+            if error.code == 422:
+                await self._tell(run, _status_refused(error))
+            raise
         for deletion in decision.deletions:
             resource = KINDS[deletion.api_version, deletion.kind]
             await self.kube.delete(resource, run.namespace, deletion.name, deletion.uid)
@@ -169,6 +174,12 @@ class Applier:
         except ApiError as error:
             if error.reason != "AlreadyExists":  # an Event is for people; no run waits for it
                 log.warning("run %s/%s: an Event cannot be written: %s", run.namespace, run.name, error)
+
+
+def _status_refused(error: ApiError) -> RunEvent:
+    """An object of an older CRD that today's does not take, not even with a changed status."""
+    message = f"no status can be written, for the cluster's schema refuses this object: {error.message}; mend its spec"
+    return RunEvent("Warning", "StatusRefused", message)
 
 
 def _refusal(manifest: Manifest, error: ApiError) -> Refusal:

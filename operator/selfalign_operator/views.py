@@ -141,7 +141,7 @@ class Refusal:
     """A manifest that the apiserver did not take, or whose name somebody else's object has."""
 
     manifest: Manifest
-    code: int  # HTTP: 409 a foreign object, 422 invalid, 403 forbidden (quota, admission, RBAC), 404 no such kind
+    code: int  # HTTP: 409 a foreign object, 422, 400, 413 invalid, 403 forbidden (quota, admission, RBAC), 404 no such kind
     message: str
 
 

@@ -24,7 +24,7 @@ from testbed.waiting import until
 
 CRD = Path(__file__).parents[2] / "crds" / "selfalignmentruns.yaml"
 SPECS, MENDED, STATUSES, OLD = 1000, 40, 150, 60
-FREE = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+FREE = {"x-kubernetes-preserve-unknown-fields": True}
 OWN_ERROR = re.compile(r"an error of the operator's own|Traceback")
 
 
@@ -80,10 +80,11 @@ def everything(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
 
 def told(made: dict[str, Any]) -> str:
     """What the run says of itself for this generation, in one word; empty while it says nothing, or only that it goes on."""
-    status = made.get("status", {})
-    if status.get("observedGeneration") != made["metadata"]["generation"]:
+    status = made.get("status")
+    if not isinstance(status, dict) or status.get("observedGeneration") != made["metadata"]["generation"]:
         return ""
-    found = {each["type"]: each for each in status.get("conditions", [])}
+    conditions = status["conditions"] if isinstance(status.get("conditions"), list) else []
+    found = {each.get("type"): each for each in conditions if isinstance(each, dict)}
     for kind, value in (("Accepted", "False"), ("Complete", "True"), ("Failed", "True"), ("Suspended", "True")):
         if found.get(kind, {}).get("status") == value:
             assert found[kind]["reason"]
@@ -96,7 +97,7 @@ def silent(cluster: Cluster, namespace: str, names: set[str]) -> list[str]:
     return [name for name in sorted(names & set(there)) if not told(there[name])]
 
 
-def until_all_are_told(cluster: Cluster, namespace: str, names: set[str], seconds: float = 150) -> None:
+def until_all_are_told(cluster: Cluster, namespace: str, names: set[str], seconds: float = 200) -> None:
     try:
         until(lambda: not silent(cluster, namespace, names), "word of every run", seconds, pause=0.5)
     except TimeoutError as error:
@@ -119,22 +120,18 @@ def create(cluster: Cluster, namespace: str, manifests: list[dict[str, Any]]) ->
 
 def broken_runs(count: int, name: str) -> list[dict[str, Any]]:
     schema, good = schema_of("spec"), run("good")
-    return [
-        good | {"metadata": {"name": f"{name}-{seed}"}, "spec": spec}
-        for seed in range(count)
-        if isinstance(spec := Malformer(schema, seed).broken(good["spec"]), dict)
-    ]
+    specs = (Malformer(schema, seed).broken(good["spec"]) for seed in range(count))
+    return [good | {"metadata": {"name": f"{name}-{seed}"}, "spec": spec} for seed, spec in enumerate(specs)]
 
 
 def a_healthy_run_completes(cluster: Cluster, namespace: str, name: str) -> None:
-    Run(cluster, namespace, run(name)).until("Complete", "True")
+    Run(cluster, namespace, run(name)).until("Complete", "True", seconds=180)  # a busy machine beside a thousand others
 
 
 def test_a_thousand_malformed_specs_are_told_of_and_mended_ones_go_on(
     cluster: Cluster, namespace: str, unharmed: OperatorProcess
 ) -> None:
     manifests = broken_runs(SPECS, "broken")
-    assert len(manifests) > 0.95 * SPECS
     names = create(cluster, namespace, manifests)
     a_healthy_run_completes(cluster, namespace, "healthy")
     until_all_are_told(cluster, namespace, names)
@@ -170,6 +167,30 @@ def test_an_object_nested_as_deep_as_the_apiserver_takes_it_is_told_so(
         reason = '-o=jsonpath={.status.conditions[?(@.type=="Accepted")].reason}'
         shown = lambda: cluster.kubectl("get", "sar", f"deep-{depth}", f"-n={namespace}", reason)  # noqa: B023, E731
         until(lambda: shown() == "InvalidSpec", f"word of deep-{depth}")  # noqa: B023
+
+
+TEMPLATES: tuple[dict[str, Any], ...] = (
+    {"spec": {"nodeSelector": ["a"]}},
+    {"spec": {"tolerations": "all"}},
+    {"spec": {"containers": [{"name": "step", "resources": "2"}]}},
+    {"spec": {"containers": [{"name": "beside", "image": 7}]}},
+    {"spec": {"affinity": {"nodeAffinity": []}}},
+    {"metadata": {"annotations": {"a": 1}}},
+    {"metadata": {"annotations": {"a/b/c": "x"}}},
+    {"metadata": {"annotations": {"large": "x" * 300_000}}},
+)
+
+
+def test_a_pod_template_of_wrong_types_is_told_of_by_the_clusters_own_words(
+    cluster: Cluster, namespace: str, unharmed: OperatorProcess
+) -> None:
+    runs = [
+        Run(cluster, namespace, run(f"template-{number}", compute={"training": {"podTemplate": template}}))
+        for number, template in enumerate(TEMPLATES)
+    ]
+    for made in runs:
+        made.until("Accepted", "False", "InvalidSpec", seconds=180)
+        assert made.jobs() == []
 
 
 def test_a_status_edited_by_hand_stops_no_run(cluster: Cluster, namespace: str, unharmed: OperatorProcess) -> None:
@@ -209,7 +230,8 @@ def test_children_with_our_labels_that_are_not_ours_are_left_alone(
     made.until_step("i1-generate", "Running")
     uid = made.read()["metadata"]["uid"]
     ours = {"selfalign.dev/run-uid": uid, STEP: "i1-generate", "selfalign.dev/attempt": "1"}
-    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "0-0", "controller": True}
+    owner = cluster.core.create_namespaced_config_map(namespace, {"metadata": {"name": "theirs"}}).metadata
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner.name, "uid": owner.uid, "controller": True}
     foreign = [
         foreign_job("unowned", ours, []),
         foreign_job("anothers", ours | {"selfalign.dev/attempt": "7"}, [other]),

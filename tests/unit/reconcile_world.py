@@ -89,6 +89,7 @@ class World:
     writes: int = 0
     written: datetime = START  # the status, last
     gone: bool = False  # the run was deleted by its TTL
+    foreign: tuple[WorkloadView, ...] = ()  # with our labels, whoever owns them
     _seen: list[tuple[int, Status, dict[str, WorkloadView]]] = field(default_factory=list)
 
     # --- the operator ---------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ class World:
             status_problems=problems,
         )  # fmt: skip
         pods = self.pods.get(name, ()) if name else ()
-        return Observed(run, self.now, tuple(jobs.values()), pods, progress=self.progress, **self.extra)
+        return Observed(run, self.now, (*jobs.values(), *self.foreign), pods, progress=self.progress, **self.extra)
 
     def turn(self, back: int = 0, cut: str | None = None) -> float | None:
         """Observe, decide, apply; `cut` ends it after the creations or after the status. Seconds until it looks again."""

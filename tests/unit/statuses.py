@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from selfalign_api.base import ApiModel
 from selfalign_api.status import (
     CONDITION_TYPES,
+    MAX_ATTEMPTS,
     MAX_LOST_ATTEMPTS,
     Condition,
     Figure,
@@ -24,7 +25,7 @@ def built(model: type[ApiModel], **fields: st.SearchStrategy[Any]) -> st.SearchS
 
 
 TEXTS = st.text(min_size=1, max_size=9)
-NUMBERS = st.integers(0, 2**63 - 1)
+NUMBERS = st.integers(0, 2**53)
 TIMES = st.datetimes(min_value=datetime(1970, 1, 1)).map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
 MAYBE_TIME, MAYBE_TEXT = st.none() | TIMES, st.none() | TEXTS
 CONDITIONS = built(
@@ -41,7 +42,7 @@ STEPS = built(
     name=TEXTS,
     kind=st.sampled_from(["accept", "generate", "train", "evaluate"]),
     state=st.sampled_from(["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]),
-    attempts=NUMBERS,
+    attempts=st.integers(0, MAX_ATTEMPTS),
     lost_attempts=st.lists(
         built(LostAttempt, number=NUMBERS, reason=TEXTS, counted=st.booleans(), node=MAYBE_TEXT, time=TIMES),
         max_size=MAX_LOST_ATTEMPTS,

@@ -116,7 +116,7 @@ def _models(model: Any) -> Iterator[Any]:
         ("spec.compute.training.zeroStage", {"type": "integer", "enum": [0, 1, 2, 3], "format": "int32"}),
         ("spec.seed", {"type": "integer", "minimum": 0, "format": "int64"}),
         ("spec.training.learningRate", {"type": "number", "minimum": 0.0, "exclusiveMinimum": True}),
-        ("status.steps[].progress.done", {"type": "integer", "minimum": 0, "format": "int64"}),
+        ("status.steps[].progress.done", {"type": "integer", "minimum": 0, "maximum": 2**53, "format": "int64"}),
         ("status.startTime", {"type": "string", "format": "date-time"}),
         ("spec.compute.podTemplate", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
         (

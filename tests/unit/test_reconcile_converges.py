@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from reconcile_world import World
+from reconcile_world import UID, World
 
-from selfalign_operator.views import RETRY_ANNOTATION
+from selfalign_api.status import MAX_ATTEMPTS
+from selfalign_operator.views import RETRY_ANNOTATION, WorkloadView
 
 
 class Operator(RuleBasedStateMachine):
@@ -36,14 +39,16 @@ class Operator(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         what=st.sampled_from(
-            ["run", "complete", "complete", "silent", "fail", "config", "disrupt", "delete", "garbage"]
+            ["run", "queue", "complete", "complete", "silent", "fail", "config", "disrupt", "delete", "garbage"]
         ),
     )
     def happens(self, data: st.DataObject, what: str) -> None:
         world = self.world
         job = data.draw(st.sampled_from(world.active()))
         if what == "run":
-            world.run(job)
+            world.run(replace(job, suspended=False))
+        elif what == "queue":
+            world.jobs[job.name] = replace(job, suspended=True, active=0, ready=0, started=None)
         elif what == "complete":
             world.complete(job)
         elif what == "silent":
@@ -65,6 +70,25 @@ class Operator(RuleBasedStateMachine):
     @rule(value=st.integers(0, 3))
     def retry(self, value: int) -> None:
         self.world.annotations = {RETRY_ANNOTATION: str(value)}
+        self.world.version += 1
+
+    @rule(
+        step=st.sampled_from(["accept", "i1-generate", "i1-train"]),
+        attempt=st.integers(1, 10**9 - 1),
+        ours=st.booleans(),
+    )
+    def claim(self, step: str, attempt: int, ours: bool) -> None:
+        """Somebody's Job has our labels, and perhaps says that it is ours; nobody has so many attempts."""
+        owner, number = (UID, attempt + MAX_ATTEMPTS) if ours else ("another", attempt)
+        job = WorkloadView("Job", "claims", "uid-x", owner, step, number, False, self.world.now, False, False, "Active")
+        self.world.foreign = (job,)
+
+    @rule(when=st.sampled_from(["9999-12-31T00:00:00Z", "0001-01-01T00:00:00Z", "soon", "2026-11-24T10:00:00+23:59"]))
+    def edit_times(self, when: str) -> None:
+        """Somebody edits the time of the next attempt by hand."""
+        steps = tuple(step.model_copy(update={"next_attempt_time": when}) for step in self.world.status.steps)
+        self.world.status = self.world.status.model_copy(update={"steps": steps})
+        self.world.forget()
         self.world.version += 1
 
     @rule(wiped=st.booleans())

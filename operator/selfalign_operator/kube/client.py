@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ READ_SECONDS = 10.0
 WRITE_SECONDS = 3.5  # below a lease less its renew deadline (lease.py): a deposed leader's last write is over by then
 REOPEN_SECONDS = 10.0  # credentials are read anew at most so often
 MAX_BODY_BYTES = 64 << 20
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 Json = dict[str, Any]
 
 
@@ -138,7 +140,9 @@ class Kube:
         self._read_seconds = read_seconds
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        """The object, or None when there is none (or no such kind)."""
+        """The object, or None when there is none (or no such kind). The name may be anything: a status is edited by hand."""
+        if not NAME.fullmatch(name):
+            return None
         try:
             return await self.read(resource.path(namespace, name))
         except ApiError as error:

@@ -12,6 +12,7 @@ from selfalign_operator.views import ClaimView
 
 __all__ = ["acceptable", "readable", "refused"]
 
+NOT_VALID = (400, 413, 422)  # a field of another type is a bad request, and so is too large an object
 CHECK_AGAIN_SECONDS = 30.0
 UNREADABLE = ("InvalidSpec", "ProfileNotFound", "ModelPathNotMounted")  # what `readable` says
 NO_RAYJOB: tuple[EventReason, str] = (
@@ -107,7 +108,7 @@ def refused(turn: Turn) -> bool:
         return _not_accepted(turn, "NameConflict", message)
     if refusal.code == 404 and kind == "RayJob":
         return _not_accepted(turn, *NO_RAYJOB)
-    if refusal.code == 422:
+    if refusal.code in NOT_VALID:
         return _invalid(turn, f"the cluster refuses {kind} {name}: {refusal.message}")
     if refusal.code == 403 and "exceeded quota" in refusal.message:
         return _not_progressing(turn, "QuotaExceeded", f"{kind} {name}: {refusal.message}; raise the quota, or wait")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
 from selfalign_operator.reconcile.ending import Ending, failure_of, termination_of
-from selfalign_operator.reconcile.steps import begin, collect, current_step, lose, remember, succeed
+from selfalign_operator.reconcile.steps import begin, collect, current_step, longest_backoff, lose, remember, succeed
 from selfalign_operator.reconcile.times import parse_time, time_text
 from selfalign_operator.reconcile.trouble import lost_pod, trouble_of
 from selfalign_operator.reconcile.turn import Turn
@@ -273,7 +273,7 @@ def next_attempt(turn: Turn) -> bool:
         return True
     due = parse_time(step.next_attempt_time)
     left = (due - turn.observed.now).total_seconds() if due is not None else 0.0
-    if left > 0:
+    if 0 < left <= longest_backoff(turn):
         turn.look_again(left)
         return True
     made = {(step.name, step.attempts + 1)}  # perhaps made already: making it again finds it

@@ -52,7 +52,7 @@ def termination_of(pods: Iterable[PodView]) -> dict[str, object] | None:
 def _body(pod: PodView) -> dict[str, object] | None:
     try:
         body = json.loads(pod.termination_message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 

@@ -22,9 +22,20 @@ from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import WorkloadView
 
-__all__ = ["attempt_of", "begin", "collect", "current_step", "give_up", "lose", "remember", "succeed"]
+__all__ = [
+    "attempt_of",
+    "begin",
+    "collect",
+    "current_step",
+    "give_up",
+    "longest_backoff",
+    "lose",
+    "remember",
+    "succeed",
+]
 
 DONE = ("Succeeded", "Reused")
+MOST_CHANCE = 0.5  # of its backoff that a gang without room waits longer
 ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse")  # what the accept step says
 
 
@@ -100,7 +111,7 @@ def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: Wor
         reason=None,
         message="",
         completion_time=time_text(turn.observed.now),
-        digest=str(body["digest"])[:256] if "digest" in body else None,
+        digest=_word(body, "digest"),
         url=_folder_of(turn, step),
         result=figures_of(result),
         progress=None,
@@ -124,6 +135,12 @@ def _folder_of(turn: Turn, step: StepStatus) -> str | None:
     return f"{turn.effective.storage}/iter-{step.iteration}/{step.name}"
 
 
+def _word(body: Mapping[str, Any], field: str) -> str | None:
+    """A text of a summary as the status may hold it."""
+    value = body.get(field)
+    return value[:256] if isinstance(value, str) and value else None
+
+
 def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
     steps = planned_steps(unpack_steps(body["steps"]))
     accept = next(step for step in turn.status.steps if step.kind == "accept")
@@ -132,9 +149,7 @@ def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
     turn.update(
         steps=(accept, *steps),
         model=model_of(body),
-        plan=plan.model_copy(
-            update={"digest": str(body.get("digest"))[:256], "version": str(body.get("version"))[:256]}
-        ),
+        plan=plan.model_copy(update={field: _word(body, field) for field in ("digest", "version")}),
     )
     turn.condition("Accepted", "True", "Accepted", f"{len(steps)} steps are planned")
 
@@ -225,6 +240,11 @@ def fail(turn: Turn, reason: str, words: str) -> None:
     turn.warn("Failed", words)
 
 
+def longest_backoff(turn: Turn) -> float:
+    """Seconds that a step waits at most between two attempts; one that is to wait longer was edited by hand."""
+    return float(_policy(turn).max_backoff_seconds) * (1 + MOST_CHANCE)
+
+
 def _policy(turn: Turn) -> Any:
     assert turn.spec is not None
     return turn.spec.failure_policy
@@ -247,5 +267,5 @@ def _backoff(turn: Turn, step: StepStatus, ending: Ending) -> float:
     wait = float(min(policy.backoff_seconds * 2 ** min(times - 1, 30), policy.max_backoff_seconds))
     if ending.reason == "GangNotPlaced":
         digest = hashlib.sha256(f"{turn.observed.run.uid}/{step.name}/{step.attempts}".encode()).digest()
-        wait *= 1 + digest[0] / 510
+        wait *= 1 + MOST_CHANCE * digest[0] / 255
     return wait

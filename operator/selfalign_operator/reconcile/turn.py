@@ -32,6 +32,7 @@ __all__ = ["Policy", "Render", "Turn"]
 
 Policy = Callable[["Turn"], bool]  # True: this turn is decided, later policies are not asked
 
+MAX_ATTEMPTS_AHEAD = 1000  # that a status wiped by hand may lack; a Job of a later attempt is nobody's of ours
 ACCEPT = StepStatus(name="accept", kind="accept")  # the first step of every run: it makes the plan
 FIRST_REASONS: dict[ConditionType, tuple[ConditionStatus, str, str]] = {
     "Accepted": ("Unknown", "Pending", "the run has not been checked yet"),
@@ -91,8 +92,10 @@ class Turn:
 
     @property
     def ours(self) -> tuple[WorkloadView, ...]:
-        """The workloads that this run controls; others may have our labels."""
-        return tuple(w for w in self.observed.workloads if w.owner_uid == self.observed.run.uid)
+        """The workloads that this run controls; others may have our labels, and even our name as their owner's."""
+        made = {step.name: step.attempts for step in self.status.steps}
+        ours = (w for w in self.observed.workloads if w.owner_uid == self.observed.run.uid)
+        return tuple(w for w in ours if w.attempt <= made.get(w.step, 0) + MAX_ATTEMPTS_AHEAD)
 
     # --- the status ---------------------------------------------------------------------------------------------------
 
