@@ -191,12 +191,12 @@ class OperatorProcess:
 
     async def _watch(self) -> None:
         """Keep Kopf watching what is served: it is started anew when it fails, or when RayJobs come or go."""
-        while not await self._is_served(RUN):
-            log.warning("%s is not served: apply the CRD; asked again in %.0f s", RUN.plural, WAIT_FOR_CRD_SECONDS)
-            await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
         watches = Watches(self._options.namespaces, self._deliver, self._open_session)
         failures = 0
         while True:
+            while not await self._is_served(RUN):
+                log.warning("%s is not served: apply the CRD; asked again in %.0f s", RUN.plural, WAIT_FOR_CRD_SECONDS)
+                await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
             self._ray_jobs = await self._is_served(RAY_JOB)
             began = asyncio.get_running_loop().time()
             failed = await self._serve(watches)

@@ -60,6 +60,20 @@ class Process:
         self._child.kill()
         self._child.wait()
 
+    def send(self, number: int) -> None:
+        """Sends it a signal."""
+        self._child.send_signal(number)
+
+    def end(self, seconds: float = 10) -> int:
+        """Asks it to end, by SIGTERM, and returns its exit code. Raises TimeoutExpired after `seconds`."""
+        self._child.terminate()
+        return self._child.wait(seconds)
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_bytes(self) -> int:
         """Its memory: RSS now, bytes."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
