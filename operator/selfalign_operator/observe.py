@@ -35,7 +35,7 @@ from selfalign_operator.views import (
 __all__ = ["Observer"]
 
 NOT_RUNNING_SECONDS = 15.0  # a pod that does not run for so long is in trouble, and its events say in which
-NO_PODS_SECONDS = 5.0  # a Job without pods for so long
+JUST_BEGUN_SECONDS = 5.0  # a workload so young may lack pods, and they need not run yet
 ASK_KUEUE_SECONDS = 60.0
 PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
@@ -72,7 +72,7 @@ class Observer:
         workloads = await self._workloads(run)
         current = _current(status)
         newest = _newest(run, current, workloads)
-        pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest) else ()
+        pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest, now) else ()
         frozen = await self._frozen_of(run)
         return Observed(
             run=run,
@@ -116,14 +116,13 @@ class Observer:
         self, run: RunView, workload: WorkloadView, pods: tuple[PodView, ...], now: datetime
     ) -> tuple[EventView, ...]:
         """What stands in no status: why a Job gets no pods, why a pod does not run."""
-        if workload.phase != "Active" or workload.suspended:
+        started = workload.started or workload.created
+        young = not _is_past(started, JUST_BEGUN_SECONDS, now)
+        if workload.phase != "Active" or workload.suspended or young or workload.ready >= workload.size:
             return ()
         uids = [pod.uid for pod in pods if _does_not_run(pod, now)][:PODS_WITH_EVENTS]
-        started = workload.started or workload.created
-        if sum(pod.deleted is None for pod in pods) < workload.size and _is_past(started, NO_PODS_SECONDS, now):
+        if sum(pod.deleted is None for pod in pods) < workload.size:
             uids.append(workload.uid)
-        if workload.ready >= workload.size:
-            return ()
         found: list[EventView] = []
         for uid in uids:
             fields = f"involvedObject.uid={uid},type=Warning"
@@ -195,13 +194,13 @@ def _newest(run: RunView, current: StepStatus | None, workloads: tuple[WorkloadV
     return max(later, key=lambda each: (each.attempt, each.collect), default=None)
 
 
-def _pods_matter(workload: WorkloadView) -> bool:
-    """While it starts, loses pods or has ended; a workload that waits for its queue has none."""
-    if workload.phase != "Active":
+def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
+    """While it does not wholly run, and when it has ended. One that has just begun, or waits for its queue, has no news."""
+    if workload.phase != "Active" or workload.terminating or workload.failed:
         return True
-    if workload.suspended and not workload.active and not workload.terminating:
+    if workload.suspended and not workload.active:
         return False
-    return workload.ready < workload.size or workload.terminating > 0
+    return workload.ready < workload.size and _is_past(workload.started or workload.created, JUST_BEGUN_SECONDS, now)
 
 
 def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:

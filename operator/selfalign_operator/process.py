@@ -160,6 +160,8 @@ class OperatorProcess:
     async def _work(self) -> None:
         """Begin when the cache is whole: what is not in it would have to be asked for, run by run."""
         while not self._synced():
+            if self._stopping.is_set():
+                return
             await asyncio.sleep(0.05)
         log.info("the cache is filled: %d runs", len(self.cache))
         await work(self._worker, self._options.workers)

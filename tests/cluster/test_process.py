@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -196,6 +197,38 @@ def test_it_waits_for_its_crd_and_for_rayjobs(cluster: Cluster, namespace: str, 
     until(lambda: operator.value("api_calls_total", verb="get", code="404"), "question")
     absent.clear()
     operator.wait_ready()
+
+
+RIGHTS = (
+    ("selfalign.dev", ["selfalignmentruns"], ["get", "list", "watch", "delete"]),
+    ("selfalign.dev", ["selfalignmentruns/status"], ["patch", "update"]),
+    ("selfalign.dev", ["selfalignmentruns/finalizers"], ["update"]),
+    ("batch", ["jobs"], ["get", "list", "watch", "create", "delete"]),
+    ("", ["pods", "events"], ["list"]),
+    ("", ["services", "configmaps"], ["get", "create"]),
+    ("", ["secrets"], ["create"]),
+    ("", ["persistentvolumeclaims"], ["get"]),
+    ("networking.k8s.io", ["networkpolicies"], ["get", "create"]),
+    ("events.k8s.io", ["events"], ["create"]),
+    ("coordination.k8s.io", ["leases"], ["get", "create", "update"]),
+)
+
+
+def test_in_one_namespace_it_needs_these_rights_only(cluster: Cluster, namespace: str, start: Start) -> None:
+    rules = [{"apiGroups": [group], "resources": kinds, "verbs": verbs} for group, kinds, verbs in RIGHTS]
+    rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "operator"}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
+    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}
+    for body in (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "operator"}},
+        rights | {"kind": "Role", "rules": rules},
+        rights | {"kind": "RoleBinding", "roleRef": role, "subjects": [subject]},
+    ):
+        cluster.kubectl("create", "-f-", f"-n={namespace}", stdin=json.dumps(body))
+    operator = start(kubeconfig=cluster.kubeconfig_for_service_account(namespace, "operator"))
+    make_run(cluster, namespace, "run", script(run_seconds=0.1))
+    wait_state(cluster, namespace, "run", "Complete")
+    assert operator.value("api_calls_total", code="403") == 0
 
 
 def test_at_rest_it_is_small_and_quiet(cluster: Cluster, namespace: str, start: Start) -> None:
