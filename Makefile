@@ -48,7 +48,7 @@ TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once
 	$(TESTBED) build
 
-cluster: $(INSTALLED)  ## a control plane with GPU nodes that KWOK plays; it stays until `make cluster-down`
+cluster: $(INSTALLED)  ## a control plane, the operator, and this machine for a node; it stays until `make cluster-down`
 	$(TESTBED) up
 
 cluster-down: $(INSTALLED)

@@ -94,7 +94,7 @@ def params_of(request: EngineRequest, length_of: Callable[[EngineRequest], int] 
 
 
 def compare(runs: int, sides: Mapping[str, Callable[[], tuple[int, float]]]) -> dict[str, float]:
-    """Median tokens (or what a side counts) a second of each side over alternating runs, after one of each that counts not.
+    """Median a second, of tokens or what a side counts, over alternating runs after one run of each that does not count.
 
     The order changes from run to run: the first after the child process's is slower, whoever it is. Runs beside which
     other processes worked for more than a fifth of the time do not count and are repeated.

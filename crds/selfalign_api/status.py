@@ -5,6 +5,7 @@ Everything the operator must remember stands here or in its children; it can be 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -296,6 +297,8 @@ def read_status(raw: Any) -> tuple[Status, tuple[str, ...]]:
     """
     if raw is None:
         return Status(), ()
+    with contextlib.suppress(ValidationError, RecursionError):
+        return _typed(raw), ()  # as the operator writes it, nearly always
     bad: set[str] = set()
     try:
         data = without_nulls(raw)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Any
 
+from selfalign_operator.kube.nesting import shallow
 from selfalign_operator.kube.resources import JOB, RAY_JOB, RUN
 from selfalign_operator.kube.traffic import Collection
 from selfalign_operator.read import run_view, text, workload_view
@@ -150,7 +151,7 @@ class Cache:
             return None
         if before is not None and before.uid != uid:
             self._forget(before.uid)  # deleted and made anew under its name; the deletion is on its way
-        packed = zlib.compress(json.dumps(_lean(raw), separators=(",", ":")).encode(), 1)
+        packed = zlib.compress(shallow(json.dumps(_lean(raw), separators=(",", ":")).encode()), 1)
         state, recipe = text(_dict(raw, "status"), "state"), text(_dict(raw, "spec"), "recipe")
         self._runs[key] = _Run(uid, version, packed, intern(state or "Pending"), intern(recipe))
         self._keys[uid] = key

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _run(options: Options, config: OperatorConfig) -> None:
     await OperatorProcess(options, Reconciliation(config, Manifests())).run()
+    if len(asyncio.all_tasks()) > 1:
+        # Tasks of a start of Kopf that failed ignore their cancellation, and asyncio.run would wait for them for ever.
+        logging.shutdown()
+        os._exit(Exit.DONE)
 
 
 def options_of(given: argparse.Namespace) -> Options:

@@ -21,7 +21,7 @@ from selfalign_operator.views import UID_LABEL
 
 __all__ = ["Deliver", "Watches"]
 
-Deliver = Callable[[str | None, dict[str, Any]], None]  # ADDED, MODIFIED, DELETED, None (of a list); the object
+Deliver = Callable[[str | None, dict[str, Any]], None]  # ADDED, MODIFIED, DELETED; the object. Lists: watching.py
 OpenSession = Callable[[], Awaitable[tuple[str, aiohttp.ClientSession]]]
 LIST_CHUNK = 500
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)

@@ -35,7 +35,7 @@ from selfalign_operator.views import (
 __all__ = ["Observer"]
 
 NOT_RUNNING_SECONDS = 15.0  # a pod that does not run for so long is in trouble, and its events say in which
-JUST_BEGUN_SECONDS = 5.0  # a workload so young may lack pods, and they need not run yet
+NO_PODS_SECONDS = 5.0  # an attempt that does not run for so long: before, it only starts
 ASK_KUEUE_SECONDS = 60.0
 PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
@@ -117,7 +117,7 @@ class Observer:
     ) -> tuple[EventView, ...]:
         """What stands in no status: why a Job gets no pods, why a pod does not run."""
         started = workload.started or workload.created
-        young = not _is_past(started, JUST_BEGUN_SECONDS, now)
+        young = not _is_past(started, NO_PODS_SECONDS, now)
         if workload.phase != "Active" or workload.suspended or young or workload.ready >= workload.size:
             return ()
         uids = [pod.uid for pod in pods if _does_not_run(pod, now)][:PODS_WITH_EVENTS]
@@ -195,12 +195,12 @@ def _newest(run: RunView, current: StepStatus | None, workloads: tuple[WorkloadV
 
 
 def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
-    """While it does not wholly run, and when it has ended. One that has just begun, or waits for its queue, has no news."""
+    """While it does not start, loses pods or has ended; a workload that waits for its queue has none."""
     if workload.phase != "Active" or workload.terminating or workload.failed:
         return True
     if workload.suspended and not workload.active:
         return False
-    return workload.ready < workload.size and _is_past(workload.started or workload.created, JUST_BEGUN_SECONDS, now)
+    return workload.ready < workload.size and _is_past(workload.started or workload.created, NO_PODS_SECONDS, now)
 
 
 def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:

@@ -181,7 +181,7 @@ class OperatorProcess:
 
     def _deliver(self, event: str | None, raw: dict[str, Any]) -> None:
         """What Kopf has seen: into the cache, and if it is news, into the queue."""
-        key = self.cache.remove(raw) if event == "DELETED" else self.cache.put(raw, listed=event is None)
+        key = self.cache.remove(raw) if event == "DELETED" else self.cache.put(raw)
         if key is not None:
             self.queue.add(key)
 

@@ -13,6 +13,7 @@ from selfalign_api.platform import claims_of
 from selfalign_api.run import LIFE_FIELDS
 from selfalign_operator.credentials import refuse_shadowing
 from selfalign_operator.effective import EffectiveRun, Frozen, Platform, RunError
+from selfalign_operator.kube.nesting import MAX_DEPTH, is_cut
 from selfalign_operator.places import mount_path, refuse_unmounted, url_in_pod
 from selfalign_operator.views import RunView
 from selfalign_operator.workloads.owned import refuse_owned_fields
@@ -27,8 +28,11 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
     digest = _digest(run.spec.get("compute"))
     if frozen is not None and frozen.platform.compute_digest == digest:
         return _as_resolved(run, config, frozen)
+    written = run.spec if frozen is None else _with_own_compute(run, frozen)
+    if is_cut(written):
+        raise ConfigError.one("spec", f"is nested deeper than {MAX_DEPTH} levels; write it flatter")
     try:
-        spec = effective_spec(run.spec if frozen is None else _with_own_compute(run, frozen), config)
+        spec = effective_spec(written, config)
     except ProfileNotFound as error:
         raise RunError("ProfileNotFound", error.problems) from None
     refuse_owned_fields(spec.compute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,7 +14,8 @@ from selfalign_operator.metrics import Metrics
 
 __all__ = ["WatchedTraffic"]
 
-WATCHED = (RUN.plural, JOB.plural, RAY_JOB.plural)
+KINDS = {resource.plural: resource.kind for resource in (RUN, JOB, RAY_JOB)}  # items of a list may not say theirs
+log = logging.getLogger(__name__)
 
 
 class WatchedTraffic:
@@ -39,17 +41,34 @@ class WatchedTraffic:
 
     def frame(self, collection: Collection) -> None:
         """Stamp the watch: an event or a bookmark has come, or it has begun."""
-        if collection.plural in WATCHED:
+        if collection.plural in KINDS:
             self._stamps[collection] = self._clock()
 
     def page(self, collection: Collection, first: bool, body: Any) -> None:
-        """Forget what a whole list lacks, and look at its runs."""
-        if collection.plural not in WATCHED:
+        """Take over all that a list has, forget what it lacks, and look at the runs of both.
+
+        Kopf gets an empty list: it would handle each object of it in a task of its own, for nothing.
+        """
+        if collection.plural not in KINDS or not isinstance(body, dict):
             return
+        for item in body.get("items") or ():
+            self._take({"kind": KINDS[collection.plural]} | item)
         for key in self._cache.page(collection, first, body):
             self._enqueue(key)
-        if isinstance(body, dict) and not body.get("metadata", {}).get("continue"):
+        body["items"] = []
+        if not body.get("metadata", {}).get("continue"):
             self._listed.add(collection)
+
+    def _take(self, item: dict[str, Any]) -> None:
+        """Into the cache. An object that cannot be read stops no other."""
+        try:
+            key = self._cache.put(item, listed=True)
+        except Exception:
+            metadata = item.get("metadata", {})
+            log.exception("%s %s/%s cannot be read", item["kind"], metadata.get("namespace"), metadata.get("name"))
+            return
+        if key is not None:
+            self._enqueue(key)
 
     def stop_watching(self, plural: str) -> None:
         """Nobody watches this kind any more: its silence means nothing."""

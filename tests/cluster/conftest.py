@@ -13,7 +13,6 @@ from operators import OperatorProcess
 
 from testbed.binaries import NoBinaries, build
 from testbed.cluster import Cluster
-from testbed.waiting import until
 
 HERE = Path(__file__).parent
 CRD = HERE.parents[1] / "crds" / "selfalignmentruns.yaml"
@@ -40,10 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real control plane with two nodes of 8 GPUs that KWOK plays, and our CRD."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-        # `kubectl wait` fails on a CRD that has no conditions yet.
-        conditions = ("get", "-f", str(CRD), "-o=jsonpath={.status.conditions[*].type}")
-        until(lambda: "Established" in cluster.kubectl(*conditions), "Established CRD")
+        cluster.add_crd(CRD)
         yield cluster
     finally:
         cluster.stop()

@@ -177,3 +177,19 @@ def test_rbac_holds_for_a_service_account(cluster: Cluster, namespace: str) -> N
     path = cluster.kubeconfig_for_service_account(namespace, "operator")
     with pytest.raises(client.ApiException, match=f"system:serviceaccount:{namespace}:operator"):
         client.CoreV1Api(api_client(path)).list_namespaced_pod(namespace)
+
+
+@pytest.mark.parametrize("program", ["kube-apiserver", "etcd"])
+def test_a_killed_program_comes_back_with_what_it_kept(cluster: Cluster, namespace: str, program: str) -> None:
+    cluster.core.create_namespaced_config_map(namespace, {"metadata": {"name": "kept"}, "data": {"a": "b"}})
+    cluster.control_plane.restart(program)
+
+    def answers() -> client.V1ConfigMap | None:
+        try:
+            return cluster.core.read_namespaced_config_map("kept", namespace)
+        except client.ApiException:  # the apiserver looks for its etcd
+            return None
+
+    assert until(answers, "answer").data == {"a": "b"}
+    create_job(cluster, namespace, script(exit_code=0))
+    job_condition(cluster, namespace, "Complete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,9 +66,43 @@ class Cluster:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
+    def add_crd(self, file: Path) -> None:
+        """Adds a CustomResourceDefinition; returns when its objects are served."""
+        self.kubectl("apply", "--server-side", "-f", str(file))
+
+        def established() -> bool:
+            # Neither `kubectl wait` nor a JSONPath takes a CRD that has no conditions yet.
+            conditions = json.loads(self.kubectl("get", "-f", str(file), "-o=json"))["status"]["conditions"] or []
+            return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
+
+        until(established, "Established CRD")
+
     def add_node(self, name: str, gpus: int = 8) -> None:
         """Adds a node that KWOK plays."""
         self.core.create_node(kwok.node(name, gpus))
+
+    def add_claim(self, namespace: str, name: str, folder: Path) -> None:
+        """Adds a claim whose volume is a folder of this machine; returns when it is bound."""
+        volume = {
+            "metadata": {"name": f"{namespace}-{name}"},
+            "spec": {
+                "storageClassName": "",
+                "accessModes": ["ReadWriteMany"],
+                "capacity": {"storage": "1Ti"},
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": str(folder), "type": "Directory"},
+                "claimRef": {"namespace": namespace, "name": name},
+            },
+        }
+        wanted = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Ti"}}}
+        claim = {
+            "metadata": {"name": name},
+            "spec": wanted | {"storageClassName": "", "volumeName": f"{namespace}-{name}"},
+        }
+        self.core.create_persistent_volume(volume)
+        self.core.create_namespaced_persistent_volume_claim(namespace, claim)
+        read = self.core.read_namespaced_persistent_volume_claim
+        until(lambda: read(name, namespace).status.phase == "Bound", f"bound claim {name}")
 
     def finish_pod(self, namespace: str, name: str, exit_code: int = 0, message: str = "") -> None:
         """Ends a pod of trouble Hang: the container `step` exits with this code and termination message."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.binaries import binary
 from testbed.certificates import Authority, signing_key, write_private
+from testbed.gate import write_egress_configuration
 from testbed.kubeconfig import write_for_certificate
 from testbed.processes import Process, free_port
 
@@ -27,6 +29,7 @@ class ControlPlane:
         self.folder = folder
         self.authority = Authority()
         self.server = f"https://127.0.0.1:{free_port()}"
+        self.gate = f"selfalign-testbed-{uuid.uuid4().hex}"  # where the apiserver looks for the way to pods (gate.py)
         self.processes: list[Process] = []
         self._outlives_us = outlives_us
         (folder / "logs").mkdir()
@@ -51,6 +54,10 @@ class ControlPlane:
         self.processes.append(process)
         return process
 
+    def restart(self, name: str) -> None:
+        """Kills one program and starts it again; returns when it is ready. What it keeps on disk stays."""
+        next(process for process in self.processes if process.name == name).restart()
+
     def stop(self) -> None:
         """Ends all programs, the last started first."""
         for process in reversed(self.processes):
@@ -65,6 +72,7 @@ class ControlPlane:
             f"--service-account-private-key-file={self.folder}/keys/service-accounts.key",
             f"--root-ca-file={self.folder}/keys/authority.crt",
             "--concurrent-job-syncs=20",
+            "--pvclaimbinder-sync-period=1s",  # a claim that is older than its volume waits for this, 15 s by default
         )
         scheduler, scheduler_port = self._start_controller("kube-scheduler")
         manager.wait_for(f"https://127.0.0.1:{manager_port}/healthz")
@@ -112,6 +120,7 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--allow-privileged",
+            f"--egress-selector-config-file={write_egress_configuration(self.folder / 'egress.json', self.gate)}",
         )
         process.wait_for(f"{self.server}/readyz")
 

@@ -21,6 +21,7 @@ def start(control_plane: ControlPlane) -> None:
         f"--config={STAGES}",
         f"--kubeconfig={control_plane.kubeconfig('kwok', ['system:masters'])}",
         "--manage-all-nodes=false",
+        "--node-lease-duration-seconds=40",  # without heartbeats a node is NotReady after 50 s, and so are its pods, for good
         f"--manage-nodes-with-annotation-selector={'='.join(SELECTOR)}",
         "--node-ip=10.0.0.1",
         "--cidr=10.64.0.0/10",

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from testbed.waiting import until
@@ -18,6 +18,7 @@ from testbed.waiting import until
 # Below the range that the kernel takes for outgoing connections (32768 and up), so that none of them takes a port between
 # our look and the server's bind.
 PORTS = range(20000, 32000)
+_given: set[int] = set()  # some are bound long after they were found
 
 
 class Process:
@@ -28,30 +29,30 @@ class Process:
         self.log = log
         # setpriv asks the kernel for SIGKILL when we die, also by SIGKILL, and then becomes the program: the pid is the same.
         wrapper = [] if outlives_us else ["setpriv", "--pdeathsig", "KILL", "--"]
-        with log.open("wb") as output:
-            self._child = subprocess.Popen(
-                [*wrapper, *map(str, command)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal is ours to handle
-            )
+        self._command = [*wrapper, *map(str, command)]
+        self._ready: tuple[Callable[[], bool], str] = (lambda: True, "nothing")
+        self._child = self._start()
 
     @property
     def pid(self) -> int:
         """The program's process id."""
         return self._child.pid
 
-    def wait_for(self, url: str, seconds: float = 60) -> None:
+    def wait_for(self, url: str) -> None:
         """Returns when a GET of `url` answers 200."""
+        self.wait_until(lambda: _answers(url), f"answer at {url}")
 
-        def answered() -> bool:
+    def wait_until(self, ready: Callable[[], bool], wanted: str, seconds: float = 60) -> None:
+        """Returns when `ready` says so."""
+        self._ready = (ready, wanted)
+
+        def is_ready() -> bool:
             if self._child.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with {self._child.returncode}:\n{self._log_end()}")
-            return _answers(url)
+            return ready()
 
         try:
-            until(answered, f"answer from {self.name} at {url}", seconds)
+            until(is_ready, f"{wanted} from {self.name}", seconds)
         except TimeoutError as late:
             raise RuntimeError(f"{late}; its log ends with:\n{self._log_end()}") from None
 
@@ -74,17 +75,33 @@ class Process:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def restart(self) -> None:
+        """SIGKILL, and the same command again; returns when it answers as it did after its first start."""
+        self.stop()
+        self._child = self._start()
+        self.wait_until(*self._ready)
+
     def resident_bytes(self) -> int:
         """Its memory: RSS now, bytes."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal is ours to handle
+            )
+
     def _log_end(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
 
 
-def stop_by_pid(pid: int, mark: str) -> None:
-    """SIGKILL to a process of an earlier command, if its command line still has `mark` (pids are used again); waits for it."""
+def stop_by_pid(pid: int, mark: str, how: signal.Signals = signal.SIGKILL) -> None:
+    """Ends a process of an earlier command, if its command line still has `mark` (pids are used again); waits for it."""
     command_line = Path(f"/proc/{pid}/cmdline")
 
     def ours() -> bool:
@@ -94,7 +111,7 @@ def stop_by_pid(pid: int, mark: str) -> None:
             return False
 
     if ours():
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
         until(lambda: not ours(), f"end of process {pid}")
 
 
@@ -102,11 +119,14 @@ def free_port() -> int:
     """A loopback port that nobody listens on."""
     while True:
         port = random.choice(PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
 
 

@@ -9,6 +9,7 @@
         testbed.selfalign.dev/ready: "false"         runs, and never gets Ready
         testbed.selfalign.dev/pod-ip: 127.0.0.1      where a server of the test answers for it
         testbed.selfalign.dev/script: '[…]'          rules by label: by step, by attempt, by completion index
+        testbed.selfalign.dev/program: real          its own program, which the player runs (player.py)
 
 The annotations may be changed while the pod runs: taking `trouble` away lets a hanging pod end.
 """
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 PREFIX = "testbed.selfalign.dev"
+REAL = {f"{PREFIX}/program": "real"}  # the annotation of a pod that the player plays
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 Trouble = Literal[

@@ -172,6 +172,7 @@ def test_the_arguments_of_another_container_are_one_value() -> None:
         ({"spec": {"automountServiceAccountToken": True}}, "automountServiceAccountToken", "serviceAccountName"),
         ({"spec": {"volumes": [{"name": "run", "emptyDir": {}}]}}, "volumes: run", "name yours otherwise"),
         ({"metadata": {"labels": {"selfalign.dev/run-uid": "x"}}}, "labels: selfalign.dev/run-uid", "finds its pods"),
+        ({"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}, "labels: app.kubernetes.io/name", "finds its pods"),
         ({"containers": []}, "podTemplate.containers", "write metadata or spec"),
         ({"spec": None}, "podTemplate.spec", "must be a map"),
         ({"spec": {"containers": "x"}}, "containers: x must be a list", "- name: …"),

@@ -107,11 +107,15 @@ def test_the_pods_of_a_gang_know_its_size_and_the_name_of_its_head() -> None:
     assert variables["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
 
+def test_ranks_wait_for_one_another_as_long_as_the_operator_does() -> None:
+    spec = GANGS | {"failurePolicy": {"startupDeadlineSeconds": 77}}
+    assert env(TRAIN, spec)["SELFALIGN_STARTUP_SECONDS"] == "77"
+
+
 def test_engines_in_a_gang_show_one_another_a_token_and_ranks_need_none() -> None:
     secret = {"secretKeyRef": {"name": run_objects(effective(), "t")[2]["metadata"]["name"], "key": "auth_token"}}
     variables = env(GENERATE, GANGS)
     assert (variables["RAY_AUTH_MODE"], variables["RAY_AUTH_TOKEN"]) == ("token", secret)
-    assert variables["RAY_gcs_rpc_server_reconnect_timeout_s"] == "20"
     assert not [name for name in env(TRAIN, GANGS) if name.startswith("RAY_")]
 
 
@@ -407,6 +411,14 @@ def test_rays_metrics_leave_the_progress_port_alone() -> None:
     ports = {port["name"]: port["containerPort"] for port in step_of(cluster)["ports"]}
     assert ports["progress"] != ports["metrics"]
     assert cluster["headGroupSpec"]["rayStartParams"]["metrics-export-port"] == str(ports["metrics"])
+
+
+def test_kuberays_service_finds_the_head_and_its_ports() -> None:
+    """Seen with KubeRay's own code: its selector asks for its own app.kubernetes.io/name, which a template overrides."""
+    assert all("app.kubernetes.io/name" not in pod["metadata"]["labels"] for pod in pods_of(job(GENERATE, RAYJOB)))
+    cluster = job(GENERATE, RAYJOB)["spec"]["rayClusterSpec"]
+    ports = {port["name"]: port["containerPort"] for port in step_of(cluster)["ports"]}
+    assert (ports["gcs-server"], ports["dashboard"]) == (6379, 8265)
 
 
 def step_of(cluster: Manifest) -> Manifest:

@@ -23,6 +23,7 @@ from selfalign_jobs.generate.engine import Engine, EngineFacts
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import Chat, Renderer
 from selfalign_jobs.recipes.base import FlowDef
+from selfalign_jobs.step import Stopped
 
 SLICE_SECONDS = 0.2  # how long an actor works before it gives word
 EXCHANGES = 2  # exchanges under way with an actor: while the driver reads one, the engine works on the next
@@ -232,22 +233,30 @@ def ray_session(means: GenerationMeans, gang: Gang | None) -> Iterator[None]:
     Our own is this machine, or, as the head of a gang, this pod and those that join it (helper.py).
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR)
-    else:
-        os.environ.update(ray_environment())
-        if gang is not None:
-            os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
-        ray.init(
-            address="local",  # unset, Ray joins any cluster that is, or was, on this machine
-            **ray_resources(means, engines_here(means, gang)),
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            _node_ip_address=gang.address if gang is not None else None,
-        )
-    for number, handler in handlers.items():  # Ray takes them over; the step's own set the stop flag
-        signal.signal(number, handler)
+    try:
+        _init_ray(means, gang)
+    except SystemExit:  # by the handler of SIGTERM that Ray puts in the place of the step's own
+        raise Stopped("stopped while Ray started; the next attempt begins there") from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _init_ray(means: GenerationMeans, gang: Gang | None) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR)
+        return
+    os.environ.update(ray_environment())
+    if gang is not None:
+        os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
+    ray.init(
+        address="local",  # unset, Ray joins any cluster that is, or was, on this machine
+        **ray_resources(means, engines_here(means, gang)),
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=gang.address if gang is not None else None,
+    )

@@ -65,7 +65,6 @@ def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TORCHDYNAMO_DISABLE": "1",
-        "GOMP_SPINCOUNT": "10000",  # threads wait some 0.1 ms in a loop, not for milliseconds: a quarter less CPU
     }
 
 

@@ -152,7 +152,8 @@ class PreferenceTrainer(DPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002
         """One row an optimiser step, from one reduction and one synchronisation; Trainer's closing summary is not kept.
 
-        Raises ConfigError, on all ranks, for a loss that is not a number: nothing would come of going on.
+        Raises ConfigError, on all ranks, for a loss or a gradient that is not a number: nothing would come of going on.
+        (DeepSpeed skips such a step. With float16 that is how its loss scale is found.)
         """
         if "learning_rate" not in logs:
             return
@@ -162,12 +163,17 @@ class PreferenceTrainer(DPOTrainer):
         sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist(), strict=True))
         self._sums.zero_()
         mean = {name: sums[name] / sums["pairs"] for name in SUMS[:4]}
-        if not math.isfinite(mean["loss"]):
-            raise ConfigError.one(
-                "spec.training.learningRate",
-                f"the training diverged: the loss of step {self.state.global_step} is {mean['loss']}; write a lower one",
-                self.args.learning_rate,
-            )
+        gradient_norm = logs.get("grad_norm", float("nan"))
+        odd = [("loss", mean["loss"])]
+        if "grad_norm" in logs and not self.args.fp16:
+            odd.append(("gradient", gradient_norm))
+        for what, value in odd:
+            if not math.isfinite(value):
+                raise ConfigError.one(
+                    "spec.training.learningRate",
+                    f"the training diverged: the {what} of step {self.state.global_step} is {value}; write a lower one",
+                    self.args.learning_rate,
+                )
         row = {
             "step": self.state.global_step,
             "loss": mean["loss"],
@@ -176,7 +182,7 @@ class PreferenceTrainer(DPOTrainer):
             "accuracy": mean["accuracy"],
             "rewards_chosen": mean["rewards_chosen"],
             "rewards_rejected": mean["rewards_rejected"],
-            "gradient_norm": logs.get("grad_norm", float("nan")),
+            "gradient_norm": gradient_norm,
             "tokens": sums["tokens"],
             "tokens_per_second": sums["tokens"] / seconds,
             "seconds": self._seconds,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config as kubernetes_config
@@ -43,13 +45,18 @@ async def open_session(kubeconfig: Path | None, traffic: Traffic) -> tuple[str, 
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=rest.ssl_context, limit=0),  # the workers bound what is under way
         headers={"User-Agent": USER_AGENT},
-        proxy=configuration.proxy,
-        trust_env=True,
+        proxy=configuration.proxy or _proxy_of_environment(configuration.host),
         read_bufsize=MAX_BUFFER_BYTES,
         response_class=ApiResponse,
         middlewares=(observing(traffic), authorize),
     )
     return configuration.host.rstrip("/"), session
+
+
+def _proxy_of_environment(server: str) -> str | None:
+    """HTTPS_PROXY and NO_PROXY, read once: aiohttp's trust_env asks two threads at each call, for ~/.netrc as well."""
+    parts = urlsplit(server)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _configuration(kubeconfig: Path | None) -> Configuration:

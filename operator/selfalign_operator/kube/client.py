@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from selfalign_operator.kube.access import open_session
+from selfalign_operator.kube.nesting import loads
 from selfalign_operator.kube.resources import Resource
 from selfalign_operator.kube.traffic import Traffic
 
@@ -212,7 +213,7 @@ class Kube:
 
 def _object(content: bytes) -> Json:
     try:
-        value = json.loads(content)
+        value = loads(content)
     except ValueError as error:
         raise ApiError(0, "BadAnswer", f"the answer is not JSON: {error}") from error
     if not isinstance(value, dict):

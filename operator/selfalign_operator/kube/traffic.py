@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import aiohttp
 from yarl import URL
 
+from selfalign_operator.kube.nesting import loads, shallow
+
 __all__ = ["ApiResponse", "Collection", "Traffic", "observing", "verb_of"]
 
 COLLECTION = re.compile(
@@ -68,23 +70,29 @@ class ApiResponse(aiohttp.ClientResponse):
 
     async def json(self, **options: Any) -> Any:
         """The body as JSON."""
-        body = await super().json(**options)
+        body = await super().json(**{"loads": loads} | options)
         if self.on_json is not None:
             self.on_json(body)
         return body
 
 
 class _WatchedStream:
-    """The content of a watch, telling of every piece that arrives."""
+    """The content of a watch, line by line, telling of every piece that arrives.
+
+    A line that a cut connection left unfinished is no frame: the watch goes on from the last whole one.
+    """
 
     def __init__(self, content: aiohttp.StreamReader, on_data: Callable[[], None]) -> None:
         self._content = content
         self._on_data = on_data
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        rest = b""
         async for data in self._content.iter_chunked(size):
             self._on_data()
-            yield data
+            whole, newline, rest = (rest + data).rpartition(b"\n")
+            if newline:
+                yield b"".join(shallow(line) + newline for line in whole.split(newline))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)

@@ -13,9 +13,6 @@ from selfalign_operator.views import STEP_CONTAINER, Manifest
 from selfalign_operator.workloads.metadata import suspended, workload_metadata
 from selfalign_operator.workloads.pod import pod_template, ray_token, shape_of
 
-# How long a Ray node looks for a head that is gone, before it ends and its pod joins anew.
-RECONNECT_SECONDS = 20
-
 
 def job(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """The Indexed Job of an attempt; suspended with a queue, for Kueue to start it."""
@@ -72,6 +69,6 @@ def _gang_environment(effective: EffectiveRun, attempt: Attempt, name: str, size
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
     if attempt.kind == "train":
-        return gang
-    reconnect = {"name": "RAY_gcs_rpc_server_reconnect_timeout_s", "value": str(RECONNECT_SECONDS)}
-    return [*gang, *ray_token(effective), reconnect]
+        seconds = effective.spec.failure_policy.startup_deadline_seconds
+        return [*gang, {"name": "SELFALIGN_STARTUP_SECONDS", "value": str(seconds)}]
+    return [*gang, *ray_token(effective)]

@@ -15,12 +15,13 @@ from selfalign_operator.views import (
 )
 
 KUEUE = "kueue.x-k8s.io/"
+NAME_LABEL = "app.kubernetes.io/name"
 
 
 def run_labels(effective: EffectiveRun) -> dict[str, str]:
     """Labels of everything that is made for a run."""
     return {
-        "app.kubernetes.io/name": "selfalign",
+        NAME_LABEL: "selfalign",
         "app.kubernetes.io/managed-by": "selfalign-operator",
         UID_LABEL: effective.uid,
     }

@@ -13,7 +13,7 @@ from selfalign_api.means import Compute
 from selfalign_api.pod_template import KEYED_LISTS
 from selfalign_operator.views import STEP_CONTAINER
 
-OWNED_PREFIX = "selfalign.dev/"
+OWNED_NAMES = ("selfalign.dev/", "app.kubernetes.io/name", "app.kubernetes.io/created-by")  # or beginnings of names
 OWNED_VARIABLES = ("SELFALIGN_", "RAY_AUTH_", "POD_IP", "JOB_COMPLETION_INDEX")
 RUN_FILE_FOLDER = "/etc/selfalign"
 RUN_VOLUME = "run"
@@ -98,8 +98,8 @@ def _owned(part: Mapping[str, Any], path: str) -> Iterator[Problem]:
     metadata, spec = part.get("metadata", {}), part.get("spec", {})
     for field in ("labels", "annotations"):
         for name in metadata.get(field, {}):
-            if name.startswith(OWNED_PREFIX):
-                yield _problem(f"{path}.metadata.{field}", name, "the operator finds its pods by it")
+            if name.startswith(OWNED_NAMES):
+                yield _problem(f"{path}.metadata.{field}", name, "the operator or KubeRay finds its pods by it")
     yield from _named(spec, OF_POD, f"{path}.spec")
     yield from _named(spec.get("securityContext", {}), OF_POD_SECURITY, f"{path}.spec.securityContext")
     for volume in spec.get("volumes", ()):

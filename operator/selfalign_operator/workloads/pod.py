@@ -54,10 +54,8 @@ def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Ma
     template = _base(effective, attempt, shape, pods, environment)
     for part in pods.pod_templates:
         template = merge_pod_template(template, part)
-    if shape.small:
-        step_of(template)["resources"] = {
-            "requests": dict(SMALL_REQUESTS)
-        }  # a podTemplate's devices are for engines and ranks
+    if shape.small:  # a podTemplate's devices are for engines and ranks
+        step_of(template)["resources"] = {"requests": dict(SMALL_REQUESTS)}
     return template
 
 

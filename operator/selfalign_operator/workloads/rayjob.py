@@ -7,11 +7,13 @@ refuses one without shutdownAfterJobFinishes and a worker group called head.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import RAYJOB_MAX, ray_name, workload_name
 from selfalign_operator.views import Manifest
-from selfalign_operator.workloads.metadata import suspended, workload_metadata
+from selfalign_operator.workloads.metadata import NAME_LABEL, suspended, workload_metadata
+from selfalign_operator.workloads.objects import DASHBOARD_PORT
 from selfalign_operator.workloads.pod import (
     ENTRY_POINT,
     pod_template,
@@ -23,6 +25,8 @@ from selfalign_operator.workloads.pod import (
 
 RAY_VERSION = "2.60.0"  # of the generate image; KubeRay wants it to know how tokens are used
 METRICS_PORT = 8081  # KubeRay's own choice, 8080, is the port of /progress
+# KubeRay's Service for the head has the ports that the head's container names, and no others once it names one.
+HEAD_PORTS = {"gcs-server": 6379, "dashboard": DASHBOARD_PORT, "client": 10001}
 # A head that is lost ends the attempt: with a new one KubeRay would submit the job again, uncounted.
 NO_SECOND_HEAD = {"ray.io/disable-provisioned-head-restart": "true"}
 
@@ -57,7 +61,7 @@ def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     cluster: Manifest = {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token", "secretName": ray_name(effective.name, effective.uid)},
-        "headGroupSpec": _group(effective, attempt),
+        "headGroupSpec": _group(effective, attempt, HEAD_PORTS),
     }
     if helpers:
         cluster["workerGroupSpecs"] = [
@@ -66,23 +70,26 @@ def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
                 "replicas": helpers,
                 "minReplicas": helpers,
                 "maxReplicas": helpers,
-                **_group(effective, attempt),
+                **_group(effective, attempt, {}),
             }
         ]
     return cluster
 
 
-def _group(effective: EffectiveRun, attempt: Attempt) -> Manifest:
-    start = {"metrics-export-port": str(METRICS_PORT)}
-    return {"rayStartParams": start, "template": _template(effective, attempt)}
+def _group(effective: EffectiveRun, attempt: Attempt, ports: Mapping[str, int]) -> Manifest:
+    template = _template(effective, attempt)
+    step = step_of(template)
+    named = {"metrics": METRICS_PORT, **ports}
+    step["ports"] = [*step["ports"], *({"name": name, "containerPort": port} for name, port in named.items())]
+    return {"rayStartParams": {"metrics-export-port": str(METRICS_PORT)}, "template": template}
 
 
 def _template(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """The pod of a step without its entry point: KubeRay writes `ray start` there."""
     quiet = {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}  # a run reports to nobody
     template = pod_template(effective, attempt, [*ray_token(effective), quiet])
-    del template["spec"]["subdomain"]  # KubeRay has Services of its own
+    del template["spec"]["subdomain"]  # KubeRay has Services of its own,
+    del template["metadata"]["labels"][NAME_LABEL]  # which find its pods by its own value of this label
     step = step_of(template)
     del step["command"], step["args"]
-    step["ports"] = [*step["ports"], {"name": "metrics", "containerPort": METRICS_PORT}]
     return template

@@ -1,0 +1,49 @@
+"""The floor beside restart.py: bare Kopf, `on.event` and one status patch a run. Ends when all runs have theirs.
+
+python benchmarks/operator/floor.py KUBECONFIG RUNS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any
+
+import kopf
+
+KUBECONFIG, RUNS = sys.argv[1], int(sys.argv[2])
+VALUE = f"floor-{time.time():.0f}"
+done: set[str] = set()
+os.environ["KUBECONFIG"] = KUBECONFIG
+
+
+@kopf.on.startup()
+def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    """Nothing but the watch and the patches."""
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+
+
+@kopf.on.event("selfalign.dev/v1alpha1", "selfalignmentruns")
+async def patch_once(uid: str, status: kopf.Status, patch: kopf.Patch, **_: Any) -> None:
+    """One write a run: a field that the operator does not compute."""
+    if status.get("observedRetry") != VALUE:
+        patch.status["observedRetry"] = VALUE
+    else:
+        done.add(uid)
+
+
+async def main() -> None:
+    """Serve until all are patched."""
+    stop = asyncio.Event()
+    serving = asyncio.create_task(kopf.operator(clusterwide=True, standalone=True, stop_flag=stop))
+    while len(done) < RUNS:
+        await asyncio.sleep(0.05)
+    print(f"patched {len(done)}", flush=True)
+    await asyncio.sleep(60)  # until our memory has been read
+    serving.cancel()
+
+
+asyncio.run(main())
