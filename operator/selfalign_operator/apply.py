@@ -145,6 +145,7 @@ class Applier:
 
     async def _tell(self, run: RunView, event: RunEvent) -> None:
         """One Event a transition: its name says which, so that telling it twice is no second one."""
+        log.info("run %s/%s: %s: %s", run.namespace, run.name, event.reason, event.message)
         transition = f"{run.uid}/{run.resource_version}/{event.reason}/{event.message}"
         manifest = {
             "apiVersion": RUN_EVENT.api_version,

@@ -63,8 +63,10 @@ class Cache:
         return None if found is None else run_view(json.loads(zlib.decompress(found.packed)))
 
     def workloads(self, run_uid: str) -> tuple[WorkloadView, ...]:
-        """All workloads whose label names the run, ours or not."""
-        return tuple(self._workloads[uid].view for uid in sorted(self._children.get(run_uid, ())))
+        """All workloads in the run's namespace whose label names it, ours or not."""
+        namespace = self._keys.get(run_uid, ("", ""))[0]
+        children = (self._workloads[uid] for uid in sorted(self._children.get(run_uid, ())))
+        return tuple(child.view for child in children if child.namespace == namespace)
 
     def all_keys(self) -> tuple[Key, ...]:
         """All runs."""
@@ -166,7 +168,8 @@ class Cache:
             self._unlink(uid, before)
         self._workloads[uid] = _Workload(text(metadata, "namespace"), version, run_uid, view)
         self._children.setdefault(run_uid, set()).add(uid)
-        return self._keys.get(run_uid)
+        key = self._keys.get(run_uid)
+        return key if key is not None and key[0] == text(metadata, "namespace") else None
 
     def _forget(self, uid: str) -> Key | None:
         self._gone[uid] = None

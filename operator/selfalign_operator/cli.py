@@ -28,19 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     log_to_stderr(given.log_format)
     try:
-        host, port = _address(given.listen)
         config = parse(OperatorConfig, read_yaml(read_file(given.config), str(given.config)) or {}, "")
-        options = Options(
-            kubeconfig=given.kubeconfig,
-            namespaces=tuple(dict.fromkeys(given.namespace)),
-            host=host,
-            port=port,
-            leader_election=given.leader_election,
-            lease_namespace=given.lease_namespace or _own_namespace(),
-            workers=given.workers,
-            progress_through_apiserver=given.progress_through_apiserver,
-        )
-        asyncio.run(_run(options, config))
+        asyncio.run(_run(options_of(given), config))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return Exit.CONFIG
@@ -56,6 +45,21 @@ async def _run(options: Options, config: OperatorConfig) -> None:
         # Tasks of a start of Kopf that failed ignore their cancellation, and asyncio.run would wait for them for ever.
         logging.shutdown()
         os._exit(Exit.DONE)
+
+
+def options_of(given: argparse.Namespace) -> Options:
+    """What the command line says. Raises ConfigError."""
+    host, port = _address(given.listen)
+    return Options(
+        kubeconfig=given.kubeconfig,
+        namespaces=tuple(dict.fromkeys(given.namespace)),
+        host=host,
+        port=port,
+        leader_election=given.leader_election,
+        lease_namespace=given.lease_namespace or _own_namespace(),
+        workers=given.workers,
+        progress_through_apiserver=given.progress_through_apiserver,
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -116,14 +116,13 @@ class Observer:
         self, run: RunView, workload: WorkloadView, pods: tuple[PodView, ...], now: datetime
     ) -> tuple[EventView, ...]:
         """What stands in no status: why a Job gets no pods, why a pod does not run."""
-        if workload.phase != "Active" or workload.suspended:
+        started = workload.started or workload.created
+        young = not _is_past(started, NO_PODS_SECONDS, now)
+        if workload.phase != "Active" or workload.suspended or young or workload.ready >= workload.size:
             return ()
         uids = [pod.uid for pod in pods if _does_not_run(pod, now)][:PODS_WITH_EVENTS]
-        started = workload.started or workload.created
-        if sum(pod.deleted is None for pod in pods) < workload.size and _is_past(started, NO_PODS_SECONDS, now):
+        if sum(pod.deleted is None for pod in pods) < workload.size:
             uids.append(workload.uid)
-        if workload.ready >= workload.size:
-            return ()
         found: list[EventView] = []
         for uid in uids:
             fields = f"involvedObject.uid={uid},type=Warning"

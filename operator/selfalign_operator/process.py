@@ -160,6 +160,8 @@ class OperatorProcess:
     async def _work(self) -> None:
         """Begin when the cache is whole: what is not in it would have to be asked for, run by run."""
         while not self._synced():
+            if self._stopping.is_set():
+                return
             await asyncio.sleep(0.05)
         log.info("the cache is filled: %d runs", len(self.cache))
         await work(self._worker, self._options.workers)
@@ -191,12 +193,12 @@ class OperatorProcess:
 
     async def _watch(self) -> None:
         """Keep Kopf watching what is served: it is started anew when it fails, or when RayJobs come or go."""
-        while not await self._is_served(RUN):
-            log.warning("%s is not served: apply the CRD; asked again in %.0f s", RUN.plural, WAIT_FOR_CRD_SECONDS)
-            await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
         watches = Watches(self._options.namespaces, self._deliver, self._open_session)
         failures = 0
         while True:
+            while not await self._is_served(RUN):
+                log.warning("%s is not served: apply the CRD; asked again in %.0f s", RUN.plural, WAIT_FOR_CRD_SECONDS)
+                await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
             self._ray_jobs = await self._is_served(RAY_JOB)
             began = asyncio.get_running_loop().time()
             failed = await self._serve(watches)

@@ -61,6 +61,20 @@ class Process:
         self._child.kill()
         self._child.wait()
 
+    def send(self, number: int) -> None:
+        """Sends it a signal."""
+        self._child.send_signal(number)
+
+    def end(self, seconds: float = 10) -> int:
+        """Asks it to end, by SIGTERM, and returns its exit code. Raises TimeoutExpired after `seconds`."""
+        self._child.terminate()
+        return self._child.wait(seconds)
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def restart(self) -> None:
         """SIGKILL, and the same command again; returns when it answers as it did after its first start."""
         self.stop()

@@ -77,6 +77,15 @@ def test_a_foreign_job_with_our_labels_is_seen_with_its_owner() -> None:
     assert view.owner_uid == "somebody"
 
 
+def test_a_job_of_another_namespace_is_no_child() -> None:
+    cache = Cache()
+    cache.put(run_object())
+    elsewhere = job_object()
+    elsewhere["metadata"]["namespace"] = "other"
+    assert cache.put(elsewhere) is None
+    assert cache.workloads("uid-run") == ()
+
+
 def test_children_of_a_recreated_run_are_not_its_own() -> None:
     cache = Cache()
     cache.put(run_object(version=1))

@@ -121,6 +121,16 @@ def test_pods_are_listed_when_they_matter(status: dict[str, Any]) -> None:
     assert scene.kube.queries[0] == ("pods", labels, "")
 
 
+def test_an_attempt_that_has_just_begun_is_not_asked_for_its_pods() -> None:
+    started = (NOW - timedelta(seconds=3)).isoformat()
+    scene = under_way(job_object(status={"active": 2, "startTime": started}))
+    scene.observe()
+    assert scene.asked == []
+    failed = under_way(job_object(status={"active": 2, "failed": 1, "startTime": started}))
+    failed.observe()
+    assert failed.asked == [("list", "pods")]
+
+
 def test_a_workload_that_waits_for_its_queue_has_no_pods_and_kueue_is_asked() -> None:
     scene = under_way(job_object(spec={"suspend": True}))
     assert scene.observe().kueue_workload is False  # there is no Kueue

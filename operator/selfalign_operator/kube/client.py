@@ -55,9 +55,9 @@ class Connection:
 
     async def open(self) -> None:
         """Read the credentials and open a session. Raises ConfigError."""
+        self._opened_at = self._clock()
         before = self._session
         self._server, self._session = await open_session(self._kubeconfig, self._traffic)
-        self._opened_at = self._clock()
         if before is not None:
             await before.close()
 
