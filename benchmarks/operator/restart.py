@@ -160,8 +160,11 @@ def _share_at_rest(pid: int, seconds: float) -> float:
 def measure_floor(kubeconfig: Path, runs: int) -> str:
     """Cells of the table: seconds, memory, CPU seconds."""
     began = time.monotonic()
-    command = [sys.executable, str(Path(__file__).with_name("floor.py")), str(kubeconfig), str(runs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as floor:
+    command = [sys.executable, str(Path(__file__).with_name("floor.py")), str(runs)]
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as floor:
         assert floor.stdout is not None
         line = floor.stdout.readline()
         wall = time.monotonic() - began

@@ -119,8 +119,7 @@ class Observer:
         if workload.phase != "Active" or workload.suspended:
             return ()
         uids = [pod.uid for pod in pods if _does_not_run(pod, now)][:PODS_WITH_EVENTS]
-        started = workload.started or workload.created
-        if sum(pod.deleted is None for pod in pods) < workload.size and _is_past(started, NO_PODS_SECONDS, now):
+        if _lacks_pods(workload, pods, now):
             uids.append(workload.uid)
         if workload.ready >= workload.size:
             return ()
@@ -202,6 +201,13 @@ def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
     if workload.suspended and not workload.active:
         return False
     return workload.ready < workload.size and _is_past(workload.started or workload.created, NO_PODS_SECONDS, now)
+
+
+def _lacks_pods(workload: WorkloadView, pods: tuple[PodView, ...], now: datetime) -> bool:
+    """Though its controller has taken it up: a controller that is busy says nothing in Events."""
+    if workload.started is None or not _is_past(workload.started, NO_PODS_SECONDS, now):
+        return False
+    return max(workload.active, sum(pod.deleted is None for pod in pods)) < workload.size
 
 
 def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:

@@ -121,6 +121,13 @@ def test_pods_are_listed_when_they_matter(status: dict[str, Any]) -> None:
     assert scene.kube.queries[0] == ("pods", labels, "")
 
 
+def test_the_pods_of_an_attempt_that_only_starts_are_not_listed() -> None:
+    started = (NOW - timedelta(seconds=3)).isoformat()
+    scene = under_way(job_object(status={"active": 2, "ready": 1, "startTime": started}))
+    scene.observe()
+    assert ("list", "pods") not in scene.asked
+
+
 def test_a_workload_that_waits_for_its_queue_has_no_pods_and_kueue_is_asked() -> None:
     scene = under_way(job_object(spec={"suspend": True}))
     assert scene.observe().kueue_workload is False  # there is no Kueue
@@ -169,6 +176,15 @@ def test_events_say_why_a_job_gets_no_pods() -> None:
     scene.kube.listed["events"] = [event | {"lastTimestamp": "2026-11-24T10:00:30Z"}]
     assert [event.reason for event in scene.observe().events] == ["FailedCreate"]
     assert scene.kube.queries[-1] == ("events", "", "involvedObject.uid=uid-job,type=Warning")
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"startTime": "2026-11-24T10:00:00Z", "active": 2}], ids=["not taken up yet", "has its pods"]
+)
+def test_a_job_whose_controller_is_only_busy_is_not_asked_for_its_events(status: dict[str, Any]) -> None:
+    scene = under_way(job_object(status=status))
+    scene.observe()
+    assert ("list", "events") not in scene.asked
 
 
 @pytest.mark.parametrize(("age", "asked"), [(10, []), (16, ["involvedObject.uid=uid-p,type=Warning"])])
