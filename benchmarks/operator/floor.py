@@ -6,17 +6,15 @@ python benchmarks/operator/floor.py KUBECONFIG RUNS
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from typing import Any
 
 import kopf
 
-KUBECONFIG, RUNS = sys.argv[1], int(sys.argv[2])
+RUNS = int(sys.argv[1])
 VALUE = f"floor-{time.time():.0f}"
 done: set[str] = set()
-os.environ["KUBECONFIG"] = KUBECONFIG
 
 
 @kopf.on.startup()
@@ -36,14 +34,13 @@ async def patch_once(uid: str, status: kopf.Status, patch: kopf.Patch, **_: Any)
 
 
 async def main() -> None:
-    """Serve until all are patched."""
-    stop = asyncio.Event()
-    serving = asyncio.create_task(kopf.operator(clusterwide=True, standalone=True, stop_flag=stop))
-    while len(done) < RUNS:
+    """Serve until all are patched, and then until somebody has read our memory."""
+    serving = asyncio.create_task(kopf.operator(clusterwide=True, standalone=True))
+    while len(done) < RUNS and not serving.done():
         await asyncio.sleep(0.05)
-    print(f"patched {len(done)}", flush=True)
-    await asyncio.sleep(60)  # until our memory has been read
-    serving.cancel()
+    if not serving.done():
+        print(f"patched {len(done)}", flush=True)
+    await serving
 
 
 asyncio.run(main())

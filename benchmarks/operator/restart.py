@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from figures import (
 from operators import OperatorProcess
 from runs import run, step_is
 
-from selfalign_operator.kube.client import Kube
+from selfalign_operator.kube.client import ApiError, Kube
 from selfalign_operator.kube.resources import RUN
 from testbed.waiting import until
 
@@ -77,40 +78,46 @@ def main() -> None:
 
 
 async def fill(kubeconfig: Path, runs: int, folder: Path) -> None:
-    """The active ones by the operator itself; one run taken to its end by it, and copies of that one."""
+    """The active ones by the operator itself; one run taken to its end by it, and copies of that one. May be repeated."""
     connection, kube = await open_kube(kubeconfig)
     await make_namespace(connection, SPACE)
     active = [run(f"active-{each}", HANGS) for each in range(runs // ACTIVE_SHARE)]
-    whole = run("finished-0")
     operator = OperatorProcess(folder, kubeconfig, "--no-leader-election")
     try:
-        await at_once([lambda each=each: kube.create(RUN, SPACE, each) for each in (whole, *active)])
-        while (left := await _not_there_yet(kube)) > 0:
-            print(f"{left} runs are on their way", flush=True)
-            await asyncio.sleep(2)
-        status = (await kube.read(RUN.path(SPACE, "finished-0")))["status"]
+        await at_once(partial(_create, kube, each) for each in (run("finished-0"), *active))
+        while total(samples(operator), "queue_depth") or await _writes_still(operator):
+            print(f"{total(samples(operator), 'queue_depth'):.0f} runs wait for the operator", flush=True)
     finally:
         operator.stop()
+    found = await kube.get(RUN, SPACE, "finished-0")
+    assert found is not None and found["status"]["state"] == "Complete"
     names = [f"finished-{each}" for each in range(1, runs - len(active))]
-    await at_once([lambda name=name: _write_finished(kube, name, status) for name in names])
+    await at_once(partial(_write_finished, kube, name, found["status"]) for name in names)
     await connection.close()
     print(f"{len(active)} active, {len(names) + 1} finished runs")
 
 
-async def _not_there_yet(kube: Kube) -> int:
-    """Runs that neither are Complete nor run the step that hangs."""
-    left = 0
-    for item in await kube.list(RUN, SPACE, limit=20_000):
-        status = item.get("status", {})
-        steps = {step["name"]: step for step in status.get("steps", [])}
-        runs = steps.get("i1-generate", {}).get("runningSince") is not None
-        left += not (status.get("state") == "Complete" or (status.get("state") == "Running" and runs))
-    return left
+async def _writes_still(operator: OperatorProcess) -> bool:
+    """Whether a status was written in the last half minute and more: the last write of a start waits so long."""
+    before = calls_by_verb(samples(operator)).get("patch", 0)
+    await asyncio.sleep(35)
+    return calls_by_verb(samples(operator)).get("patch", 0) > before
+
+
+async def _create(kube: Kube, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """The run; None when it is there already."""
+    try:
+        return await kube.create(RUN, SPACE, manifest)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        return None
 
 
 async def _write_finished(kube: Kube, name: str, status: dict[str, Any]) -> None:
-    made = await kube.create(RUN, SPACE, run(name))
-    await kube.replace(RUN, SPACE, made | {"status": status}, part="status")
+    made = await _create(kube, run(name))
+    if made is not None:
+        await kube.replace(RUN, SPACE, made | {"status": status}, part="status")
 
 
 # --- one start --------------------------------------------------------------------------------------------------------
@@ -153,8 +160,11 @@ def _share_at_rest(pid: int, seconds: float) -> float:
 def measure_floor(kubeconfig: Path, runs: int) -> str:
     """Cells of the table: seconds, memory, CPU seconds."""
     began = time.monotonic()
-    command = [sys.executable, str(Path(__file__).with_name("floor.py")), str(kubeconfig), str(runs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as floor:
+    command = [sys.executable, str(Path(__file__).with_name("floor.py")), str(runs)]
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as floor:
         assert floor.stdout is not None
         line = floor.stdout.readline()
         wall = time.monotonic() - began

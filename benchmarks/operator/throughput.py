@@ -18,6 +18,7 @@ import tempfile
 import time
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,7 @@ async def by_operator(kubeconfig: Path, runs: int, folder: Path) -> str:
         before, cpu = samples(operator), _cpu(kubeconfig, operator)
         began = time.monotonic()
         manifests = (run(f"run-{each}") for each in range(runs))
-        applying = asyncio.create_task(
-            at_once(lambda each=each: kube.create(RUN, namespace, each) for each in manifests)
-        )
+        applying = asyncio.create_task(at_once(partial(kube.create, RUN, namespace, each) for each in manifests))
         while total(samples(operator), "runs", 'state="Complete"') < total(before, "runs", 'state="Complete"') + runs:
             await asyncio.sleep(0.2)
         wall = time.monotonic() - began

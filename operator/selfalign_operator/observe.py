@@ -39,7 +39,7 @@ NO_PODS_SECONDS = 5.0  # an attempt that does not run for so long: before, it on
 ASK_KUEUE_SECONDS = 60.0
 PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
-FROZEN_KEPT = 512
+FROZEN_KEPT = 2048  # of runs under way, 10 kB each
 KUEUE_JOB_UID = "kueue.x-k8s.io/job-uid"  # label of a Workload
 SETTLED = ("Succeeded", "Reused")
 log = logging.getLogger(__name__)
@@ -116,12 +116,10 @@ class Observer:
         self, run: RunView, workload: WorkloadView, pods: tuple[PodView, ...], now: datetime
     ) -> tuple[EventView, ...]:
         """What stands in no status: why a Job gets no pods, why a pod does not run."""
-        started = workload.started or workload.created
-        young = not _is_past(started, NO_PODS_SECONDS, now)
-        if workload.phase != "Active" or workload.suspended or young or workload.ready >= workload.size:
+        if workload.phase != "Active" or workload.suspended or workload.ready >= workload.size:
             return ()
         uids = [pod.uid for pod in pods if _does_not_run(pod, now)][:PODS_WITH_EVENTS]
-        if sum(pod.deleted is None for pod in pods) < workload.size:
+        if _lacks_pods(workload, pods, now):
             uids.append(workload.uid)
         found: list[EventView] = []
         for uid in uids:
@@ -201,6 +199,13 @@ def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
     if workload.suspended and not workload.active:
         return False
     return workload.ready < workload.size and _is_past(workload.started or workload.created, NO_PODS_SECONDS, now)
+
+
+def _lacks_pods(workload: WorkloadView, pods: tuple[PodView, ...], now: datetime) -> bool:
+    """Though its controller has taken it up: a controller that is busy says nothing in Events."""
+    if workload.started is None or not _is_past(workload.started, NO_PODS_SECONDS, now):
+        return False
+    return max(workload.active, sum(pod.deleted is None for pod in pods)) < workload.size
 
 
 def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:

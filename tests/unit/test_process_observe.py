@@ -181,6 +181,15 @@ def test_events_say_why_a_job_gets_no_pods() -> None:
     assert scene.kube.queries[-1] == ("events", "", "involvedObject.uid=uid-job,type=Warning")
 
 
+@pytest.mark.parametrize(
+    "status", [{}, {"startTime": "2026-11-24T10:00:00Z", "active": 2}], ids=["not taken up yet", "has its pods"]
+)
+def test_a_job_whose_controller_is_only_busy_is_not_asked_for_its_events(status: dict[str, Any]) -> None:
+    scene = under_way(job_object(status=status))
+    scene.observe()
+    assert ("list", "events") not in scene.asked
+
+
 @pytest.mark.parametrize(("age", "asked"), [(10, []), (16, ["involvedObject.uid=uid-p,type=Warning"])])
 def test_events_say_why_a_pod_does_not_run_after_a_quarter_of_a_minute(age: float, asked: list[str]) -> None:
     scene = under_way(job_object(status={"active": 2}))

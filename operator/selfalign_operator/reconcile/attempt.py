@@ -15,6 +15,7 @@ SUPERSEDED = Ending("Superseded", "a later attempt was made", counted=False)
 __all__ = ["adopt", "current_attempt", "next_attempt"]
 
 STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked at again: its pods are not watched
+STILL_STARTING_SECONDS = 20.0  # and from then on: each look asks for all its pods, and a thousand runs may wait so
 RUNNING_SECONDS = 60.0
 ASK_KUEUE_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
@@ -221,7 +222,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
             turn.condition("Accepted", "False", trouble.reason, trouble.message)
         if turn.condition("Progressing", "False", _progressing(trouble.reason), trouble.message):
             turn.warn(trouble.reason, trouble.message)
-        turn.look_again(STARTING_SECONDS)
+        turn.look_again(_starting_seconds(turn, workload))
         return
     reason = "StepRunning" if started else "StepStarting"
     message = (
@@ -231,9 +232,14 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
     turn.condition("Progressing", "True", reason, message)
     if step.kind == "accept" and turn.status.condition("Accepted") is not None and not turn.status.is_true("Accepted"):
         turn.condition("Accepted", "Unknown", "Pending", "the run is being checked")
-    turn.look_again(RUNNING_SECONDS if running else STARTING_SECONDS)
+    turn.look_again(RUNNING_SECONDS if running else _starting_seconds(turn, workload))
     if started and turn.effective is not None and step.kind != "accept" and not step.collecting:
         turn.poll(turn.render.progress_url(turn.effective, workload))
+
+
+def _starting_seconds(turn: Turn, workload: WorkloadView) -> float:
+    waited = (turn.observed.now - (workload.started or workload.created)).total_seconds()
+    return STARTING_SECONDS if waited < STARTING_SECONDS else STILL_STARTING_SECONDS
 
 
 def _progressing(reason: str) -> str:
