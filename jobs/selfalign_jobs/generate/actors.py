@@ -212,8 +212,9 @@ def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
     """What Ray's processes read; what the pod says already stays."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",  # a run reports to nobody
-        # With a token nobody else can run code through the ports; Ray would keep one of its own in the home folder.
-        "RAY_AUTH_MODE": "token",
+        # With a token nobody else can run code through the ports; Ray would keep one of its own in the home folder. That
+        # it asks for it (RAY_AUTH_MODE) a gang's pods say themselves, and ray.init() of a machine sees to it: set here, after
+        # the import of ray, it would reach Ray's servers and not this process.
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_seconds),
