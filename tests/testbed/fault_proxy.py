@@ -51,6 +51,7 @@ class Faults:
     stall: float = 0.0  # nothing happens for stall_seconds, then the request goes on its way
     stall_seconds: float = 0.0
     gone: float = 0.0  # of watches: 410 at once
+    expired: float = 0.0  # of frames: 410 in its place, and the stream ends well
     watch_cut: float = 0.0  # of frames: half of it, and the connection ends
     doubled: float = 0.0  # of frames
     slow: float = 0.0  # of frames: slow_seconds late, and all after it
@@ -185,6 +186,7 @@ class FaultProxy:
         return self._blocked is not None and self._blocked(request.method, request.path)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read() or None  # now: a client that leaves would take what is not read yet with it
         while self._is_blocked(request):  # silent, as a lost network is
             await asyncio.sleep(0.05)
             if request.transport is None:
@@ -196,7 +198,7 @@ class FaultProxy:
             return _cut(request)
         if self._by_chance("stall"):
             await asyncio.sleep(self._faults.stall_seconds)
-        return await (self._watch(request) if watch else self._pass_on(request))
+        return await (self._watch(request) if watch else self._pass_on(request, body))
 
     def _refusal(self, method: str, watch: bool) -> web.Response | None:
         if watch and self._by_chance("gone"):
@@ -211,11 +213,16 @@ class FaultProxy:
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
         url = URL(self._target + request.raw_path, encoded=True)
         return self._session.request(
-            request.method, url, data=body, headers=headers | {"Accept-Encoding": "identity"}, allow_redirects=False
+            request.method,
+            url,
+            data=body,
+            headers=headers | {"Accept-Encoding": "identity"},
+            skip_auto_headers=("Content-Type",),  # the apiserver takes a body without one for JSON
+            allow_redirects=False,
         )
 
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
-        async with self._forward(request, await request.read() or None) as answer:
+    async def _pass_on(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
+        async with self._forward(request, body) as answer:
             content = await answer.read()
             dry_run = "dryRun" in request.query
             self._record.calls.append(Call(request.method, request.path, dry_run, answer.status, self._loop.time()))
@@ -232,6 +239,9 @@ class FaultProxy:
                 async for line in _lines(answer.content, lambda: self._is_blocked(request)):
                     if self._by_chance("slow"):
                         await asyncio.sleep(self._faults.slow_seconds)
+                    if self._by_chance("expired"):
+                        await response.write(json.dumps({"type": "ERROR", "object": EXPIRED}).encode() + b"\n")
+                        break
                     if self._by_chance("watch_cut"):
                         await response.write(line[: len(line) // 2])
                         return _cut(request)

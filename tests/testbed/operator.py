@@ -28,7 +28,7 @@ class Operator(Process):
 
     def wait_ready(self) -> None:
         """Returns when its cache is filled."""
-        self.wait_for(f"http://127.0.0.1:{self.port}/readyz", 30)
+        self.wait_for(f"http://127.0.0.1:{self.port}/readyz")
 
     def value(self, name: str, **labels: str) -> float:
         """A sample of /metrics, without the prefix of its name; 0 while there is none."""
