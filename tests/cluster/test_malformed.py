@@ -298,7 +298,11 @@ def test_runs_that_a_stricter_schema_found_there_are_told_of(
             heard = {event.involved_object.name for event in events if event.involved_object.kind == "SelfAlignmentRun"}
             return set(silent(cluster, namespace, names)) - heard
 
-        until(lambda: not unsaid(), "word of every old run", 90, pause=0.5)
+        try:
+            until(lambda: not unsaid(), "word of every old run", 120, pause=0.5)
+        except TimeoutError as error:
+            left = [everything(cluster, namespace)[name] for name in sorted(unsaid())[:3]]
+            raise TimeoutError(f"{error}: {json.dumps(left, indent=1)}\n{second.log.read_text()[-3000:]}") from None
         assert not OWN_ERROR.search(second.log.read_text()), second.log.read_text()[-4000:]
     finally:
         assert second.stop() == 0
