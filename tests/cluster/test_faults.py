@@ -214,18 +214,3 @@ def test_runs_end_as_scripted_whatever_fails_between_operator_and_apiserver(
     with ThreadPoolExecutor(len(seeds)) as pool:
         for done in [pool.submit(Storm(cluster, tmp_path, seed).go) for seed in seeds]:
             done.result()
-
-
-def test_without_faults_a_run_costs_few_writes(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    plane = cluster.control_plane
-    proxy = FaultProxy(plane.admin, plane.authority, tmp_path)
-    operator = OperatorProcess(tmp_path, proxy.kubeconfig, "--no-leader-election", f"--namespace={namespace}")
-    try:
-        operator.wait_ready()
-        Run(cluster, namespace, run("cheap", SLOWLY)).until("Complete", "True")
-        writes = [call for call in proxy.calls if call.is_write]
-        assert len(writes) <= WRITES_OF_A_RUN, Counter((call.method, call.path.rsplit("/", 1)[-1]) for call in writes)
-        assert operator.stop() == 0
-    finally:
-        operator.stop(9)  # type: ignore[arg-type]
-        proxy.close()
