@@ -15,7 +15,7 @@ SUPERSEDED = Ending("Superseded", "a later attempt was made", counted=False)
 __all__ = ["adopt", "current_attempt", "next_attempt"]
 
 STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked at again: its pods are not watched
-STILL_STARTING_SECONDS = 20.0  # and from then on: each look asks for all its pods, and a thousand runs may wait so
+STILL_STARTING_SECONDS = 15.0  # and from then on: each look asks for all its pods, and a thousand runs may wait so
 RUNNING_SECONDS = 60.0
 ASK_KUEUE_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
@@ -239,7 +239,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
 
 def _starting_seconds(turn: Turn, workload: WorkloadView) -> float:
     waited = (turn.observed.now - (workload.started or workload.created)).total_seconds()
-    return STARTING_SECONDS if waited < STARTING_SECONDS else STILL_STARTING_SECONDS
+    return STARTING_SECONDS if waited < STILL_STARTING_SECONDS else STILL_STARTING_SECONDS
 
 
 def _progressing(reason: str) -> str:
