@@ -14,7 +14,7 @@ from selfalign_operator.apply import Applied, Applier
 from selfalign_operator.cache import Cache
 from selfalign_operator.decision import Decision, Deletion, RunEvent
 from selfalign_operator.kube.client import ApiError, Connection, Kube
-from selfalign_operator.kube.resources import JOB, RUN
+from selfalign_operator.kube.resources import CONFIG_MAP, JOB, RUN
 from testbed.cluster import Cluster
 
 SPEC = {"recipe": "sao", "model": {"url": "hf://org/model"}, "storage": {"url": "s3://bucket/runs"}}
@@ -158,7 +158,12 @@ def test_a_child_is_made_once_and_taken_when_it_is_ours(scene: Play) -> None:
 
 def test_a_child_of_another_is_refused(scene: Play) -> None:
     async def use(made: Scene) -> None:
-        await made.kube.create(JOB, made.namespace, await made.job(owner="00000000-0000-4000-8000-000000000000"))
+        other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}}
+        owner = (await made.kube.create(CONFIG_MAP, made.namespace, other))["metadata"]["uid"]
+        theirs = await made.job(owner=owner)  # an owner that is there: else the garbage collector takes the Job away
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": owner, "controller": True}
+        theirs["metadata"]["ownerReferences"] = [reference]
+        await made.kube.create(JOB, made.namespace, theirs)
         applied = await made.apply(creations=(await made.job(),))
         assert applied.refusals[0].code == 409
 
