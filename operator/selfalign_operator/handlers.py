@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,9 @@ Deliver = Callable[[str | None, dict[str, Any]], None]  # ADDED, MODIFIED, DELET
 OpenSession = Callable[[], Awaitable[tuple[str, aiohttp.ClientSession]]]
 LIST_CHUNK = 500
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+END_SECONDS = 5.0
+END_TRIES = 50
+KOPF = str(Path(kopf.__file__).parent)
 log = logging.getLogger(__name__)
 
 
@@ -76,9 +80,7 @@ class Watches:
                 task.result()
             raise RuntimeError("Kopf has stopped by itself")
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.shield(_end_kopf())
 
     def _registry(self, resources: Sequence[Resource]) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -96,6 +98,28 @@ class Watches:
         return registry
 
 
+async def _end_kopf() -> None:
+    """Cancel whatever Kopf runs, until it has ended.
+
+    When one of its watches fails, Kopf leaves the others to themselves; and some of its tasks outlive a cancellation.
+    """
+    left = _tasks_of_kopf()
+    for _ in range(END_TRIES):
+        for task in left:
+            task.cancel()
+        if not left:
+            return
+        await asyncio.wait(left, timeout=END_SECONDS / END_TRIES)
+        left = _tasks_of_kopf()
+    log.error("Kopf does not end: %s", ", ".join(sorted(task.get_name() for task in left)))
+
+
+def _tasks_of_kopf() -> set[asyncio.Task[Any]]:
+    """Tasks whose code is Kopf's: there is one Kopf in a process at a time."""
+    codes = ((task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks())
+    return {task for task, code in codes if code is not None and code.co_filename.startswith(KOPF)}
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -106,7 +130,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = _Forever()
     settings.networking.request_timeout = 60.0
     settings.networking.connect_timeout = 10.0
-    settings.networking.trust_env = True
+    settings.execution.default_backoff = RETRY_SECONDS[-1]  # before it logs in again, when that failed
     settings.queueing.idle_timeout = 0.05  # a task a quiet object is memory
     settings.queueing.exit_timeout = 0.2
     settings.process.ultimate_exiting_timeout = None  # it kills the process long after, though Kopf was started anew
