@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from testbed.processes import free_port
 from testbed.waiting import until
 
@@ -17,9 +19,16 @@ CONFIG = "images: {generate: example.invalid/generate, train: example.invalid/tr
 
 
 class OperatorProcess:
-    """`selfalign-operator` with a kubeconfig; its log is in `folder`."""
+    """`selfalign-operator` (or another `program` with its options) with a kubeconfig; its log is in `folder`."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, *options: str, config: str = CONFIG) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kubeconfig: Path,
+        *options: str,
+        config: str = CONFIG,
+        program: Sequence[str] = ("-m", "selfalign_operator.cli"),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "operator.yaml").write_text(config)
         self.port = free_port()
@@ -27,7 +36,7 @@ class OperatorProcess:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "selfalign_operator.cli", f"--kubeconfig={kubeconfig}"),
+                    *(sys.executable, *program, f"--kubeconfig={kubeconfig}"),
                     *(f"--config={folder / 'operator.yaml'}", f"--listen=127.0.0.1:{self.port}", *options),
                 ],
                 stdout=output,
@@ -42,6 +51,20 @@ class OperatorProcess:
         except (OSError, urllib.error.HTTPError):
             return None
         return body.decode()
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels; 0 without any. Its name without selfalign_operator_."""
+        families = text_string_to_metric_families(self.read("/metrics") or "")
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == f"selfalign_operator_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    def leads(self) -> bool:
+        """Whether it says that it leads."""
+        return self.value("leader") == 1.0
 
     def wait_ready(self) -> None:
         """Until it is ready. Raises TimeoutError with the end of its log."""
