@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -375,12 +376,15 @@ def test_an_unknown_target_module_is_exit_64_and_names_those_there(tmp_path: Pat
     assert not context.folder.exists("model")
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_what_to_write(tmp_path: Path, pairs: pa.Table) -> None:
+def test_a_loss_or_gradient_that_is_no_number_ends_the_training_with_what_to_write(
+    tmp_path: Path, pairs: pa.Table
+) -> None:
     plan, _ = trainings.training(settings={"learning_rate": 1e30, "warmup_ratio": 0.0, "global_batch_size": 8})
     context = trainings.context(plan, tmp_path, pairs)
     code, message = ending(lambda: run_step(context))
     assert code == 64
-    assert "the training diverged: the loss of step" in message["error"]
+    assert re.search(r"the training diverged: the (loss|gradient) of step \d+ is (nan|inf)", message["error"])
+    assert "spec.training.learningRate" in message["error"]
     assert not context.folder.exists("model")
 
 
