@@ -429,6 +429,11 @@ def test_an_old_cluster_that_drops_our_policies_is_named() -> None:
     world.jobs["run-accept-1"] = replace(world.active()[0], keeps_policies=False)
     world.turn()
     assert reason(world, "Accepted") == ("False", "UnsupportedKubernetes")
+    for _ in range(5):
+        world.wait(1000)
+        world.turn()
+    assert (world.made, world.active()) == (["run-accept-1"], [])
+    assert reason(world, "Failed") == ("True", "WorkloadRejected")
 
 
 def test_pods_still_within_their_grace_period_are_not_lost() -> None:

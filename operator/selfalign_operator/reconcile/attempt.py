@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
 from selfalign_operator.reconcile.ending import Ending, failure_of, termination_of
-from selfalign_operator.reconcile.steps import begin, collect, current_step, longest_backoff, lose, remember, succeed
+from selfalign_operator.reconcile.steps import (
+    begin,
+    collect,
+    current_step,
+    fail,
+    longest_backoff,
+    lose,
+    remember,
+    succeed,
+)
 from selfalign_operator.reconcile.times import parse_time, time_text
 from selfalign_operator.reconcile.trouble import lost_pod, trouble_of
 from selfalign_operator.reconcile.turn import Turn
@@ -102,7 +111,8 @@ def _unsupported(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
     if turn.condition("Accepted", "False", "UnsupportedKubernetes", message):
         turn.warn("UnsupportedKubernetes", message)
     turn.delete(workload)
-    turn.step(step, state="Pending", workload=None)
+    turn.step(step, state="Failed", workload=None)
+    fail(turn, "WorkloadRejected", message)  # the next attempt would come back the same
     return True
 
 
