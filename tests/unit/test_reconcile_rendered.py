@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from effective_runs import UID, effective
 from reconcile_world import CONFIG, START, World
 
@@ -17,8 +18,9 @@ from selfalign_operator.views import ClaimView, WorkloadView
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sao-tiny.yaml"
 
 
-def first_turn(**extra: object) -> Decision:
-    world = World(spec=read_yaml(EXAMPLE.read_text(), str(EXAMPLE))["spec"])
+def first_turn(engines: int = 1, **extra: object) -> Decision:
+    compute = {"device": "CPU", "generation": {"replicas": engines}}
+    world = World(spec=read_yaml(EXAMPLE.read_text(), str(EXAMPLE))["spec"] | {"compute": compute})
     world.extra = extra
     return decide(world.observed(), CONFIG, Manifests())
 
@@ -37,6 +39,22 @@ def test_a_missing_claim_is_named_before_anything_is_made() -> None:
     assert decision.creations == ()
     accepted = decision.status.condition("Accepted")
     assert (accepted.reason, "selfalign" in accepted.message) == ("ClaimNotFound", True)
+
+
+@pytest.mark.parametrize(
+    ("engines", "mode", "told"), [(2, "ReadWriteOnce", True), (1, "ReadWriteOnce", False), (2, "ReadWriteMany", False)]
+)
+def test_a_gang_on_a_claim_of_one_node_is_warned_of_and_starts(engines: int, mode: str, told: bool) -> None:
+    decision = first_turn(engines, claims={"selfalign": ClaimView("selfalign", (mode,))})
+    assert ("OneNodeVolume" in [event.reason for event in decision.events]) == told
+    assert decision.creations[-1]["kind"] == "Job"
+
+
+def test_a_claim_of_one_pod_cannot_serve_a_gang() -> None:
+    decision = first_turn(2, claims={"selfalign": ClaimView("selfalign", ("ReadWriteOncePod",))})
+    accepted = decision.status.condition("Accepted")
+    assert accepted is not None
+    assert (decision.creations, accepted.reason, "ReadWriteMany" in accepted.message) == ((), "InvalidSpec", True)
 
 
 def test_a_missing_profile_has_its_own_reason() -> None:

@@ -59,6 +59,7 @@ def acceptable(turn: Turn) -> bool:
             turn.look_again(CHECK_AGAIN_SECONDS)
             return _not_accepted(turn, *found)
     if step.attempts == 0:
+        _warn_of_one_node(turn, turn.effective)
         turn.dry_run(*(turn.render.workload(turn.effective, attempt_of(step, 1)) for step in TRIED))
     return False
 
@@ -77,8 +78,8 @@ def _claims(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | No
 
 
 def _access(claim: ClaimView, effective: EffectiveRun) -> tuple[EventReason, str] | None:
-    """ReadWriteOncePod can never serve a gang; ReadWriteOnce can, on one node, and is warned of where it is rendered."""
-    pods = max(effective.means.generation.replicas, effective.means.training.nodes, effective.means.evaluation.replicas)
+    """ReadWriteOncePod can never serve a gang; ReadWriteOnce can, on one node (`_warn_of_one_node`)."""
+    pods = _most_pods(effective)
     if pods > 1 and claim.access_modes == ("ReadWriteOncePod",):
         message = (
             f"PersistentVolumeClaim {claim.name} is ReadWriteOncePod, and this run has steps of {pods} pods; "
@@ -86,6 +87,24 @@ def _access(claim: ClaimView, effective: EffectiveRun) -> tuple[EventReason, str
         )
         return "InvalidSpec", message
     return None
+
+
+def _most_pods(effective: EffectiveRun) -> int:
+    """Pods of the largest step."""
+    means = effective.means
+    return max(means.generation.replicas, means.training.nodes, means.evaluation.replicas)
+
+
+def _warn_of_one_node(turn: Turn, effective: EffectiveRun) -> None:
+    """Said once, with the first attempt: such a run works, but only where one node has room for all its pods."""
+    claims = [turn.observed.claims.get(name) for name in effective.mounts]
+    narrow = [claim.name for claim in claims if claim is not None and claim.access_modes == ("ReadWriteOnce",)]
+    if narrow and _most_pods(effective) > 1:
+        turn.warn(
+            "OneNodeVolume",
+            f"PersistentVolumeClaim {', '.join(narrow)} is ReadWriteOnce, and this run has steps of {_most_pods(effective)} "
+            "pods: all of them must find room on one node; take a ReadWriteMany claim or a bucket",
+        )
 
 
 def _rayjob(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
