@@ -66,7 +66,7 @@ class Attempt:
         else:
             victims = [self.root, *(family if target == "everything" else [])]
         for victim in victims:
-            if victim.is_running():
+            with suppress(psutil.NoSuchProcess):  # it has just ended by itself
                 victim.kill()
 
     def end(self) -> int:
@@ -79,7 +79,7 @@ class Attempt:
         _, alive = psutil.wait_procs(engines, timeout=PATIENCE_SECONDS)
         assert not alive, f"these outlive the step: {[command_of(process) for process in alive]}"
         for agent in self.family:
-            if agent.is_running():
+            with suppress(psutil.NoSuchProcess):
                 agent.kill()
         return self.process.returncode
 

@@ -91,6 +91,7 @@ def answer(request: EngineRequest) -> tuple[Sample, ...] | Comparison:
 
 
 def read_logs(folder: Path) -> list[LogLine]:
-    """All requests that all engines got."""
-    lines = (line.split() for file in folder.glob("*.log") for line in file.read_text().splitlines())
+    """All requests that all engines got; a line that is just being written counts at the next look."""
+    whole = (file.read_text().rpartition("\n")[0] for file in folder.glob("*.log"))
+    lines = (line.split() for text in whole for line in text.splitlines())
     return [LogLine(int(when), int(pid), record) for when, pid, record in lines]
