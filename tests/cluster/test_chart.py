@@ -149,6 +149,10 @@ def test_helm_refuses(helm: Helm, option: str, named: str) -> None:
         rendered(helm, FOLDER / "values" / "defaults.yaml", option)
 
 
+def test_a_parent_chart_may_have_globals(helm: Helm) -> None:
+    assert rendered(helm, FOLDER / "values" / "defaults.yaml", "--set=global.imageRegistry=x")
+
+
 def test_an_older_kubernetes_is_refused(helm: Helm) -> None:
     with pytest.raises(RuntimeError, match=r"1\.33"):
         rendered(helm, FOLDER / "values" / "defaults.yaml", "--kube-version=1.32.9")
