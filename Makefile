@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden dashboards generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed prometheus cluster cluster-down lock crd golden dashboards generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -49,6 +49,9 @@ cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once
 	$(TESTBED) build
+
+prometheus: $(INSTALLED)  ## Debian's Prometheus and promtool, unpacked beside them, no service
+	$(TESTBED) prometheus
 
 cluster: $(INSTALLED)  ## a control plane, the operator, and this machine for a node; it stays until `make cluster-down`
 	$(TESTBED) up
