@@ -16,12 +16,16 @@ from dry_runs import dry_run
 from helm import CHART, Helm
 from kubernetes import client
 
+from selfalign_api.kubectl_yaml import read_yaml
+from selfalign_api.load import parse
+from selfalign_api.operator_config import OperatorConfig
 from testbed.binaries import NoBinaries
 from testbed.cluster import Cluster
 from testbed.prometheus_crds import prometheus_crds
 
 LEVEL = "pod-security.kubernetes.io"
 SYSTEM, TEAMS = "selfalign-restricted", ("team-a", "team-b")
+RUNS = sorted((Path(__file__).parents[1] / "unit" / "golden").glob("*.yaml"))
 PLATFORM_CRD = CHART.parents[1] / "crds" / "selfalignmentruns.yaml"
 
 
@@ -110,6 +114,40 @@ def test_every_dashboard_is_a_config_map_that_the_sidecar_finds(helm: Helm, with
     assert {name: json.loads(content) for each in found for name, content in each["data"].items()} == {
         name: json.loads(content) for name, content in files.items()
     }
+
+
+def test_the_pod_monitor_finds_the_pods_of_runs_by_what_these_have(helm: Helm) -> None:
+    text = rendered(helm, FOLDER / "values" / "monitoring.yaml")
+    (monitor,) = of_kind(text, "PodMonitor")
+    wanted = {each["key"] for each in monitor["spec"]["selector"]["matchExpressions"]}
+    port = monitor["spec"]["podMetricsEndpoints"][0]["port"]
+    jobs = [job for path in RUNS for job in of_kind(path.read_text(encoding="utf-8"), "Job")]
+    assert jobs
+    for template in (job["spec"]["template"] for job in jobs):
+        assert wanted <= template["metadata"]["labels"].keys()
+        assert {"selfalign.dev/run"} <= template["metadata"]["annotations"].keys()
+        (step,) = (each for each in template["spec"]["containers"] if each["name"] == "step")
+        assert port in {each["name"] for each in step["ports"]}
+
+
+def test_the_operator_is_among_those_who_read_progress(helm: Helm) -> None:
+    text = rendered(helm, FOLDER / "values" / "locked-down.yaml")
+    (deployment,) = of_kind(text, "Deployment")
+    config = parse(OperatorConfig, yaml.safe_load(of_kind(text, "ConfigMap")[0]["data"]["operator.yaml"]), "")
+    itself, prometheus = config.network.progress or ()
+    assert itself.namespace == deployment["metadata"]["namespace"]
+    assert itself.pod_labels.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert prometheus.namespace == "monitoring"
+
+
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+def test_the_operator_takes_its_configuration_as_it_is_written(helm: Helm, values: Path) -> None:
+    (config_map, *_) = of_kind(rendered(helm, values), "ConfigMap")
+    written = read_yaml(config_map["data"]["operator.yaml"], "operator.yaml")
+    given = yaml.safe_load((CHART / "values.yaml").read_text()) | yaml.safe_load(values.read_text())
+    config = parse(OperatorConfig, written, "")
+    assert config.images == parse(OperatorConfig, {"images": given["images"]}, "").images
+    assert config.profiles == parse(OperatorConfig, {name: given[name] for name in ("images", "profiles")}, "").profiles
 
 
 def test_a_changed_profile_restarts_the_operator(helm: Helm) -> None:

@@ -69,6 +69,7 @@ def test_after_install_upgrade_and_uninstall_nothing_is_left(
     notes = release.install(NO_CRD, "--wait")
     assert f"kubectl -n {release.namespace} rollout status deployment/{release.name}" in notes
     assert release.deployment.status.ready_replicas == 2
+    until(lambda: found_by_selectors(cluster, release) == (2, 2), "two pods guarded, and two served")
     operator = start()
     until(operator.leads, "leader")
     release.upgrade("--set=replicas=3", "--set=profiles.a100.maxGpus=8", "--wait")
@@ -76,6 +77,16 @@ def test_after_install_upgrade_and_uninstall_nothing_is_left(
     assert operator.stop() == 0
     release.uninstall()
     assert objects(cluster, release.namespace) - before == set()
+
+
+def found_by_selectors(cluster: Cluster, release: Release) -> tuple[int, int]:
+    """How many pods the disruption budget guards, and to how many ready ones the Service leads."""
+    budget = client.PolicyV1Api(cluster.api).read_namespaced_pod_disruption_budget(release.name, release.namespace)
+    slices = client.DiscoveryV1Api(cluster.api).list_namespaced_endpoint_slice(
+        release.namespace, label_selector=f"kubernetes.io/service-name={release.name}"
+    )
+    served = [endpoint for each in slices.items for endpoint in each.endpoints or () if endpoint.conditions.ready]
+    return budget.status.expected_pods if budget.status else 0, len(served)
 
 
 def test_an_upgrade_leaves_the_leader_and_what_helm_wrote_on_its_lease(
