@@ -60,8 +60,9 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
 	$(RESOLVE) -o requirements/gpu.txt
 
-crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
+crd: $(INSTALLED)  ## write the CRD and docs/api.md again (after a change of crds/selfalign_api or of a recipe's values)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+	$(BIN)/python crds/reference.py > docs/api.md
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
 	@for run in tests/unit/golden_runs/*.yaml; do \
