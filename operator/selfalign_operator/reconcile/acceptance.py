@@ -66,7 +66,9 @@ def acceptable(turn: Turn) -> bool:
 
 def _claims(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
     for name in effective.mounts:
-        claim = turn.observed.claims.get(name)
+        if name not in turn.observed.claims:
+            continue  # not looked up: in this turn a Job of accept has just ended
+        claim = turn.observed.claims[name]
         if claim is None:
             return (
                 "ClaimNotFound",
