@@ -44,6 +44,9 @@ def readable(turn: Turn) -> bool:
 
 
 def _not_accepted(turn: Turn, reason: EventReason, message: str) -> bool:
+    progressing = turn.status.condition("Progressing")
+    if progressing is None or progressing.reason == "Pending":  # the column Message of `kubectl get` is this one's
+        turn.condition("Progressing", "Unknown", "Pending", message)
     if turn.condition("Accepted", "False", reason, message):
         turn.warn(reason, message)
     return True
