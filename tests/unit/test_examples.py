@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 import yaml
 from sizing import CARDS, ENGINE_RESERVE, MODELS, SMALL_ENGINE_RESERVE, per_token_mib, sequences, training
 
+from chart_files import CHART
+from chart_values import Values
 from selfalign_api.load import load_run, parse
+from selfalign_api.merge import merge
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.plan import TrainSettings
 from selfalign_api.rules import check_rules
@@ -21,12 +25,11 @@ from selfalign_operator.resolve import effective_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VALUES = yaml.safe_load((EXAMPLES / "values-gpu.yaml").read_text(encoding="utf-8"))
-IMAGES = {"generate": "registry.example/generate", "train": "registry.example/train"}
-CONFIG = parse(OperatorConfig, {"images": IMAGES, "profiles": VALUES["profiles"]}, "")
+CONFIG = parse(OperatorConfig, {part: VALUES[part] for part in ("images", "profiles")}, "")
 ON_GPUS = sorted(EXAMPLES.glob("sao-*b*.yaml"))
 NAMES = {"google/gemma-2-9b-it": "Gemma-2-9B", "Meta-Llama-3-8B-Instruct": "Llama-3-8B"}
 
-pytestmark = pytest.mark.parametrize("file", ON_GPUS, ids=lambda file: file.stem)
+each_of_them = pytest.mark.parametrize("file", ON_GPUS, ids=lambda file: file.stem)
 
 
 def card_of(run: SelfAlignmentRun) -> float:
@@ -39,6 +42,13 @@ def settings_of(run: SelfAlignmentRun) -> TrainSettings:
     return method_of(method_values(run, "GPU", {}, Path())).training.settings
 
 
+def test_the_chart_takes_the_values() -> None:
+    theirs = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    values = Values.model_validate_json(json.dumps(merge(theirs, VALUES)))
+    assert set(values.profiles) == {"default", "a100-80gb", "l4-24gb"}
+
+
+@each_of_them
 def test_the_rules_hold_and_the_cluster_would_make_its_pods(file: Path) -> None:
     run = load_run(file)
     check_rules(run)
@@ -47,6 +57,7 @@ def test_the_rules_hold_and_the_cluster_would_make_its_pods(file: Path) -> None:
     assert [each["kind"] for each in rendered(run, CONFIG)] == kinds
 
 
+@each_of_them
 def test_its_batch_can_be_dealt_to_its_ranks(file: Path) -> None:
     run = load_run(file)
     means, settings = effective_run(as_view(run), CONFIG).means.training, settings_of(run)
@@ -54,6 +65,7 @@ def test_its_batch_can_be_dealt_to_its_ranks(file: Path) -> None:
     assert batches.global_batch == settings.global_batch_size
 
 
+@each_of_them
 def test_it_fits_its_gpus_as_its_comment_says(file: Path) -> None:
     run, said = load_run(file), file.read_text(encoding="utf-8")
     means, settings = effective_run(as_view(run), CONFIG).means, settings_of(run)
