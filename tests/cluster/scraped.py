@@ -49,11 +49,13 @@ class Scraped:
 
 
 @contextmanager
-def scraped_runs(cluster: Cluster, folder: Path, personas: int, seconds: int) -> Iterator[Scraped]:
-    """The real run of so many personas, to its end; `seconds`: between scrapes."""
+def scraped_runs(cluster: Cluster, folder: Path, personas: int, held_out: int, seconds: int) -> Iterator[Scraped]:
+    """The real run of so many personas and held-out prompts, to its end; `seconds`: between scrapes."""
     cluster.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=NAMESPACE)))
     claim = folder / "claim"
     shutil.copytree(EXAMPLE_MODEL, claim / EXAMPLE_MODEL.name)
+    prompts = claim / EXAMPLE_MODEL.name / "heldout.jsonl"
+    prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[:held_out]))
     cluster.add_claim(NAMESPACE, CLAIM, claim)
     operator = OperatorProcess(folder / "operator", cluster.kubeconfig, "--progress-through-apiserver")
     prometheus: Prometheus | None = None
@@ -65,7 +67,7 @@ def scraped_runs(cluster: Cluster, folder: Path, personas: int, seconds: int) ->
         with playing(cluster, folder, REAL_PROGRAM), discovering(cluster, NAMESPACE, folder / TARGETS):
             made = Run(cluster, NAMESPACE, example(personas))
             played(cluster)
-            made.until("Complete", "True", seconds=540)
+            made.until("Complete", "True", seconds=1500)
             wait_for_scrapes(prometheus)
         yield Scraped(prometheus, began, time.time())
     finally:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from dashboard_queries import Asked, answer, chosen, panels, queries_of, rules, variables
+from browser import chromium
+from dashboard_queries import Asked, answer, chosen, dashboard, panels, queries_of, rules, variables
+from drawn_panels import draw, page
 from scraped import NAMESPACE, REAL_RUN, Scraped, scraped_runs
 
 from testbed import prometheus
 from testbed.cluster import Cluster
 
-PERSONAS = 600
+PICTURES = os.environ.get("SELFALIGN_PICTURES")  # a folder for those of docs/, which show the example's whole run
+PERSONAS, HELD_OUT = (6000, 600) if PICTURES else (300, 100)
+SCRAPE_SECONDS = 5 if PICTURES else 1
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NO_BROWSER = "THE DASHBOARDS WERE NOT DRAWN: there is no chromium here; apt-get install chromium"
 DASHBOARDS = ("runs", "run")
 PANELS = [(name, panel) for name in DASHBOARDS for panel in panels(name)]
 QUERIES = [asked for name, panel in PANELS for asked in queries_of(panel, name)]
@@ -22,7 +31,7 @@ RULES = list(rules())
 def scraped(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     if words := prometheus.required():
         pytest.skip(words)
-    with scraped_runs(cluster, tmp_path_factory.mktemp("scraped"), PERSONAS, seconds=1) as scraped:
+    with scraped_runs(cluster, tmp_path_factory.mktemp("scraped"), PERSONAS, HELD_OUT, SCRAPE_SECONDS) as scraped:
         yield scraped
 
 
@@ -83,7 +92,30 @@ def test_series_of_pods_say_run_step_and_attempt(scraped: Scraped) -> None:
     }
 
 
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_the_dashboard_can_be_drawn_and_read(scraped: Scraped, name: str, tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.fail(NO_BROWSER, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(NO_BROWSER)
+    boxes = [
+        draw(panel, [answer(asked, scraped) for asked in queries_of(panel)], scraped.began, scraped.ended)
+        for panel in panels(name)
+    ]
+    file = tmp_path / f"{name}.html"
+    file.write_text(page(dashboard(name), boxes, f"{NAMESPACE} / {REAL_RUN}" if name == "run" else "all"))
+    with chromium(CHROMIUM) as browser:
+        browser.show(file, width=1760, height=1200, scheme="light")
+        browser.picture(Path(PICTURES or tmp_path) / f"{name}.png")
+        assert browser.evaluate("document.querySelectorAll('.panel').length") == len(boxes)
+        assert browser.evaluate("document.querySelectorAll('.empty').length") == 0
+        assert browser.evaluate(CUT_OFF) == []
+
+
+CUT_OFF = """[...document.querySelectorAll('.panel')].filter(panel => panel.scrollHeight > panel.clientHeight + 1
+  || panel.scrollWidth > panel.clientWidth + 1).map(panel => panel.querySelector('h3').textContent)"""
+
+
 def labels_of(scraped: Scraped, name: str) -> set[str]:
+    """Labels that some series of this name has: one whose value is empty (the reason of rows) is none to Prometheus."""
     found = scraped.prometheus.ask("series", **{"match[]": name, "start": scraped.began, "end": scraped.ended})
     assert found, f"there is no series {name}"
-    return set[str].intersection(*(set(series) for series in found))
+    return {label for series in found for label in series}
