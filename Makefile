@@ -69,7 +69,7 @@ crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 dashboards: $(INSTALLED)  ## write the Grafana dashboards again (after a change of charts/selfalign_dashboards)
 	PYTHONPATH=charts $(BIN)/python -m selfalign_dashboards charts/selfalign-operator/files/dashboards
 
-pictures: $(INSTALLED)  ## draw the dashboards for docs/images, from a run of the example (10 minutes), then look at them
+pictures: $(INSTALLED)  ## draw the dashboards for docs/images, from a run of minutes; then look at them
 	SELFALIGN_PICTURES=docs/images $(BIN)/pytest tests/cluster/test_metrics_live.py -k drawn --timeout=1800
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference

@@ -16,8 +16,8 @@ from scraped import NAMESPACE, REAL_RUN, Scraped, scraped_runs
 from testbed import prometheus
 from testbed.cluster import Cluster
 
-PICTURES = os.environ.get("SELFALIGN_PICTURES")  # a folder for those of docs/, which show the example's whole run
-PERSONAS, HELD_OUT = (6000, 600) if PICTURES else (300, 100)
+PICTURES = os.environ.get("SELFALIGN_PICTURES")  # a folder for those of docs/, which show a longer run
+PERSONAS, HELD_OUT = (3000, 600) if PICTURES else (300, 100)
 SCRAPE_SECONDS = 5 if PICTURES else 1
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NO_BROWSER = "THE DASHBOARDS WERE NOT DRAWN: there is no chromium here; apt-get install chromium"
