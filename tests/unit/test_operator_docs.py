@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from selfalign_operator.metrics import LOST_REASONS
 from selfalign_operator.reasons import EventReason
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,7 @@ GOES_WELL = {
 }
 TOLD_ONLY = {"StepRetrying", "Failed", "StatusRepaired"}  # the reason behind them is what matters
 OF_KUBECTL = ("no matches for kind", "unknown field", "Invalid value: ")
+ENDING = re.compile(r'Ending\(\s*"(\w+)"')
 CONDITION = re.compile(r'condition\(\s*"\w+",\s*(?:"\w+"|\w+),\s*"(\w+)"')
 
 
@@ -66,3 +68,9 @@ def test_what_the_rows_quote_is_what_is_said() -> None:
     ]
     assert len(parts) > 8
     assert [part for part in parts if part not in said] == []
+
+
+def test_every_reason_of_a_lost_attempt_is_explained_and_counted_from_0() -> None:
+    given = {reason for source in SOURCES for reason in ENDING.findall(source.read_text(encoding="utf-8"))}
+    assert given >= {"StepFailed", "Stalled", "Suspended"}
+    assert given <= set(LOST_REASONS) <= words(DOCS)
