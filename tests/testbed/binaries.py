@@ -38,6 +38,7 @@ BINARIES = {
     "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "versitygw": Binary("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
 }
 
 

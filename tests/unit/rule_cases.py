@@ -102,6 +102,18 @@ CASES = (
         f"gs://BUCKET/PATH or pvc://CLAIM/PATH; {HERE}",
     ),
     Case(
+        "spec: {output: {url: 's3://b/model'}}",
+        "spec: {output: {url: 'hf://o/n'}}",
+        "spec.output.url: hf://o/n: write the folder that it is copied to: s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
+    ),
+    Case(
+        "spec: {output: {datasetUrl: 'pvc://claim/pairs'}}",
+        "spec: {output: {datasetUrl: 'hf://datasets/o/n'}}",
+        "spec.output.datasetUrl: hf://datasets/o/n: write the folder that it is copied to: s3://BUCKET/PATH, "
+        f"gs://BUCKET/PATH or pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
+    ),
+    Case(
         "spec: {storage: {reuseFrom: ['s3://b/runs/a']}}",
         "spec: {storage: {reuseFrom: ['s3://b/runs/a', 'hf://o/n']}}",
         "spec.storage.reuseFrom: write the folders of other runs: s3://BUCKET/PATH, gs://BUCKET/PATH or "
