@@ -23,7 +23,7 @@ from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs import preflight
 from selfalign_jobs.bucket import reading
 from selfalign_jobs.owner import claim
-from selfalign_jobs.publish import destination_url
+from selfalign_jobs.publish import destination_url, refuse_other_runs
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.resolve import Resolved, resolve
 from selfalign_jobs.reuse import other_runs
@@ -69,7 +69,7 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     check_writable(file.storage, "spec.storage.url")
     for step in resolved.plan.steps:
         if isinstance(step, Publish):
-            check_outputs(step, file.mounts)
+            check_outputs(step, resolved.plan, file.mounts)
     folder = Folder.open(file.storage)
     adopted = claim(folder, resolved.plan, resolved.values)
     write_plan(folder, resolved.plan)
@@ -85,11 +85,13 @@ def examine(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], be
     return resolved
 
 
-def check_outputs(step: Publish, mounts: Mapping[str, str]) -> None:
+def check_outputs(step: Publish, plan: Plan, mounts: Mapping[str, str]) -> None:
     """ConfigError when what is asked for cannot be published where it should go."""
     for field, url in (("spec.output.url", step.url), ("spec.output.datasetUrl", step.dataset_url)):
         if url is not None:
-            check_writable(destination_url(url, mounts, field), field)
+            place = destination_url(url, mounts, field)
+            check_writable(place, field)
+            refuse_other_runs(field, url, Folder.open(place), plan)
 
 
 def check_writable(url: str, field: str) -> None:

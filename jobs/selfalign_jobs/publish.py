@@ -33,10 +33,10 @@ def publish(context: StepContext, step: Publish) -> Manifest:
     lineage = _lineage(context.run, context.config.plan)
     writes: list[tuple[str, Write]] = []
     if step.url is not None:
-        target = _claimed("spec.output.url", step.url, context.config.mounts, lineage)
+        target = _claimed("spec.output.url", step.url, context, lineage)
         writes += _model(context, step, target, lineage)
     if step.dataset_url is not None:
-        target = _claimed("spec.output.datasetUrl", step.dataset_url, context.config.mounts, lineage)
+        target = _claimed("spec.output.datasetUrl", step.dataset_url, context, lineage)
         writes += _pairs(context, step, target)
     context.progress.begin("copy", len(writes), "files")
     for number, (name, write) in enumerate(writes, start=1):
@@ -57,18 +57,27 @@ def destination_url(url: str, mounts: Mapping[str, str], field: str) -> str:
     )
 
 
-def _claimed(field: str, url: str, mounts: Mapping[str, str], lineage: dict[str, Json]) -> Folder:
-    """That folder, once it says that it is this run's."""
-    folder = Folder.open(destination_url(url, mounts, field))
+def refuse_other_runs(field: str, url: str, folder: Folder, plan: Plan) -> None:
+    """ConfigError when an output's folder holds something that this run has not published."""
     there = folder.files()
     if LINEAGE in there:
         owner = json.loads(folder.read(LINEAGE))["run"]
-        if owner != lineage["run"]:
+        if owner != _identity(plan):
             message = f"holds what {owner['namespace']}/{owner['name']} has published; write a folder of its own"
             raise ConfigError.one(field, message, url)
     elif there:
-        message = f"holds {there[0]} and more, which no run has published; write an empty folder"
+        message = f"holds {there[0]}, which no run has published; write an empty folder"
         raise ConfigError.one(field, message, url)
+
+
+def _identity(plan: Plan) -> dict[str, str]:
+    return {"namespace": plan.namespace, "name": plan.name, "digest": plan.digest}
+
+
+def _claimed(field: str, url: str, context: StepContext, lineage: dict[str, Json]) -> Folder:
+    """An output's folder, once it says that it is this run's."""
+    folder = Folder.open(destination_url(url, context.config.mounts, field))
+    refuse_other_runs(field, url, folder, context.config.plan)
     folder.write(LINEAGE, json.dumps(lineage, indent=1).encode())
     return folder
 
@@ -110,7 +119,7 @@ def _lineage(run: Folder, plan: Plan) -> dict[str, Json]:
     """Where a result comes from: the run, what it was given, and each step's manifest."""
     manifests = [(step, read_manifest(step_folder(run, step.iteration, step.name))) for step in plan.steps]
     return {
-        "run": {"namespace": plan.namespace, "name": plan.name, "digest": plan.digest},
+        "run": _identity(plan),
         "recipe": plan.recipe,
         "version": plan.version,
         "seed": plan.seed,

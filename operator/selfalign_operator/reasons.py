@@ -7,7 +7,7 @@ from typing import Literal
 __all__ = ["EventReason"]
 
 EventReason = Literal[
-    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "ModelPublished", "Suspended", "Resumed",
+    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed",
     "Completed", "StepRetrying", "Held", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
     "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
     "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",

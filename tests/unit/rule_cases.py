@@ -280,6 +280,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "training": ({"learningRate": 1e-6}, {"learningRate": 1e-6, "loss": {}}),
     "evaluation": ({"when": "Last"}, {"when": "Never"}),
     "sao": ({"promptMode": "Free"}, {}),
+    "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
 assert tuple(METHOD) == METHOD_FIELDS

@@ -160,9 +160,7 @@ def _tell_success(turn: Turn, step: StepStatus) -> None:
         return
     figures = ", ".join(f"{figure.name} {figure.value}" for figure in step.result[:6])
     words = f"{step.name} is done" + (f" ({figures})" if figures else "")
-    if step.kind == "publish":
-        turn.tell("ModelPublished", words)
-    elif step.state == "Reused":
+    if step.state == "Reused":
         turn.tell("StepReused", f"{step.name} was found done in another run")
     elif all(other.state in DONE for other in turn.status.steps if other.iteration == step.iteration):
         turn.tell("IterationFinished", f"{words}: iteration {step.iteration} is finished")
