@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed prometheus cluster cluster-down lock crd chart dashboards golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -73,6 +73,9 @@ chart: $(INSTALLED)  ## write what the chart has from elsewhere again (its schem
 
 dashboards: $(INSTALLED)  ## write the Grafana dashboards again (after a change of charts/selfalign_dashboards)
 	PYTHONPATH=charts $(BIN)/python -m selfalign_dashboards charts/selfalign-operator/files/dashboards
+
+pictures: $(INSTALLED)  ## draw the dashboards for docs/images, from a run of minutes; then look at them
+	SELFALIGN_PICTURES=docs/images $(BIN)/pytest tests/cluster/test_metrics_live.py -k drawn --timeout=1800
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
 	@for run in tests/unit/golden_runs/*.yaml; do \
