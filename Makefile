@@ -63,8 +63,9 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
 	$(RESOLVE) -o requirements/gpu.txt
 
-crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
+crd: $(INSTALLED)  ## write the CRD and docs/api.md again (after a change of crds/selfalign_api or of a recipe's values)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+	$(BIN)/python crds/reference.py > docs/api.md
 	cp crds/selfalignmentruns.yaml charts/selfalign-operator/files/crds/
 
 chart: $(INSTALLED)  ## write what the chart has from elsewhere again (its schema, its table of values, the golden manifests)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 import jinja2.meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
@@ -56,17 +57,23 @@ def _one_template(path: str, text: str, known: frozenset[str], needed: frozenset
 
 
 def _verdicts(judge: Judge) -> Iterator[Problem]:
-    first, second = (
-        jinja2.Environment()
-        .from_string(verdict)
-        .render(prompt="prompt", first="one", second="two", criteria=judge.criteria)
-        for verdict in judge.verdicts
-    )
+    """What the two candidate verdicts come to; in the sandbox that they are rendered in later: a run file is anybody's."""
+    known = {"prompt": "prompt", "first": "one", "second": "two", "criteria": judge.criteria}
+    path, environment = "spec.judge.verdicts", ImmutableSandboxedEnvironment()
+    try:
+        first, second = (environment.from_string(verdict).render(known) for verdict in judge.verdicts)
+    except jinja2.TemplateSyntaxError:
+        return  # `_templates` says where
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        yield Problem(
+            path,
+            None,
+            f"cannot be rendered: {error}; write text and {', '.join(f'{{{{ {name} }}}}' for name in known)}",
+        )
+        return
     if first == second:
         yield Problem(
-            "spec.judge.verdicts",
-            None,
-            f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer",
+            path, None, f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer"
         )
 
 

@@ -92,6 +92,11 @@ CASES: dict[str, tuple[Edit, str]] = {
         "the template leaves out second",
     ),
     "template that is not Jinja": (role_setter("judge", "template", "{{ prompt "), "is not Jinja"),
+    "a verdict that is no Jinja": (setter("judge", "verdicts", value=["{{ first", "B"]), "is not Jinja"),
+    "a verdict that leaves the sandbox": (
+        setter("judge", "verdicts", value=["{{ first.__class__.__mro__ }}", "B"]),
+        "spec.judge.verdicts: cannot be rendered",
+    ),
     "equal verdicts": (setter("judge", "verdicts", value=["A", "A"]), "the two candidate verdicts are equal"),
     "greedy pair": (role_setter("respond", "temperature", 0), "equal at temperature 0; write a temperature above 0"),
     "answer beyond the context": (

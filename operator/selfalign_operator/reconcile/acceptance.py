@@ -44,6 +44,9 @@ def readable(turn: Turn) -> bool:
 
 
 def _not_accepted(turn: Turn, reason: EventReason, message: str) -> bool:
+    progressing = turn.status.condition("Progressing")
+    if progressing is None or progressing.reason == "Pending":  # the column Message of `kubectl get` is this one's
+        turn.condition("Progressing", "Unknown", "Pending", message)
     if turn.condition("Accepted", "False", reason, message):
         turn.warn(reason, message)
     return True
@@ -66,7 +69,9 @@ def acceptable(turn: Turn) -> bool:
 
 def _claims(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
     for name in effective.mounts:
-        claim = turn.observed.claims.get(name)
+        if name not in turn.observed.claims:
+            continue  # not looked up: in this turn a Job of accept has just ended
+        claim = turn.observed.claims[name]
         if claim is None:
             return (
                 "ClaimNotFound",
