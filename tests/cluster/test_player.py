@@ -23,7 +23,8 @@ from selfalign_api.outcome import unpack_steps
 from selfalign_operator.effective import Attempt
 from selfalign_operator.read import run_view
 from selfalign_operator.rendering import Manifests
-from testbed.cluster import Cluster, api_client
+from testbed.administrator import api_client
+from testbed.cluster import Cluster
 from testbed.gate import gate
 from testbed.player import LOOK_SECONDS, Player
 from testbed.standing import CLAIM, EXAMPLE_MODEL, OPERATOR_CONFIG, REPOSITORY
