@@ -62,6 +62,7 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 
 crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+	cp crds/selfalignmentruns.yaml charts/selfalign-operator/files/crds/
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
 	@for run in tests/unit/golden_runs/*.yaml; do \

@@ -38,12 +38,13 @@ BINARIES = {
     "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "helm": Binary("helm", "helm.sh/helm/v3/cmd/helm"),
     "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet"),
     "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy"),
     "coredns": Binary("coredns", "github.com/coredns/coredns"),
 }
-PLAYED = ("kubernetes", "kwok")  # modules of a cluster whose nodes are played
-REAL = ("kubernetes", "node", "coredns")  # and of one whose node is this machine
+PLAYED = ("kubernetes", "helm", "kwok")  # modules of a cluster whose nodes are played
+REAL = ("kubernetes", "helm", "node", "coredns")  # and of one whose node is this machine
 
 
 class NoBinaries(RuntimeError):
@@ -122,14 +123,24 @@ def _build_one(go: str, name: str, wanted: Binary, place: str) -> None:
 
 
 def _flags(module: str) -> list[str]:
-    # Without a version Kubernetes' programs call themselves v0.0.0-master, which kubectl and helm refuse.
-    found = re.search(r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S+)", (MODULES / module / "go.mod").read_text())
-    stamps = []
-    if found:
-        values = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
-        packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-        stamps = [f"-X {package}.{name}={value}" for package in packages for name, value in values.items()]
-    return ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(["-s", "-w", *stamps])]
+    stamps = " ".join(f"-X {variable}={value}" for variable, value in _stamps((MODULES / module / "go.mod").read_text()))
+    return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {stamps}".rstrip()]
+
+
+def _stamps(go_mod: str) -> Iterator[tuple[str, str]]:
+    """The variables by which a program knows its version.
+
+    Kubernetes' programs call themselves v0.0.0-master else, which kubectl and helm refuse; helm takes Kubernetes for 1.20.
+    """
+    if found := re.search(r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S+)", go_mod):
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+            for name, value in zip(("gitVersion", "gitMajor", "gitMinor"), found.groups(), strict=True):
+                yield f"{package}.{name}", value
+    if found := re.search(r"helm\.sh/helm/v3 (v\S+)[^$]*k8s\.io/client-go v0\.(\d+)", go_mod):
+        yield "helm.sh/helm/v3/internal/version.version", found[1]
+        for package in ("helm.sh/helm/v3/pkg/lint/rules", "helm.sh/helm/v3/pkg/chartutil"):
+            yield f"{package}.k8sVersionMajor", "1"
+            yield f"{package}.k8sVersionMinor", found[2]
 
 
 @contextmanager
