@@ -4,7 +4,8 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 # On a machine with GPUs: make LOCK=requirements/gpu.txt
 LOCK ?= requirements/cpu.txt
-RESOLVE := $(BIN)/uv pip compile -q --all-extras --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
+COMPILE := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
+RESOLVE := $(COMPILE) --all-extras
 INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
@@ -59,6 +60,12 @@ cluster-down: $(INSTALLED)
 lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml or requirements/)
 	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
 	$(RESOLVE) -o requirements/gpu.txt
+	# What the images install: parts of the same locks. The operator reads no tables.
+	$(COMPILE) --extra operator --no-emit-package pyarrow -c requirements/gpu.txt -o requirements/operator.txt
+	$(COMPILE) --extra generate -c requirements/gpu.txt -o requirements/generate.txt
+	$(COMPILE) --extra train -c requirements/gpu.txt -o requirements/train.txt
+	$(COMPILE) --extra generate requirements/cpu.in --override requirements/overrides.txt -c requirements/cpu.txt -o requirements/generate-cpu.txt
+	$(COMPILE) --extra train -c requirements/cpu.txt -o requirements/train-cpu.txt
 
 crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kubernetes import client
 from kubernetes.config.kube_config import new_client_from_config
@@ -61,8 +62,14 @@ class Administrator:
 
         until(established, "Established CRD")
 
-    def add_claim(self, namespace: str, name: str, folder: Path) -> None:
-        """Adds a claim whose volume is a folder of this machine; returns when it is bound."""
+    def add_claim(self, namespace: str, name: str, folder: Path, local_to: str | None = None) -> None:
+        """Adds a claim whose volume is a folder of this machine; returns when it is bound.
+
+        `local_to` names a real node: the volume is a local one of it then, whose files the pods' fsGroup may write.
+        """
+        source = (
+            {"hostPath": {"path": str(folder), "type": "Directory"}} if local_to is None else _local(folder, local_to)
+        )
         volume = {
             "metadata": {"name": f"{namespace}-{name}"},
             "spec": {
@@ -70,9 +77,9 @@ class Administrator:
                 "accessModes": ["ReadWriteMany"],
                 "capacity": {"storage": "1Ti"},
                 "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": str(folder), "type": "Directory"},
                 "claimRef": {"namespace": namespace, "name": name},
-            },
+            }
+            | source,
         }
         wanted = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Ti"}}}
         claim = {
@@ -96,3 +103,9 @@ def api_client(kubeconfig: Path) -> client.ApiClient:
     """A client of the cluster and user that a kubeconfig file names."""
     made: client.ApiClient = new_client_from_config(str(kubeconfig))
     return made
+
+
+def _local(folder: Path, node: str) -> dict[str, Any]:
+    term = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [term]}]}}
+    return {"local": {"path": str(folder)}, "nodeAffinity": affinity}

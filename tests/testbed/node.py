@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
+from kubernetes import client
 
 from testbed import cgroups, image_file
 from testbed.binaries import binary
@@ -38,7 +39,15 @@ class Node:
 
     def load_image(self, archive: Path) -> None:
         """Gives the node the image of a docker-archive. Raises RuntimeError."""
-        command = ["ctr", f"--address={self._socket}", "--namespace=k8s.io", "images", "import", str(archive)]
+        self._ctr("images", "import", str(archive))
+
+    def kill(self, pod: client.V1Pod) -> None:
+        """SIGKILL to everything in the pod's first container, which nobody asked for. Raises RuntimeError."""
+        container = pod.status.container_statuses[0].container_id.removeprefix("containerd://")
+        self._ctr("tasks", "kill", "--all", "--signal=SIGKILL", container)
+
+    def _ctr(self, *arguments: str) -> None:
+        command = ["ctr", f"--address={self._socket}", "--namespace=k8s.io", *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
