@@ -10,7 +10,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd chart golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -70,6 +70,10 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
 	cp crds/selfalignmentruns.yaml charts/selfalign-operator/files/crds/
+
+chart: $(INSTALLED)  ## write what the chart has from elsewhere again (its schema, its table of values, the golden manifests)
+	$(BIN)/python charts/chart_files.py
+	PYTHONPATH=tests $(BIN)/python tests/cluster/chart_golden.py
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
 	@for run in tests/unit/golden_runs/*.yaml; do \

@@ -123,9 +123,8 @@ def _build_one(go: str, name: str, wanted: Binary, place: str) -> None:
 
 
 def _flags(module: str) -> list[str]:
-    stamps = " ".join(
-        f"-X {variable}={value}" for variable, value in _stamps((MODULES / module / "go.mod").read_text())
-    )
+    go_mod = (MODULES / module / "go.mod").read_text()
+    stamps = " ".join(f"-X {variable}={value}" for variable, value in _stamps(go_mod))
     return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {stamps}".rstrip()]
 
 
