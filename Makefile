@@ -10,7 +10,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd chart golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e images testbed cluster cluster-down lock crd chart golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -46,6 +46,15 @@ jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 OPEN := tests/cluster/test_malformed.py::test_runs_that_a_stricter_schema_found_there_are_told_of
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
 	$(BIN)/pytest tests/cluster --ignore=tests/cluster/test_faults.py --deselect=$(OPEN)
+
+e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
+	$(BIN)/pytest tests/e2e/test_run.py
+
+e2e: $(INSTALLED)  ## and runs that are killed, suspended, and fail
+	$(BIN)/pytest tests/e2e
+
+images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh
+	images/build.sh
 
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once

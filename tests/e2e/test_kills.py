@@ -30,11 +30,11 @@ def test_a_run_outlives_the_loss_of_each_of_its_pods_and_of_the_operators_leader
     run: GangRun, cluster: RealCluster
 ) -> None:
     for index in (1, 0):  # a helper, then the head
-        records = run.until_records_after(run.records(), SECONDS)
+        records = run.until_records_after(0, SECONDS)
         lost = run.until_runs("i1-generate", index, SECONDS)
         cluster.node.kill(lost)
         run.until_runs("i1-generate", index, SECONDS, after=lost.metadata.uid)
-        run.until_records_after(records, SECONDS)
+    run.until_records_after(records, SECONDS)
     run.until_checkpoint(SECONDS)
     cluster.node.kill(run.until_runs("i1-train", 1, SECONDS))
     run.until_step("i1-train", "Running", attempts=2, seconds=SECONDS)
