@@ -21,6 +21,7 @@ BASE = "localhost/debian-python:bookworm"
 DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm")
 DOCKERFILE = "images/operator/Dockerfile"
 PARTS = (DOCKERFILE, ".dockerignore", "requirements/operator.txt", "crds/selfalign_api", "operator/selfalign_operator")
+KEPT = 3  # archives
 AUTHORITIES = "/etc/ssl/certs"  # also those of this network
 
 
@@ -43,6 +44,7 @@ def build() -> Path:
             if not _buildah_has(BASE):
                 _build_base(folder / "rootfs")
             _build_operator(archive)
+            _forget(folder)
     return archive
 
 
@@ -66,6 +68,13 @@ def _build_operator(archive: Path) -> None:
     scratch.unlink(missing_ok=True)
     _buildah("push", "--quiet", name, f"docker-archive:{scratch}:{name}")
     scratch.replace(archive)  # whole or not at all
+
+
+def _forget(folder: Path) -> None:
+    """All but the newest archives: each has the whole base in it."""
+    archives = sorted(folder.glob("operator-*.tar"), key=lambda archive: archive.stat().st_mtime)
+    for archive in archives[:-KEPT]:
+        archive.unlink()
 
 
 def _buildah_has(name: str) -> bool:
