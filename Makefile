@@ -10,7 +10,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e images testbed cluster cluster-down lock crd chart golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e images testbed prometheus cluster cluster-down lock crd chart dashboards golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -60,6 +60,9 @@ TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once
 	$(TESTBED) build
 
+prometheus: $(INSTALLED)  ## Debian's Prometheus and promtool, unpacked beside them, no service
+	$(TESTBED) prometheus
+
 cluster: $(INSTALLED)  ## a control plane, the operator, and this machine for a node; it stays until `make cluster-down`
 	$(TESTBED) up
 
@@ -83,6 +86,9 @@ crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
 chart: $(INSTALLED)  ## write what the chart has from elsewhere again (its schema, its table of values, the golden manifests)
 	$(BIN)/python charts/chart_files.py
 	PYTHONPATH=tests $(BIN)/python tests/cluster/chart_golden.py
+
+dashboards: $(INSTALLED)  ## write the Grafana dashboards again (after a change of charts/selfalign_dashboards)
+	PYTHONPATH=charts $(BIN)/python -m selfalign_dashboards charts/selfalign-operator/files/dashboards
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
 	@for run in tests/unit/golden_runs/*.yaml; do \

@@ -35,15 +35,15 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
 def platform(cluster: Cluster) -> Iterator[None]:
     """The namespaces that the value files name, one that enforces the restricted standard, and prometheus-operator's CRDs."""
     restricted = {f"{LEVEL}/enforce": "restricted", f"{LEVEL}/warn": "restricted"}
-    for name in (SYSTEM, *TEAMS):
-        metadata = client.V1ObjectMeta(name=name, labels=restricted)
-        cluster.core.create_namespace(client.V1Namespace(metadata=metadata))
     try:
         crds = prometheus_crds()
     except NoBinaries as problem:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"NO CRDS OF PROMETHEUS-OPERATOR, SO ITS OBJECTS ARE NOT TRIED: {problem}")
+    for name in (SYSTEM, *TEAMS):
+        metadata = client.V1ObjectMeta(name=name, labels=restricted)
+        cluster.core.create_namespace(client.V1Namespace(metadata=metadata))
     for crd in crds:
         cluster.add_crd(crd)
     yield
@@ -119,6 +119,23 @@ def test_a_changed_profile_restarts_the_operator(helm: Helm) -> None:
 
     assert template() == template()
     assert template() != template("--set=profiles.default.maxGpus=8")
+
+
+LEFT_OUT = {
+    "rbac.create=false": {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"},
+    "serviceAccount.create=false": {"ServiceAccount"},
+    "crds.install=false": {"CustomResourceDefinition"},
+    "podDisruptionBudget.enabled=false": {"PodDisruptionBudget"},
+    "replicas=1": {"PodDisruptionBudget"},
+}
+
+
+@pytest.mark.parametrize(("switch", "kinds"), LEFT_OUT.items(), ids=LEFT_OUT)
+def test_a_switch_leaves_out_its_objects_only(helm: Helm, switch: str, kinds: set[str]) -> None:
+    def made(*options: str) -> set[str]:
+        return {each["kind"] for each in documents(rendered(helm, FOLDER / "values" / "defaults.yaml", *options))}
+
+    assert made() - made(f"--set={switch}") == kinds
 
 
 def test_no_right_is_a_wildcard(helm: Helm) -> None:

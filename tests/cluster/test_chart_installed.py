@@ -102,6 +102,36 @@ def test_an_upgrade_leaves_the_leader_and_what_helm_wrote_on_its_lease(
     assert operator.leads()
 
 
+def test_an_upgrade_makes_a_lease_again_that_somebody_has_deleted(
+    cluster: Cluster, release: Release, start: Callable[[], OperatorProcess]
+) -> None:
+    release.install(NO_CRD)
+    until(start().leads, "leader")
+    cluster.kubectl("delete", "lease", "selfalign-operator", f"--namespace={release.namespace}")
+    release.upgrade()
+    read = client.CoordinationV1Api(cluster.api).read_namespaced_lease
+    until(lambda: read("selfalign-operator", release.namespace).spec.holder_identity, "holder of the new lease")
+
+
+NOTES = {
+    "images on the nodes": ((NO_CRD,), ["These images come from no registry", "localhost/selfalign-train:0.1.0"]),
+    "a CRD of one's own": ((NO_CRD,), ["The CRD is yours to apply"]),
+    "namespaces": (
+        (NO_CRD, "--set=watchNamespaces={team-a,team-b}"),
+        ["serves team-a, team-b", "kubectl -n team-a apply -f run.yaml", "Bind the Role {name}-editor"],
+    ),
+    "profiles": ((NO_CRD, "--set=profiles.b.maxGpus=8,profiles.a.maxGpus=8"), ["(compute.profileName): a, b."]),
+    "no rights": ((NO_CRD, "--set=rbac.create=false"), ["has no rights yet"]),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), NOTES.values(), ids=NOTES)
+def test_the_notes_say_what_is_left_to_do(release: Release, options: tuple[str, ...], said: list[str]) -> None:
+    notes = release.install("--dry-run=client", *options)
+    for each in said:
+        assert each.format(name=release.name) in notes
+
+
 # --- rights -----------------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +243,11 @@ def test_a_namespace_with_runs_goes_after_the_operator_has_gone(
 ) -> None:
     release.install(NO_CRD)
     operator = start()
-    Run(cluster, namespace, run("hangs", step_is("i1-generate", trouble="Hang"))).until_step("i1-generate", "Running")
+    soon = {
+        "generation": {"gracePeriodSeconds": 1}
+    }  # half of it is what the namespace's deletion waits between two looks
+    made = Run(cluster, namespace, run("hangs", step_is("i1-generate", trouble="Hang"), compute=soon))
+    made.until_step("i1-generate", "Running")
     assert operator.stop() == 0
     release.uninstall()
     cluster.core.delete_namespace(namespace)

@@ -155,6 +155,21 @@ def test_exit_64_fails_the_run_at_once() -> None:
     assert "it broke" in message(world, "Failed")
 
 
+def test_a_training_that_diverged_is_a_reason_of_its_own() -> None:
+    world = World()
+    said = '{"error": "the training diverged", "reason": "TrainingDiverged"}'
+    world.fail(world.until("i1-train"), 64, termination_message=said)
+    world.settle()
+    step = world.status.step("i1-train")
+    assert step is not None
+    assert (step.state, step.reason, step.lost_attempts[-1].reason) == (
+        "Failed",
+        "TrainingDiverged",
+        "TrainingDiverged",
+    )
+    assert reason(world, "Failed") == ("True", "InvalidConfig")
+
+
 def test_what_accept_says_of_a_wrong_run_is_the_reason_of_accepted() -> None:
     world = World()
     world.settle()
