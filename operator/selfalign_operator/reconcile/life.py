@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from selfalign_api.status import StepStatus
 from selfalign_operator.reconcile.ending import Ending
-from selfalign_operator.reconcile.steps import current_step, fail, lose
+from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
-from selfalign_operator.views import RETRY_ANNOTATION, WorkloadView
+from selfalign_operator.views import RETRY_ANNOTATION
 
 __all__ = ["account_time", "deadline", "finished", "held", "retry", "suspended"]
 
@@ -48,7 +48,7 @@ def finished(turn: Turn) -> bool:
     status = turn.status
     if not (status.is_true("Complete") or status.is_true("Failed")):
         return False
-    for workload in _active_workloads(turn):
+    for workload in active_workloads(turn):
         turn.delete(workload)
     ttl = _ttl(turn)
     done = parse_time(status.completion_time)
@@ -80,18 +80,12 @@ def suspended(turn: Turn) -> bool:
         lose(turn, step, Ending("Suspended", "the run was suspended", counted=False))
     elif step is not None and step.state == "Failed":  # held: suspending is how a person takes it in hand
         turn.step(step, state="Pending", failures=0, next_attempt_time=None)
-    for workload in _active_workloads(turn):
+    for workload in active_workloads(turn):
         turn.delete(workload)
     if turn.condition("Suspended", "True", "SpecSuspended", "write suspend: false to go on"):
         turn.tell("Suspended", "the run is suspended; what is durable stays, and write suspend: false to go on")
     turn.condition("Progressing", "False", "Suspended", "write suspend: false to go on")
     return True
-
-
-def _active_workloads(turn: Turn) -> list[WorkloadView]:
-    """Those that still run, of attempts that the status knows."""
-    known = {step.name: step.attempts for step in turn.status.steps}
-    return [each for each in turn.ours if each.phase == "Active" and each.attempt <= known.get(each.step, 0)]
 
 
 def held(turn: Turn) -> bool:
@@ -138,7 +132,7 @@ def deadline(turn: Turn) -> bool:
     step = current_step(turn)
     if step is not None and step.workload is not None:
         turn.step(step, state="Failed", reason="DeadlineExceeded", workload=None)
-    for workload in _active_workloads(turn):
+    for workload in active_workloads(turn):
         turn.delete(workload)
     fail(turn, "DeadlineExceeded", f"the run was active for longer than activeDeadlineSeconds: {limit}")
     return True
