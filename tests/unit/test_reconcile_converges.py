@@ -20,6 +20,7 @@ class Operator(RuleBasedStateMachine):
         super().__init__()
         self.world = World(spec={**World().spec, "failurePolicy": {"maxRetriesPerStep": 2, "backoffSeconds": 5}})
         self.deleted: set[str] = set()  # by a person, or gone before the status was wiped
+        self.wiped = False  # the status, by hand: workloads of steps that it does not name are nobody's until it does
         self.late: set[str] = set()  # uids of workloads whose creation was on its way for long
 
     @rule(back=st.integers(0, 4), cut=st.sampled_from([None, None, "created", "status"]))
@@ -80,6 +81,14 @@ class Operator(RuleBasedStateMachine):
     def suspend(self, value: bool) -> None:
         self.world.change(suspend=value)
 
+    @precondition(lambda self: not self.wiped)
+    @rule()
+    def nothing_runs_while_it_is_suspended(self) -> None:
+        self.world.change(suspend=True)
+        self.world.settle()
+        if not self.world.status.is_true("Failed"):
+            assert self.world.active() == []
+
     @rule(value=st.integers(0, 3))
     def retry(self, value: int) -> None:
         self.world.annotations = {RETRY_ANNOTATION: str(value)}
@@ -109,6 +118,7 @@ class Operator(RuleBasedStateMachine):
         """Somebody edits the status by hand."""
         status = self.world.status
         self.deleted |= set(self.world.made) - set(self.world.jobs)  # of these nothing is known any more
+        self.wiped = self.wiped or wiped
         update = {"steps": ()} if wiped else {"conditions": status.conditions[:2]}
         self.world.status = status.model_copy(update=update)
         self.world.forget()  # no cache is so old that it shows the status before

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from selfalign_api.status import StepStatus
-from selfalign_operator.reconcile.ending import Ending
+from selfalign_operator.reconcile.acceptance import readable
+from selfalign_operator.reconcile.attempt import adopt, current_attempt
+from selfalign_operator.reconcile.ending import Ending, termination_of
 from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
@@ -75,6 +77,7 @@ def suspended(turn: Turn) -> bool:
             turn.condition("Progressing", "Unknown", "Pending", "the run goes on")
             turn.tell("Resumed", "the run goes on")
         return False
+    _take_what_is_done(turn)
     step = current_step(turn)
     if step is not None and step.workload is not None:
         lose(turn, step, Ending("Suspended", "the run was suspended", counted=False))
@@ -86,6 +89,20 @@ def suspended(turn: Turn) -> bool:
         turn.tell("Suspended", "the run is suspended; what is durable stays, and write suspend: false to go on")
     turn.condition("Progressing", "False", "Suspended", "write suspend: false to go on")
     return True
+
+
+def _take_what_is_done(turn: Turn) -> None:
+    """A step that has just ended well counts, and what was made after it is known from now on, and goes.
+
+    The suspension may have come between the creation of the next step's workload and the status that says so.
+    """
+    step = current_step(turn)
+    if step is None or step.workload is None or termination_of(turn.observed.pods) is None:
+        return
+    done = any(w.name == step.workload.name and w.phase == "Complete" for w in turn.ours)
+    if done and not readable(turn):
+        current_attempt(turn)
+        adopt(turn)
 
 
 def held(turn: Turn) -> bool:
