@@ -12,7 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -71,6 +71,7 @@ class Watches:
             clusterwide=not self.namespaces,
             namespaces=self.namespaces,
             standalone=True,
+            identity=cast(Any, "selfalign-operator"),  # it would look for the user's name, and a pod's user has none
         )
         for number in (signal.SIGTERM, signal.SIGINT):  # Kopf has just taken them
             asyncio.get_running_loop().add_signal_handler(number, stop)
@@ -128,7 +129,7 @@ def _settings() -> kopf.OperatorSettings:
     for resource in (JOB, RAY_JOB):
         settings.watching.label_selectors[resource.api_version, resource.plural] = UID_LABEL
     settings.networking.error_backoffs = _Forever()
-    settings.networking.request_timeout = 60.0
+    settings.networking.request_timeout = 20.0  # of a page of a list
     settings.networking.connect_timeout = 10.0
     settings.execution.default_backoff = RETRY_SECONDS[-1]  # before it logs in again, when that failed
     settings.queueing.idle_timeout = 0.05  # a task a quiet object is memory

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kubernetes import client
 
-from testbed.cluster import Cluster, api_client
+from testbed.administrator import api_client
+from testbed.cluster import Cluster
 from testbed.gate import gate
 from testbed.player import LOOK_SECONDS, Player
 

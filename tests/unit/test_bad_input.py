@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Edit, str]] = {
         setter("data", "personas", "columns", value={"persona": "persona", "response": "x"}),
         "spec.data.personas.columns.response: x is not read here; spec.data.personas reads persona",
     ),
-    "split of a file": (setter("data", "personas", "split", value="test"), "belongs to a dataset of the hub"),
+    "split of a file": (setter("data", "personas", "split", value="test"), "belongs to a whole dataset of the hub"),
     "more personas than exist": (setter("data", "personas", "count", value=50_000), "write a smaller count"),
     "too many iterations for the personas": (setter("iterations", value=9), "fewer iterations"),
     "unknown variable": (

@@ -295,6 +295,16 @@ def test_everything_belongs_to_the_run(spec: dict[str, Any]) -> None:
         assert metadata["annotations"]["selfalign.dev/run"] == "small"
 
 
+def test_publishing_takes_one_small_pod_with_the_volumes_and_the_secrets_of_where_it_goes() -> None:
+    outputs = {"output": {"url": "pvc://results/model", "datasetUrl": "s3://shared/pairs"}}
+    keys = {"credentials": [{"urlPrefix": "s3://shared", "secretName": "keys"}]}
+    found = template(Attempt("publish", "publish", 1, 1), GANGS | outputs | keys)["spec"]
+    container = found["containers"][0]
+    assert container["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    assert "/mnt/results" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+
+
 def test_a_collect_job_is_told_apart_by_its_label_and_its_name() -> None:
     trained, collected = job(Attempt("i1-train", "train", 1, 2)), job(COLLECT)
     assert collected["metadata"]["name"] == trained["metadata"]["name"] + "-c"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from reconcile_world import START, World, summary
+from reconcile_world import CONFIG, START, FakeRender, World, summary
 
+from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.status import Condition
-from selfalign_operator.views import RETRY_ANNOTATION, EventView, PodView, ProgressView, Refusal
+from selfalign_operator.effective import EffectiveRun, Frozen
+from selfalign_operator.reconcile import decide
+from selfalign_operator.views import RETRY_ANNOTATION, EventView, PodView, ProgressView, Refusal, RunView
 
 
 def reason(world: World, kind: str) -> tuple[str, str]:
@@ -128,6 +132,19 @@ def test_a_failed_attempt_is_tried_again_after_a_doubling_wait_and_then_the_run_
     assert reason(world, "Failed") == ("True", "RetriesExhausted")
     assert "it broke" in message(world, "Failed")
     assert world.made[-1] == "run-i1-train-3"
+
+
+def test_a_claim_that_was_not_looked_up_in_the_turn_that_accept_fails_is_not_missing() -> None:
+    class WithClaim(FakeRender):
+        def effective(self, run: RunView, config: OperatorConfig, frozen: Frozen | None) -> EffectiveRun:
+            return replace(super().effective(run, config, frozen), mounts={"c": "/mnt/c"})
+
+    world = World()
+    world.settle()
+    world.fail(world.active()[0], 64, termination_message=json.dumps({"error": "no model", "reason": "ModelNotFound"}))
+    accepted = decide(world.observed(), CONFIG, WithClaim()).status.condition("Accepted")
+    assert accepted is not None
+    assert (accepted.reason, accepted.message) == ("ModelNotFound", "no model")
 
 
 def test_exit_64_fails_the_run_at_once() -> None:
@@ -459,3 +476,19 @@ def test_pods_still_within_their_grace_period_are_not_lost() -> None:
     world.wait(60)
     world.turn()
     assert world.active() != []
+
+
+def test_a_suspension_between_a_creation_and_the_status_that_says_so_stops_what_was_made() -> None:
+    world = World()
+    accept = world.until("accept")
+    world.complete(accept)
+    world.turn(cut="created")
+    assert [job.step for job in world.active()] == ["i1-generate"]
+    world.change(suspend=True)
+    world.settle()
+    assert world.active() == []
+    assert world.status.state == "Suspended"
+    assert {step.name: (step.state, step.attempts) for step in world.status.steps[:2]} == {
+        "accept": ("Succeeded", 1),
+        "i1-generate": ("Pending", 1),
+    }

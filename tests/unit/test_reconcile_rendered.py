@@ -40,7 +40,10 @@ def test_a_missing_claim_is_named_before_anything_is_made() -> None:
     accepted = decision.status.condition("Accepted")
     assert (accepted.reason, "selfalign" in accepted.message) == ("ClaimNotFound", True)
     progressing = decision.status.condition("Progressing")
-    assert (progressing.reason, progressing.message) == ("Pending", accepted.message)  # what `kubectl get -o wide` shows
+    assert (progressing.reason, progressing.message) == (
+        "Pending",
+        accepted.message,
+    )  # what `kubectl get -o wide` shows
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def acceptable(turn: Turn) -> bool:
     assert turn.effective is not None
     if turn.status.is_true("Accepted") or (step := current_step(turn)) is None or step.workload is not None:
         return False
+    if _had_begun(turn, step):
+        turn.look_again(0.0)
+        return True
     for found in (_claims(turn, turn.effective), _rayjob(turn, turn.effective)):
         if found is not None:
             turn.look_again(CHECK_AGAIN_SECONDS)
@@ -65,6 +68,13 @@ def acceptable(turn: Turn) -> bool:
         _warn_of_one_node(turn, turn.effective)
         turn.dry_run(*(turn.render.workload(turn.effective, attempt_of(step, 1)) for step in TRIED))
     return False
+
+
+def _had_begun(turn: Turn, step: StepStatus) -> bool:
+    """Whether an attempt was under way, or the run had failed, when this was observed: no claim was looked up then."""
+    seen = turn.observed.run.status
+    same = seen.step(step.name)
+    return seen.is_true("Failed") or (same is not None and same.workload is not None)
 
 
 def _claims(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
