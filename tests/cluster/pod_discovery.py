@@ -15,7 +15,8 @@ from typing import Any
 
 from kubernetes import client
 
-from testbed.cluster import Cluster, api_client
+from testbed.administrator import api_client
+from testbed.cluster import Cluster
 
 LOOK_SECONDS = 0.5
 Json = dict[str, Any]

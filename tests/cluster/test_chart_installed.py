@@ -18,7 +18,8 @@ from operators import OperatorProcess, stop_all
 from rights import RIGHTS
 from runs import Run, attempt_is, run, step_is
 
-from testbed.cluster import Cluster, api_client
+from testbed.administrator import api_client
+from testbed.cluster import Cluster
 from testbed.waiting import until
 
 CRD = "selfalignmentruns.selfalign.dev"
