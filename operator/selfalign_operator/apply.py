@@ -132,14 +132,37 @@ class Applier:
             "metadata": metadata,
             "status": status.model_dump(mode="json", exclude_none=True),
         }
-        answer = await self.kube.apply_status(RUN, run.namespace, manifest)
-        if read_status(answer.get("status")) != (status, ()):
-            # Somebody added entries: applying ours takes over fields, it removes no one else's. This does.
-            metadata["resourceVersion"] = text(answer["metadata"], "resourceVersion")
-            answer = await self.kube.replace(RUN, run.namespace, manifest, part="status")
+        wait = None
+        try:
+            self.cache.put(await self._put_status(run, manifest, status))
+        except ApiError as error:
+            if error.code != 409 or not await self._stands(run, status):
+                raise
+            wait = 0.0  # what else has changed is in the cache now, and no news when the watch tells it
         self._written[run.key] = self.clock()
-        self.cache.put(answer)
-        return status, None
+        return status, wait
+
+    async def _put_status(self, run: RunView, manifest: dict[str, Any], status: Status) -> dict[str, Any]:
+        """By server-side apply; by PUT where that is not enough, or where an older CRD took a spec that today's does not."""
+        try:
+            answer = await self.kube.apply_status(RUN, run.namespace, manifest)
+        except ApiError as error:
+            if not error.is_of_live_object:
+                raise
+        else:
+            if read_status(answer.get("status")) == (status, ()):
+                return answer
+            # Somebody added entries: applying ours takes over fields, it removes no one else's. A PUT does.
+            manifest["metadata"]["resourceVersion"] = text(answer["metadata"], "resourceVersion")
+        return await self.kube.replace(RUN, run.namespace, manifest, part="status")
+
+    async def _stands(self, run: RunView, status: Status) -> bool:
+        """After a conflict: whether it was our own write, whose answer was lost. The cache has what was found, in any case."""
+        raw = await self.kube.get(RUN, run.namespace, run.name)
+        if raw is None:
+            return False
+        self.cache.put(raw)
+        return text(raw["metadata"], "uid") == run.uid and read_status(raw.get("status")) == (status, ())
 
     # --- events -------------------------------------------------------------------------------------------------------
 

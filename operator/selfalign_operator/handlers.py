@@ -129,7 +129,7 @@ def _settings() -> kopf.OperatorSettings:
     for resource in (JOB, RAY_JOB):
         settings.watching.label_selectors[resource.api_version, resource.plural] = UID_LABEL
     settings.networking.error_backoffs = _Forever()
-    settings.networking.request_timeout = 60.0
+    settings.networking.request_timeout = 20.0  # of a page of a list
     settings.networking.connect_timeout = 10.0
     settings.execution.default_backoff = RETRY_SECONDS[-1]  # before it logs in again, when that failed
     settings.queueing.idle_timeout = 0.05  # a task a quiet object is memory

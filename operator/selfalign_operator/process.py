@@ -43,7 +43,7 @@ LEASE_READ_SECONDS = 3.0
 CHECK_KINDS_SECONDS = 30.0  # how often it is asked whether RayJobs are served now, or no longer
 WAIT_FOR_CRD_SECONDS = 5.0
 FINISH_SECONDS = 1.5  # what writes that are under way get on SIGTERM
-RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # between starts of Kopf
+RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0)  # between starts of Kopf: meanwhile nothing is heard of any run
 log = logging.getLogger(__name__)
 
 
@@ -80,7 +80,6 @@ class OperatorProcess:
         self._worker = Worker(
             queue=self.queue,
             cache=self.cache,
-            kube=self._kube,
             observer=Observer(self._kube, self.cache, middle, self.progress.view, lambda: self._ray_jobs),
             middle=middle,
             applier=Applier(self._kube, self.cache, self.identity),

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from selfalign_operator.apply import Applied, Applier
 from selfalign_operator.cache import Cache, Key
 from selfalign_operator.decision import Decision
-from selfalign_operator.kube.client import ApiError, Kube, NotLeader
-from selfalign_operator.kube.resources import RUN
+from selfalign_operator.kube.client import ApiError, NotLeader
 from selfalign_operator.metrics import Metrics
 from selfalign_operator.middle import Middle
 from selfalign_operator.observe import Observer
@@ -33,7 +32,6 @@ class Worker:
 
     queue: WorkQueue[Key]
     cache: Cache
-    kube: Kube
     observer: Observer
     middle: Middle
     applier: Applier
@@ -57,7 +55,7 @@ class Worker:
         except NotLeader:
             return  # whoever leads now looks at every run
         except ApiError as error:
-            await self._failed(key, error)
+            self._failed(key, error)
             return
         except Exception as error:
             wait = self.queue.retry(key)
@@ -68,21 +66,11 @@ class Worker:
         if again is not None:
             self.queue.add_after(key, again)
 
-    async def _failed(self, key: Key, error: ApiError) -> None:
+    def _failed(self, key: Key, error: ApiError) -> None:
         self.metrics.reconcile_errors.labels(error.reason or str(error.code)).inc()
-        if error.code == 409:  # the run has changed: see it as it is before the next try, the watch may be behind
-            await self._look_up(key)
         wait = self.queue.retry(key, error.retry_after or 0.0)
         level = logging.INFO if error.code == 409 else logging.WARNING
         log.log(level, "run %s/%s: %s; tried again in %.1f s", *key, error, wait)
-
-    async def _look_up(self, key: Key) -> None:
-        try:
-            raw = await self.kube.get(RUN, *key)
-        except ApiError:
-            return
-        if raw is not None:
-            self.cache.put(raw)
 
     async def reconcile(self, key: Key) -> float | None:
         """One turn; the seconds until the next one that nothing needs to bring about. Raises ApiError, NotLeader."""

@@ -73,7 +73,8 @@ class Run:
 
     def __init__(self, cluster: Administrator, namespace: str, manifest: dict[str, Any]) -> None:
         self.cluster, self.namespace, self.name = cluster, namespace, manifest["metadata"]["name"]
-        self.cluster.custom.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, manifest)
+        made = self.cluster.custom.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, manifest)
+        self.uid: str = made["metadata"]["uid"]
 
     def read(self) -> dict[str, Any]:
         """The object as it is now."""
@@ -132,13 +133,14 @@ class Run:
 
     def jobs(self) -> list[Any]:
         """The Jobs of the run, oldest first."""
-        labels = f"selfalign.dev/run-uid={self.read()['metadata']['uid']}"
+        labels = f"selfalign.dev/run-uid={self.uid}"
         found = self.cluster.batch.list_namespaced_job(self.namespace, label_selector=labels).items
         return sorted(found, key=lambda job: (job.metadata.creation_timestamp, job.metadata.name))
 
     def pods(self, step: str) -> list[Any]:
-        """The pods of a step."""
-        found: list[Any] = self.cluster.core.list_namespaced_pod(self.namespace, label_selector=f"{STEP}={step}").items
+        """The run's pods of a step."""
+        labels = f"selfalign.dev/run-uid={self.uid},{STEP}={step}"
+        found: list[Any] = self.cluster.core.list_namespaced_pod(self.namespace, label_selector=labels).items
         return found
 
     def events(self) -> list[str]:

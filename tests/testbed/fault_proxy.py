@@ -48,7 +48,7 @@ class Faults:
     error: float = 0.0  # 500
     cut_before: float = 0.0  # the connection ends, and the request never arrived
     cut_after: float = 0.0  # the request arrived, and its answer did not
-    stall: float = 0.0  # nothing happens for stall_seconds, then the request goes on its way
+    stall: float = 0.0  # nothing happens for stall_seconds, then the request goes on its way, its client there or not
     stall_seconds: float = 0.0
     gone: float = 0.0  # of watches: 410 at once
     expired: float = 0.0  # of frames: 410 in its place, and the stream ends well
@@ -67,6 +67,7 @@ class Call:
     dry_run: bool
     code: int
     seconds: float  # by the loop's clock, when it was answered
+    late: bool  # its client had left before it arrived
 
     @property
     def is_write(self) -> bool:
@@ -222,10 +223,11 @@ class FaultProxy:
         )
 
     async def _pass_on(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
+        late = request.transport is None
         async with self._forward(request, body) as answer:
             content = await answer.read()
-            dry_run = "dryRun" in request.query
-            self._record.calls.append(Call(request.method, request.path, dry_run, answer.status, self._loop.time()))
+            now, dry_run = self._loop.time(), "dryRun" in request.query
+            self._record.calls.append(Call(request.method, request.path, dry_run, answer.status, now, late))
             if self._by_chance("cut_after"):
                 return _cut(request)
             kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
@@ -234,8 +236,8 @@ class FaultProxy:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         async with self._forward(request, None) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 async for line in _lines(answer.content, lambda: self._is_blocked(request)):
                     if self._by_chance("slow"):
                         await asyncio.sleep(self._faults.slow_seconds)

@@ -148,6 +148,27 @@ def test_a_status_computed_from_an_old_object_is_refused() -> None:
     assert refused.value.code == 409
 
 
+def test_a_status_whose_answer_was_lost_counts_as_written_and_the_run_is_looked_at_again() -> None:
+    scene = Scene()
+    old = scene.run
+    scene.apply(status=RUNNING)
+    applied = scene.apply(status=RUNNING, run=old, events=(RunEvent("Normal", "StepStarted", "it starts"),))
+    assert (applied.status, applied.wait_seconds) == (RUNNING, 0.0)
+    assert ("create", "events") in [call[:2] for call in scene.kube.writes]
+
+
+def test_a_spec_that_todays_schema_would_not_take_gets_its_status_by_put() -> None:
+    scene = Scene()
+
+    def refuse(verb: str, manifest: dict[str, Any]) -> None:
+        if verb == "apply":
+            raise ApiError(500, "", "failed to create typed live object (ns/run; …): .spec.seed: expected numeric")
+
+    scene.kube.refuse = refuse
+    scene.apply(status=RUNNING)
+    assert scene.status() == RUNNING
+
+
 def test_mere_progress_is_written_once_in_half_a_minute() -> None:
     scene = Scene()
     scene.apply()

@@ -163,9 +163,56 @@ def test_no_answer_is_code_zero_and_counted_by_its_error(tmp_path: Path) -> None
         with pytest.raises(ApiError) as raised:
             await kube.create(JOB, "ns", {"metadata": {}})
         assert raised.value.code == 0
-        assert heard.answers == [("create", "ServerDisconnectedError")]
+        assert heard.answers == [("create", "ServerDisconnectedError")] * 4
 
     scene(Server(tmp_path, hang_up), use)
+
+
+def fails_first(times: int, status: int) -> Answer:
+    """So often this error, then success."""
+    left = [None] * times
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if left:
+            left.pop()
+            return web.json_response({"code": status}, status=status)
+        return web.json_response({"metadata": {"uid": "uid-1"}})
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_call_that_may_succeed_in_a_moment_is_made_again(tmp_path: Path, status: int) -> None:
+    async def use(kube: Kube, heard: Heard) -> None:
+        await kube.create(JOB, "ns", {"metadata": {}})
+        assert heard.answers == [("create", str(status))] * 2 + [("create", "200")]
+
+    scene(Server(tmp_path, fails_first(2, status)), use)
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 422])
+def test_a_refusal_is_not_asked_for_again(tmp_path: Path, status: int) -> None:
+    async def use(kube: Kube, heard: Heard) -> None:
+        with pytest.raises(ApiError):
+            await kube.create(JOB, "ns", {"metadata": {}})
+        assert heard.answers == [("create", str(status))]
+
+    scene(Server(tmp_path, fails_first(2, status)), use)
+
+
+def test_one_that_loses_the_lease_between_two_tries_does_not_write(tmp_path: Path) -> None:
+    server = Server(tmp_path, fails_first(1, 500))
+
+    def lead_once() -> None:
+        if server.requests:
+            raise NotLeader
+
+    async def use(kube: Kube, heard: Heard) -> None:
+        with pytest.raises(NotLeader):
+            await kube.create(JOB, "ns", {"metadata": {}})
+
+    scene(server, use, lead_once)
+    assert len(server.requests) == 1
 
 
 def test_a_slow_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +262,18 @@ def test_an_apply_names_its_manager_and_takes_over(tmp_path: Path) -> None:
 
 
 def test_a_deletion_is_of_that_very_object(tmp_path: Path) -> None:
-    server = Server(tmp_path, answers({"reason": "Conflict"}, 409))
-    scene(server, lambda kube, heard: kube.delete(JOB, "ns", "job", "uid-1"))
+    server = Server(tmp_path, fails_first(1, 409))
+    scene(server, lambda kube, heard: kube.delete(JOB, "ns", "job", "uid-2"))
     body = json.loads(server.bodies[0])
-    assert (body["preconditions"], body["propagationPolicy"]) == ({"uid": "uid-1"}, "Background")
+    assert (body["preconditions"], body["propagationPolicy"]) == ({"uid": "uid-2"}, "Background")
+
+
+def test_a_deletion_that_met_a_conflict_of_that_very_object_is_an_error(tmp_path: Path) -> None:
+    async def use(kube: Kube, heard: Heard) -> None:
+        with pytest.raises(ApiError):
+            await kube.delete(JOB, "ns", "job", "uid-1")
+
+    scene(Server(tmp_path, fails_first(1, 409)), use)
 
 
 def test_pages_of_a_list_are_told(tmp_path: Path) -> None:

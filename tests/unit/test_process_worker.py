@@ -55,7 +55,6 @@ class Scene:
         self.worker = Worker(
             queue=self.queue,
             cache=self.cache,
-            kube=kube,
             observer=Observer(kube, self.cache, self.middle, lambda key: None, lambda: True),
             middle=self.middle,
             applier=Applier(kube, self.cache, "me"),

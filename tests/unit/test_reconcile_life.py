@@ -476,3 +476,19 @@ def test_pods_still_within_their_grace_period_are_not_lost() -> None:
     world.wait(60)
     world.turn()
     assert world.active() != []
+
+
+def test_a_suspension_between_a_creation_and_the_status_that_says_so_stops_what_was_made() -> None:
+    world = World()
+    accept = world.until("accept")
+    world.complete(accept)
+    world.turn(cut="created")
+    assert [job.step for job in world.active()] == ["i1-generate"]
+    world.change(suspend=True)
+    world.settle()
+    assert world.active() == []
+    assert world.status.state == "Suspended"
+    assert {step.name: (step.state, step.attempts) for step in world.status.steps[:2]} == {
+        "accept": ("Succeeded", 1),
+        "i1-generate": ("Pending", 1),
+    }

@@ -1,11 +1,18 @@
-"""The apiserver as the operator uses it: JSON in, JSON out, every call with a timeout, no write by one who may not."""
+"""The apiserver as the operator uses it: JSON in, JSON out, every call with a timeout, no write by one who may not.
+
+A call that failed by what may be over in a moment is made again within its timeout: a turn of the reconciliation is up to
+ten calls, and one that failed would have all of them made again. Every one of them may be repeated: names are fixed,
+a status has the version that it was computed from, a deletion the uid.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +28,8 @@ __all__ = ["FIELD_MANAGER", "ApiError", "Connection", "Kube", "NotLeader"]
 FIELD_MANAGER = "selfalign-operator"
 READ_SECONDS = 10.0
 WRITE_SECONDS = 3.5  # below a lease less its renew deadline (lease.py): a deposed leader's last write is over by then
+PAUSES = (0.1, 0.3, 0.9)  # seconds between tries of one call, by chance up to half shorter or longer
+PASSING = (0, 429, 500, 502, 503, 504)  # answers that may be others in a moment
 REOPEN_SECONDS = 10.0  # credentials are read anew at most so often
 MAX_BODY_BYTES = 64 << 20
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -36,6 +45,16 @@ class ApiError(Exception):
         self.reason = reason  # of the Status object: AlreadyExists, Conflict, Invalid, Forbidden, …
         self.message = message
         self.retry_after = retry_after  # seconds the apiserver asked for
+
+    @property
+    def is_of_live_object(self) -> bool:
+        """A server-side apply to an object that does not fit today's schema (apimachinery, structuredmerge.go): a 500."""
+        return self.code == 500 and "typed live object" in self.message
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same call may succeed in a moment."""
+        return self.code in PASSING and not self.is_of_live_object
 
 
 class NotLeader(Exception):
@@ -162,10 +181,14 @@ class Kube:
 
     async def read(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Any JSON object by its path."""
-        return _object(await self._connection.call("GET", path, query=query, seconds=self._read_seconds))
+
+        def call(seconds: float) -> Awaitable[bytes]:
+            return self._connection.call("GET", path, query=query, seconds=seconds)
+
+        return _object(await _patiently(call, self._read_seconds))
 
     async def fetch(self, path: str, *, seconds: float, limit: int) -> bytes:
-        """What stands at a path, as it is (pods/proxy, /readyz)."""
+        """What stands at a path, as it is (pods/proxy, /readyz), by one try."""
         return await self._connection.call("GET", path, seconds=seconds, limit=limit)
 
     async def create(self, resource: Resource, namespace: str, manifest: Json, *, dry_run: bool = False) -> Json:
@@ -195,8 +218,13 @@ class Kube:
         try:
             await self._write("DELETE", resource.path(namespace, name), body=options)
         except ApiError as error:
-            if error.code not in (404, 409):
-                raise
+            if error.code == 404 or (error.code == 409 and not await self._is_there(resource, namespace, name, uid)):
+                return
+            raise
+
+    async def _is_there(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        found = await self.get(resource, namespace, name)
+        return found is not None and found["metadata"]["uid"] == uid
 
     async def _write(
         self,
@@ -207,12 +235,27 @@ class Kube:
         body: Json,
         content_type: str = "application/json",
     ) -> Json:
-        self._may_write()
-        return _object(
-            await self._connection.call(
-                method, path, query=query, body=body, content_type=content_type, seconds=WRITE_SECONDS
+        def call(seconds: float) -> Awaitable[bytes]:
+            self._may_write()
+            return self._connection.call(
+                method, path, query=query, body=body, content_type=content_type, seconds=seconds
             )
-        )
+
+        return _object(await _patiently(call, WRITE_SECONDS))
+
+
+async def _patiently(call: Callable[[float], Awaitable[bytes]], seconds: float) -> bytes:
+    """Make the call, which is given the seconds that are left to it, until it succeeds or nothing speaks for another try."""
+    end = time.monotonic() + seconds
+    for pause in PAUSES:
+        try:
+            return await call(end - time.monotonic())
+        except ApiError as error:
+            wait = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0.0)
+            if not error.passes or time.monotonic() + wait >= end:
+                raise
+        await asyncio.sleep(wait)
+    return await call(end - time.monotonic())
 
 
 def _object(content: bytes) -> Json:

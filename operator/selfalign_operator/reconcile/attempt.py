@@ -5,6 +5,7 @@ from __future__ import annotations
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
 from selfalign_operator.reconcile.ending import Ending, failure_of, termination_of
 from selfalign_operator.reconcile.steps import (
+    active_workloads,
     begin,
     collect,
     current_step,
@@ -35,8 +36,8 @@ def current_attempt(turn: Turn) -> bool:
     step = current_step(turn)
     if step is None:
         return False
+    _sweep(turn, step)
     if step.workload is None:
-        _sweep(turn, step)
         return False
     workload = _workload(turn, step.workload.name)
     if workload is None:
@@ -89,9 +90,9 @@ def adopt(turn: Turn) -> bool:
 
 
 def _sweep(turn: Turn, step: StepStatus) -> None:
-    """Workloads of attempts that the status has given up and that still run: their deletion was lost."""
-    for workload in _of(turn, step):
-        if workload.phase == "Active" and workload.attempt <= step.attempts:
+    """Workloads that the status has given up and that still run: their deletion was lost, or their creation came late."""
+    for workload in active_workloads(turn):
+        if step.workload is None or (workload.step, workload.attempt) != (step.name, step.attempts):
             turn.delete(workload)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from selfalign_api.status import StepStatus
-from selfalign_operator.reconcile.ending import Ending
-from selfalign_operator.reconcile.steps import current_step, fail, lose
+from selfalign_operator.reconcile.acceptance import readable
+from selfalign_operator.reconcile.attempt import adopt, current_attempt
+from selfalign_operator.reconcile.ending import Ending, termination_of
+from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
-from selfalign_operator.views import RETRY_ANNOTATION, WorkloadView
+from selfalign_operator.views import RETRY_ANNOTATION
 
 __all__ = ["account_time", "deadline", "finished", "held", "retry", "suspended"]
 
@@ -48,7 +50,7 @@ def finished(turn: Turn) -> bool:
     status = turn.status
     if not (status.is_true("Complete") or status.is_true("Failed")):
         return False
-    for workload in _active_workloads(turn):
+    for workload in active_workloads(turn):
         turn.delete(workload)
     ttl = _ttl(turn)
     done = parse_time(status.completion_time)
@@ -75,12 +77,13 @@ def suspended(turn: Turn) -> bool:
             turn.condition("Progressing", "Unknown", "Pending", "the run goes on")
             turn.tell("Resumed", "the run goes on")
         return False
+    _take_what_is_done(turn)
     step = current_step(turn)
     if step is not None and step.workload is not None:
         lose(turn, step, Ending("Suspended", "the run was suspended", counted=False))
     elif step is not None and step.state == "Failed":  # held: suspending is how a person takes it in hand
         turn.step(step, state="Pending", failures=0, next_attempt_time=None)
-    for workload in _active_workloads(turn):
+    for workload in active_workloads(turn):
         turn.delete(workload)
     if turn.condition("Suspended", "True", "SpecSuspended", "write suspend: false to go on"):
         turn.tell("Suspended", "the run is suspended; what is durable stays, and write suspend: false to go on")
@@ -88,10 +91,18 @@ def suspended(turn: Turn) -> bool:
     return True
 
 
-def _active_workloads(turn: Turn) -> list[WorkloadView]:
-    """Those that still run, of attempts that the status knows."""
-    known = {step.name: step.attempts for step in turn.status.steps}
-    return [each for each in turn.ours if each.phase == "Active" and each.attempt <= known.get(each.step, 0)]
+def _take_what_is_done(turn: Turn) -> None:
+    """A step that has just ended well counts, and what was made after it is known from now on, and goes.
+
+    The suspension may have come between the creation of the next step's workload and the status that says so.
+    """
+    step = current_step(turn)
+    if step is None or step.workload is None or termination_of(turn.observed.pods) is None:
+        return
+    done = any(w.name == step.workload.name and w.phase == "Complete" for w in turn.ours)
+    if done and not readable(turn):
+        current_attempt(turn)
+        adopt(turn)
 
 
 def held(turn: Turn) -> bool:
@@ -138,7 +149,7 @@ def deadline(turn: Turn) -> bool:
     step = current_step(turn)
     if step is not None and step.workload is not None:
         turn.step(step, state="Failed", reason="DeadlineExceeded", workload=None)
-    for workload in _active_workloads(turn):
+    for workload in active_workloads(turn):
         turn.delete(workload)
     fail(turn, "DeadlineExceeded", f"the run was active for longer than activeDeadlineSeconds: {limit}")
     return True

@@ -23,6 +23,7 @@ from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import WorkloadView
 
 __all__ = [
+    "active_workloads",
     "attempt_of",
     "begin",
     "collect",
@@ -42,6 +43,12 @@ ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse"
 def current_step(turn: Turn) -> StepStatus | None:
     """The first step that is not done; None when all are."""
     return next((step for step in turn.status.steps if step.state not in DONE), None)
+
+
+def active_workloads(turn: Turn) -> list[WorkloadView]:
+    """Those that still run, of attempts that the status knows."""
+    known = {step.name: step.attempts for step in turn.status.steps}
+    return [each for each in turn.ours if each.phase == "Active" and each.attempt <= known.get(each.step, 0)]
 
 
 def attempt_of(step: StepStatus, number: int, *, collect: bool = False) -> Attempt:
