@@ -22,7 +22,6 @@ COLLECT_LABEL = "selfalign.dev/collect"  # "true" on the Job that reads the resu
 RUN_ANNOTATION = "selfalign.dev/run"  # the run's name: a label's value is shorter than a name may be
 RETRY_ANNOTATION = "selfalign.dev/retry"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-STEP_CONTAINER = "step"
 
 
 @dataclass(frozen=True)
