@@ -43,7 +43,7 @@ jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 	$(BIN)/pytest tests/jobs
 
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
-	$(BIN)/pytest tests/cluster --ignore=tests/cluster/test_faults.py
+	$(BIN)/pytest tests/cluster
 
 e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
 	$(BIN)/pytest tests/e2e/test_run.py
@@ -102,5 +102,5 @@ clean:
 generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` does; SEEDS=N
 	SELFALIGN_KILL_SEEDS=$(or $(SEEDS),100) $(BIN)/pytest tests/jobs/test_generate_kills.py
 
-faults: $(INSTALLED)  ## fault schedules, not green yet; SEEDS=N
+faults: $(INSTALLED)  ## 200 fault schedules, of which `make cluster-tests` has 20; SEEDS=N
 	SELFALIGN_FAULT_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/cluster/test_faults.py

@@ -146,7 +146,8 @@ def _names(words: Iterable[str]) -> str:
 def _heading(section: str, field: Field | None) -> str:
     if field is None:
         return "## spec\n"
-    return f"## spec.{section}\n\n{field.schema['description']} May change: **{_may_change(section)}**.\n"
+    says = field.schema["description"].replace("Unset:", "Left out:")
+    return f"## spec.{section}\n\n{says} May change: **{_may_change(section)}**.\n"
 
 
 def _may_change(path: str) -> str:

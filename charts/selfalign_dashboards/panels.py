@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table, timeseries
@@ -59,8 +59,10 @@ def timeseries_panel(
     least: float | None = 0,
     most: float | None = None,
     line: float | None = None,
+    colours: Mapping[str, str] | None = None,
+    interval: str | None = None,
 ) -> timeseries.Panel:
-    """Curves over time. `line`: a level to compare them with."""
+    """Curves over time. `line`: a level to compare them with; `colours`: of curves by their legend; `interval`: the least."""
     panel = timeseries.Panel().title(title).description(words).unit(unit).datasource(SOURCE).span(span).height(8)
     panel.legend(common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM))
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
@@ -76,6 +78,11 @@ def timeseries_panel(
     if line is not None:
         panel.thresholds(_levels([("transparent", None), ("orange", line)]))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.LINE))
+    for legend, colour in (colours or {}).items():
+        fixed = {"mode": "fixed", "fixedColor": colour}
+        panel.override_by_name(legend, [DynamicConfigValue(id_val="color", value=fixed)])
+    if interval is not None:
+        panel.interval(interval)
     return panel.targets(_targets(queries))
 
 
@@ -121,17 +128,21 @@ def table_panel(
     title: str,
     words: str,
     query: Query,
-    columns: Sequence[str],
+    columns: Mapping[str, str],
     *,
     span: int = 12,
     height: int = 8,
     link: tuple[str, str] | None = None,
 ) -> table.Panel:
-    """The series of an instant query, a row each, with these labels. `link`: the column that leads to a URL."""
+    """The series of an instant query, a row each: `columns` has their labels and titles. `link`: the column that leads to a URL."""
     panel = table.Panel().title(title).description(words).datasource(SOURCE).span(span).height(height)
     panel.with_transformation(DataTransformerConfig(id_val="labelsToFields", options={"mode": "columns"}))
     order = {name: place for place, name in enumerate(columns)}
-    options = {"includeByName": dict.fromkeys(columns, True), "indexByName": order}
+    options = {
+        "includeByName": dict.fromkeys(columns, True),
+        "indexByName": order,
+        "renameByName": dict(columns),
+    }
     panel.with_transformation(DataTransformerConfig(id_val="organize", options=options))
     if link is not None:
         url = [{"title": "Open", "url": link[1]}]

@@ -55,7 +55,7 @@ def _place(board: dashboard.Dashboard) -> None:
     words = "GPU-hours that its ready pods held, in the time range shown (by the minute)."
     spent = f"sum_over_time(max(selfalign_operator_run_gpus{{{SEEN}}})[$__range:1m]) / 60"
     board.with_panel(stat_panel("GPU-hours", words, "h", Query(spent, instant=True)))
-    pace = ("max by (step, phase) (selfalign_progress_{what}{{" + POD + "}})").format
+    pace = ("max by (step, phase) (selfalign_progress_{what}{{" + POD + ', unit!="engines"}})').format
     words = "Share of each phase that is done. A pod that begins again goes on from what is durable."
     share = Query(f"{pace(what='done')} / ({pace(what='total')} > 0)", "{{step}}: {{phase}}")
     board.with_panel(timeseries_panel("Progress", words, "percentunit", share, span=16, most=1))
@@ -78,9 +78,9 @@ def _generation(board: dashboard.Dashboard) -> None:
     board.with_panel(
         bars_panel("Funnel", words, "short", Query(ended, "{{flow}}: {{outcome}} {{reason}}", instant=True))
     )
-    tokens = f"sum by (role, direction) (rate(selfalign_tokens_total{{{POD}}}[$__rate_interval]))"
-    words = "Tokens a second by role: in are prompts, out is what was generated."
-    board.with_panel(timeseries_panel("Tokens by role", words, "cps", Query(tokens, "{{role}} {{direction}}")))
+    words = "Tokens generated a second, by role of the recipe (greedy, sampled: answers to held-out prompts)."
+    tokens = f'sum by (role) (rate(selfalign_tokens_total{{{POD}, direction="out"}}[$__rate_interval]))'
+    board.with_panel(timeseries_panel("Tokens generated", words, "cps", Query(tokens, "{{role}}")))
     records = f"sum by (outcome) (rate(selfalign_records_total{{{POD}}}[$__rate_interval]))"
     words = "Records finished a second, by outcome."
     board.with_panel(timeseries_panel("Records", words, "cps", Query(records, "{{outcome}}")))

@@ -17,6 +17,16 @@ from selfalign_dashboards.panels import (
 CHOSEN = 'run_namespace=~"$namespace", recipe=~"$recipe"'
 IN_NAMESPACE = 'run_namespace=~"$namespace"'
 PODS = 'namespace=~"$namespace"'
+STATES = {
+    "Pending": "yellow",
+    "Queued": "purple",
+    "Running": "blue",
+    "Suspended": "orange",
+    "Held": "dark-orange",
+    "Complete": "green",
+    "Failed": "red",
+}
+RESULTS = {"Succeeded": "green", "Reused": "blue", "Failed": "red"}
 RED_FROM_ONE = (("green", None), ("red", 1))
 
 
@@ -64,7 +74,8 @@ def _fleet(board: dashboard.Dashboard) -> None:
     words = (
         "Runs by state. A growing band of Pending with few Running: look at the operator's queue below, then at quota."
     )
-    board.with_panel(timeseries_panel("Runs by state", words, "short", Query(shown, "{{state}}"), stacked=True))
+    by_state = Query(shown, "{{state}}")
+    board.with_panel(timeseries_panel("Runs by state", words, "short", by_state, stacked=True, colours=STATES))
     held = f"max by (run_namespace) (selfalign_operator_gpus{{{IN_NAMESPACE}}})"
     words = "GPUs that ready pods of runs hold, by namespace."
     board.with_panel(timeseries_panel("GPUs held", words, "short", Query(held, "{{run_namespace}}"), stacked=True))
@@ -74,29 +85,40 @@ def _fleet(board: dashboard.Dashboard) -> None:
     words = "GPU-hours in the time range shown, by namespace."
     by_namespace = Query(spent, "{{run_namespace}}", instant=True)
     board.with_panel(bars_panel("GPU-hours by namespace", words, "h", by_namespace))
-    labels = ("run_namespace", "run", "recipe", "state", "stage", "reason")
+    labels = {"run_namespace": "namespace"} | {name: name for name in ("run", "recipe", "state", "stage", "reason")}
     each = f"max by ({', '.join(labels)}) (selfalign_operator_run_state{{{CHOSEN}}})"
     words = (
         "Runs that are active, and those that ended within the last hour; why they are in their state. A run "
         "leads to its own dashboard."
     )
-    url = "/d/selfalign-run?var-namespace=${__data.fields.run_namespace}&var-run=${__value.raw}&${__url_time_range}"
-    rows = table_panel("Runs under way", words, Query(each, instant=True), labels, span=24, link=("run", url))
+    url = "/d/selfalign-run?var-namespace=${__data.fields.namespace}&var-run=${__value.raw}&${__url_time_range}"
+    rows = table_panel(
+        "Runs under way or just ended", words, Query(each, instant=True), labels, span=24, link=("run", url)
+    )
     board.with_panel(rows)
 
 
 def _steps(board: dashboard.Dashboard) -> None:
     board.with_row(dashboard.Row("Steps"))
-    ended = "sum by (kind, result) (increase(selfalign_operator_steps_total[$__rate_interval])) > 0"
-    words = "Steps that ended, by kind and result. Reused: taken from another run's storage."
+    ended = "round(sum by (result) (increase(selfalign_operator_steps_total[$__interval]))) > 0"
+    words = "Steps that ended, by result. Reused: taken from another run's storage."
     board.with_panel(
-        timeseries_panel("Steps ended", words, "short", Query(ended, "{{kind}} {{result}}"), bars=True, stacked=True)
+        timeseries_panel(
+            "Steps ended",
+            words,
+            "short",
+            Query(ended, "{{result}}"),
+            bars=True,
+            stacked=True,
+            colours=RESULTS,
+            interval="2m",
+        )
     )
     bucket = "sum by (kind, le) (increase(selfalign_operator_step_duration_seconds_bucket[$__range]))"
     words = "Time from a step's first attempt to its success: half of the steps in the time range shown took less."
     middle = Query(f"histogram_quantile(0.5, {bucket})", "{{kind}}", instant=True)
     board.with_panel(bars_panel("Median step duration", words, "s", middle))
-    lost = "sum by (reason) (increase(selfalign_operator_lost_attempts_total[$__range])) > 0"
+    lost = "round(sum by (reason) (increase(selfalign_operator_lost_attempts_total[$__range]))) > 0"
     words = (
         "Attempts that did not succeed in the time range shown, by reason (docs/operator.md). Not all are "
         "failures: Disrupted, NodeLost, Suspended and GangNotPlaced do not count against the retries."
@@ -107,17 +129,23 @@ def _steps(board: dashboard.Dashboard) -> None:
 
 def _work(board: dashboard.Dashboard) -> None:
     board.with_row(dashboard.Row("Work"))
-    tokens = f"sum by (role, direction) (rate(selfalign_tokens_total{{{PODS}}}[$__rate_interval]))"
-    words = (
-        "Tokens a second over all runs, by role: in are prompts, out is what was generated; train is what is "
-        "trained on."
+    speed = "sum by (role) (rate(selfalign_tokens_total{{{}}}[$__rate_interval]))".format
+    words = "Tokens generated a second, by role of the recipe (greedy, sampled: answers to held-out prompts)."
+    made = Query(speed(f'{PODS}, direction="out"'), "{{role}}")
+    board.with_panel(timeseries_panel("Tokens generated", words, "cps", made))
+    words = "Tokens read a second: prompts of generation and evaluation, and what is trained on."
+    read = (
+        Query(
+            f'sum(rate(selfalign_tokens_total{{{PODS}, direction="in", role!="train"}}[$__rate_interval]))', "prompts"
+        ),
+        Query(speed(f'{PODS}, role="train"'), "{{role}}"),
     )
-    board.with_panel(timeseries_panel("Tokens by role", words, "cps", Query(tokens, "{{role}} {{direction}}"), span=12))
+    board.with_panel(timeseries_panel("Tokens read", words, "cps", *read))
     records = f"sum by (outcome) (rate(selfalign_records_total{{{PODS}}}[$__rate_interval]))"
     words = (
         "Records finished a second: rows were kept, dropped ones decided nothing, those set aside could not be used."
     )
-    board.with_panel(timeseries_panel("Records by outcome", words, "cps", Query(records, "{{outcome}}"), span=12))
+    board.with_panel(timeseries_panel("Records by outcome", words, "cps", Query(records, "{{outcome}}")))
 
 
 def _operator(board: dashboard.Dashboard) -> None:

@@ -45,6 +45,12 @@ class Metrics:
             ["position"],
             registry=self.registry,
         )
+        self.pair_tokens = Gauge(
+            "selfalign_train_pair_tokens",
+            "Mean tokens of an answer, of the pairs trained on, by side (chosen, rejected).",
+            ["side"],
+            registry=self.registry,
+        )
         self.tokens_per_second = Gauge(
             "selfalign_tokens_per_second", "Tokens a second, lately.", registry=self.registry
         )
@@ -61,7 +67,7 @@ class Metrics:
 
     @cached_property
     def training(self) -> TrainingMetrics:
-        """The series of a training, from now on."""
+        """The series of a training, from its first optimiser step on."""
         return TrainingMetrics(self.registry)
 
 
@@ -72,22 +78,11 @@ class TrainingMetrics:
         def gauge(name: str, words: str) -> Gauge:
             return Gauge(f"selfalign_train_{name}", words, registry=registry)
 
-        self._pair_tokens = Gauge(
-            "selfalign_train_pair_tokens",
-            "Mean tokens of an answer, of the pairs trained on, by side (chosen, rejected).",
-            ["side"],
-            registry=registry,
-        )
         self._loss = gauge("loss", "Loss of the last optimiser step.")
         self._margin = gauge("reward_margin", "Reward of chosen less that of rejected, mean of the last step.")
         self._accuracy = gauge("reward_accuracy", "Share of the last step's pairs that are ordered right.")
         self._gradient_norm = gauge("gradient_norm", "Norm of the last step's gradient.")
         self._learning_rate = gauge("learning_rate", "Learning rate of the last step.")
-
-    def pairs(self, chosen_tokens: float, rejected_tokens: float) -> None:
-        """Mean lengths of what is trained on."""
-        self._pair_tokens.labels("chosen").set(chosen_tokens)
-        self._pair_tokens.labels("rejected").set(rejected_tokens)
 
     def step(self, row: LogRow) -> None:
         """An optimiser step ended."""

@@ -12,6 +12,7 @@ import yaml
 from scraped import FILES, NAMESPACE, REAL_RUN, RULES, Scraped
 
 STEPS = 240  # points of a curve
+SPACED_SECONDS = 20
 METRIC = re.compile(r"(?<![$\w])((?:selfalign_|[a-z_]+:)[\w:]+)\s*(?:\{(.*?)\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
 GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
@@ -26,6 +27,7 @@ class Asked:
     expression: str
     instant: bool
     labels: tuple[str, ...] = ()
+    spaced: bool = False  # its panel names a least interval: `$__interval` is then the time between two points
 
     def metrics(self) -> dict[str, set[str]]:
         """Each series that it names, and the labels that it asks of it."""
@@ -55,6 +57,7 @@ def queries_of(panel: Mapping[str, Any], place: str = "") -> list[Asked]:
             target["expr"],
             target["instant"],
             tuple(LABEL.findall(target.get("legendFormat", ""))),
+            "interval" in panel,
         )
         for target in panel["targets"]
     ]
@@ -81,8 +84,9 @@ def rules() -> Iterator[Asked]:
 
 def chosen(expression: str, scraped: Scraped) -> str:
     """The expression with the variables' values: on "Runs" all, on "Run" the real one."""
-    whole = f"{round(scraped.ended - scraped.began)}s"
-    values = {"__rate_interval": "20s", "__range": whole, "namespace": NAMESPACE, "recipe": ".*", "run": REAL_RUN}
+    whole, four = f"{round(scraped.ended - scraped.began)}s", f"{4 * scraped.scrape_seconds}s"
+    values = {"__rate_interval": four, "__interval": f"{SPACED_SECONDS}s", "__range": whole}
+    values |= {"namespace": NAMESPACE, "recipe": ".*", "run": REAL_RUN}
     return re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)
 
 
@@ -92,7 +96,7 @@ def answer(asked: Asked, scraped: Scraped) -> list[dict[str, Any]]:
     if asked.instant:
         found = scraped.prometheus.ask("query", query=expression, time=scraped.ended)
     else:
-        step = max(1.0, (scraped.ended - scraped.began) / STEPS)
+        step = SPACED_SECONDS if asked.spaced else max(scraped.scrape_seconds, (scraped.ended - scraped.began) / STEPS)
         found = scraped.prometheus.ask(
             "query_range", query=expression, start=scraped.began, end=scraped.ended, step=step
         )

@@ -19,7 +19,15 @@ from selfalign_jobs.report.scale import axis, duration, number, percent
 
 COLUMN, ROW, GAP = 64, 30, 8  # of the grid, pixels
 COLOURS = ("#56a64b", "#f2cc0c", "#3274d9", "#e02f44", "#a352cc", "#ff780a", "#37872d", "#8ab8ff", "#b877d9", "#705da0")
-NAMED = {"blue": "#3274d9", "green": "#56a64b", "orange": "#ff780a", "red": "#e02f44"}
+NAMED = {
+    "blue": "#3274d9",
+    "green": "#56a64b",
+    "yellow": "#f2cc0c",
+    "orange": "#ff780a",
+    "dark-orange": "#c45500",
+    "red": "#e02f44",
+    "purple": "#a352cc",
+}
 LETTER = 6.2  # about the width of one
 Json = dict[str, Any]
 
@@ -124,14 +132,18 @@ def _curves(panel: Json, shown: list[Series], width: int, height: int, began: fl
         words = datetime.fromtimestamp(seconds, UTC).strftime("%H:%M" if ended - began > 300 else "%H:%M:%S")
         marks.append(element("line", class_="grid", x1=at(seconds), x2=at(seconds), y1=top, y2=bottom))
         marks.append(element("text", words, x=at(seconds), y=bottom + 16, text_anchor="middle"))
-    pairs = list(enumerate(curves))
-    for place, points in reversed(pairs) if stacked else pairs:
-        colour = COLOURS[place % len(COLOURS)]
+    colours = _curve_colours(panel, shown)
+    pairs = list(zip(curves, colours, strict=True))
+    if custom.get("drawStyle") == "bars":
+        marks += _columns(pairs, at, lambda value: y.place(value, bottom, top))
+        pairs = []
+    for points, colour in reversed(pairs) if stacked else pairs:
         for run in _whole(points, (ended - began) / 60):
             path = "M" + "L".join(f"{at(t):.1f} {y.place(v, bottom, top):.1f}" for t, v in run)
             if stacked or custom.get("fillOpacity", 0) >= 20:
                 base = y.place(max(0.0, y.low), bottom, top)
                 area = f"{path}L{at(run[-1][0]):.1f} {base:.1f}L{at(run[0][0]):.1f} {base:.1f}Z"
+                marks.append(element("path", d=area, fill="#fff"))  # those above it are drawn first
                 marks.append(element("path", d=area, fill=colour, fill_opacity=0.35))
             kind = {"stroke_linecap": "round", "stroke_width": 4 if len(run) == 1 else 1.6}
             marks.append(element("path", d=path + ("h0" if len(run) == 1 else ""), fill="none", stroke=colour, **kind))
@@ -139,11 +151,35 @@ def _curves(panel: Json, shown: list[Series], width: int, height: int, began: fl
         line = y.place(level, bottom, top)
         marks.append(element("line", class_="level", x1=left, x2=right, y1=line, y2=line))
     keys = [
-        Markup('<span style="--key:{}">{}</span>').format(COLOURS[i % len(COLOURS)], one.legend)
-        for i, one in enumerate(shown)
+        Markup('<span style="--key:{}">{}</span>').format(colour, one.legend)
+        for one, colour in zip(shown, colours, strict=True)
     ]
     picture = element("svg", *marks, viewBox=f"0 0 {width} {height - 22}", width=width, height=height - 22)
     return Markup('{}<p class="legend">{}</p>').format(picture, Markup("").join(keys))
+
+
+def _curve_colours(panel: Json, shown: list[Series]) -> list[str]:
+    """That of an override by the curve's name, else the next of the palette."""
+    fixed = {
+        override["matcher"]["options"]: NAMED[each["value"]["fixedColor"]]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "color"
+    }
+    return [fixed.get(one.legend, COLOURS[place % len(COLOURS)]) for place, one in enumerate(shown)]
+
+
+def _columns(
+    pairs: list[tuple[list[tuple[float, float]], str]], at: Callable[[float], float], up: Callable[[float], float]
+) -> list[Markup]:
+    """A column for each point, the highest first: curves are stacked."""
+    marks = []
+    for points, colour in reversed(pairs):
+        for seconds, value in points:
+            for fill, opacity in (("#fff", 1.0), (colour, 0.6)):
+                place = {"x": at(seconds) - 6, "y": up(value), "width": 12, "height": up(0) - up(value)}
+                marks.append(element("rect", fill=fill, fill_opacity=opacity, **place))
+    return marks
 
 
 def _stack(shown: list[Series]) -> list[list[tuple[float, float]]]:
@@ -205,8 +241,9 @@ def _bars(panel: Json, shown: list[Series], width: int, height: int, *_: float) 
         )
         for one in shown
     ]
-    tight = "" if len(rows) * 26 <= height else " tight"
-    return Markup('<div class="bars{}">{}</div>').format(tight, Markup("").join(rows))
+    tall = min(34, height // len(rows))
+    style = f"grid-auto-rows:{tall}px;--bar:{round(tall * 0.62)}px;font-size:{min(12, tall - 6)}px"
+    return Markup('<div class="bars" style="{}">{}</div>').format(style, Markup("").join(rows))
 
 
 def _table(panel: Json, shown: list[Series], *_: float) -> Markup:
@@ -218,8 +255,10 @@ def _table(panel: Json, shown: list[Series], *_: float) -> Markup:
         head = [f"{matrix['rowField']} \\ {matrix['columnField']}", *columns]
         body = [[row, *(f"{cells.get((row, column), math.nan):.3f}" for column in columns)] for row in rows]
     else:
-        head = sorted(transformations["organize"]["indexByName"], key=transformations["organize"]["indexByName"].get)
-        body = sorted([[one.labels.get(name, "") for name in head] for one in shown])
+        order, titles = (transformations["organize"][field] for field in ("indexByName", "renameByName"))
+        names = sorted(order, key=order.__getitem__)
+        head = [titles[name] for name in names]
+        body = sorted([[one.labels.get(name, "") for name in names] for one in shown])
     line = Markup("<tr>{}</tr>")
     headings = line.format(Markup("").join(Markup("<th>{}</th>").format(word) for word in head))
     lines = [line.format(Markup("").join(Markup("<td>{}</td>").format(word) for word in row)) for row in body]
@@ -252,11 +291,9 @@ svg text {{ fill: #6a7078; }}
   background: var(--key); }}
 .stat {{ position: absolute; inset: 34px 9px 8px; display: grid; place-items: center; font-weight: 600; white-space: nowrap; }}
 .behind {{ position: absolute; left: 9px; bottom: 4px; }}
-.bars {{ display: grid; grid-template-columns: max-content 1fr max-content; gap: 5px 9px; align-items: center; font-size: 12px; }}
-.bars.tight {{ gap: 1px 9px; font-size: 11px; line-height: 1.25; }}
+.bars {{ display: grid; grid-template-columns: max-content 1fr max-content; gap: 0 9px; align-items: center; line-height: 1.2; }}
 .bars i, .bars em {{ font-style: normal; white-space: nowrap; }}
-.bars u {{ background: #f0f1f2; height: 15px; display: block; }}
-.bars.tight u {{ height: 11px; }}
+.bars u {{ background: #f0f1f2; height: var(--bar); display: block; }}
 .bars s {{ display: block; height: 100%; opacity: .85; }}
 table {{ border-collapse: collapse; width: 100%; font-size: 12px; }}
 th, td {{ text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #eceeef; }}

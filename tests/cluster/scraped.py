@@ -46,6 +46,7 @@ class Scraped:
     prometheus: Prometheus
     began: float
     ended: float
+    scrape_seconds: int
 
 
 @contextmanager
@@ -63,13 +64,15 @@ def scraped_runs(cluster: Cluster, folder: Path, personas: int, held_out: int, s
         operator.wait_ready()
         jobs = [operator_job(operator.port), pods_job(cluster, folder)]
         prometheus = Prometheus(folder / "prometheus", jobs, RULES, seconds)
+        leader = "selfalign_operator_leader"  # counters have a first sample, then, of 0
+        until(lambda: prometheus.value(leader), f"{leader} in Prometheus")
         began = time.time()
         with playing(cluster, folder, REAL_PROGRAM), discovering(cluster, NAMESPACE, folder / TARGETS):
             made = Run(cluster, NAMESPACE, example(personas))
             played(cluster)
             made.until("Complete", "True", seconds=1500)
             wait_for_scrapes(prometheus)
-        yield Scraped(prometheus, began, time.time())
+        yield Scraped(prometheus, began, time.time(), seconds)
     finally:
         if prometheus is not None:
             prometheus.stop()

@@ -52,7 +52,7 @@ def test_the_chart_takes_the_values() -> None:
 def test_the_rules_hold_and_the_cluster_would_make_its_pods(file: Path) -> None:
     run = load_run(file)
     check_rules(run)
-    steps = 3 * (run.spec.iterations or 1)  # generate, train, evaluate
+    steps = 3 * (run.spec.iterations or 1) + (run.spec.output is not None)  # generate, train, evaluate; publish
     kinds = ["Service", "ConfigMap", "Secret", "NetworkPolicy", *["Job"] * (1 + steps)]
     assert [each["kind"] for each in rendered(run, CONFIG)] == kinds
 

@@ -90,8 +90,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     )
     batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
     pq.write_table(found.table, work / EXAMPLES)
-    chosen, rejected = (float(lengths(found.table, f"{side}_ids").mean()) for side in ("chosen", "rejected"))
-    context.progress.metrics.training.pairs(chosen, rejected)
+    for side in ("chosen", "rejected"):
+        context.progress.metrics.pair_tokens.labels(side).set(lengths(found.table, f"{side}_ids").mean())
     job = Job(
         config=config,
         start=str(start),
