@@ -6,6 +6,8 @@ BIN := .venv/bin
 LOCK ?= requirements/cpu.txt
 COMPILE := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
 RESOLVE := $(COMPILE) --all-extras
+# Two files of tests at once: most of what they do is waiting for an engine or a cluster.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
@@ -37,13 +39,13 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)  ## no engine, no training
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
-	$(BIN)/pytest tests/jobs
+	$(PYTEST) tests/jobs
 
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
-	$(BIN)/pytest tests/cluster
+	$(PYTEST) tests/cluster
 
 e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
 	$(BIN)/pytest tests/e2e/test_run.py
