@@ -4,12 +4,15 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 # On a machine with GPUs: make LOCK=requirements/gpu.txt
 LOCK ?= requirements/cpu.txt
-RESOLVE := $(BIN)/uv pip compile -q --all-extras --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
+COMPILE := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
+RESOLVE := $(COMPILE) --all-extras
+# Two files of tests at once: most of what they do is waiting for an engine or a cluster.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests testbed cluster cluster-down lock crd golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e images testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -36,17 +39,29 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)  ## no engine, no training
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
-	$(BIN)/pytest tests/jobs
+	$(PYTEST) tests/jobs
 
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
-	$(BIN)/pytest tests/cluster
+	$(PYTEST) tests/cluster
+
+e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
+	$(BIN)/pytest tests/e2e/test_run.py
+
+e2e: $(INSTALLED)  ## and runs that are killed, suspended, and fail
+	$(BIN)/pytest tests/e2e
+
+images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh
+	images/build.sh
 
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once
 	$(TESTBED) build
+
+prometheus: $(INSTALLED)  ## Debian's Prometheus and promtool, unpacked beside them, no service
+	$(TESTBED) prometheus
 
 cluster: $(INSTALLED)  ## a control plane, the operator, and this machine for a node; it stays until `make cluster-down`
 	$(TESTBED) up
@@ -57,9 +72,27 @@ cluster-down: $(INSTALLED)
 lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml or requirements/)
 	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
 	$(RESOLVE) -o requirements/gpu.txt
+	# What the images install: parts of the same locks. The operator reads no tables.
+	$(COMPILE) --extra operator --no-emit-package pyarrow -c requirements/gpu.txt -o requirements/operator.txt
+	$(COMPILE) --extra generate -c requirements/gpu.txt -o requirements/generate.txt
+	$(COMPILE) --extra train -c requirements/gpu.txt -o requirements/train.txt
+	$(COMPILE) --extra generate requirements/cpu.in --override requirements/overrides.txt -c requirements/cpu.txt -o requirements/generate-cpu.txt
+	$(COMPILE) --extra train -c requirements/cpu.txt -o requirements/train-cpu.txt
 
-crd: $(INSTALLED)  ## write the CRD again (after a change of crds/selfalign_api)
+crd: $(INSTALLED)  ## write the CRD and docs/api.md again (after a change of crds/selfalign_api or of a recipe's values)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
+	$(BIN)/python crds/reference.py > docs/api.md
+	cp crds/selfalignmentruns.yaml charts/selfalign-operator/files/crds/
+
+chart: $(INSTALLED)  ## write what the chart has from elsewhere again (its schema, its table of values, the golden manifests)
+	$(BIN)/python charts/chart_files.py
+	PYTHONPATH=tests $(BIN)/python tests/cluster/chart_golden.py
+
+dashboards: $(INSTALLED)  ## write the Grafana dashboards again (after a change of charts/selfalign_dashboards)
+	PYTHONPATH=charts $(BIN)/python -m selfalign_dashboards charts/selfalign-operator/files/dashboards
+
+pictures: $(INSTALLED)  ## draw the dashboards for docs/images, from a run of minutes; then look at them
+	SELFALIGN_PICTURES=docs/images $(BIN)/pytest tests/cluster/test_metrics_live.py -k drawn --timeout=1800
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
 	@for run in tests/unit/golden_runs/*.yaml; do \

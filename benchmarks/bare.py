@@ -67,7 +67,7 @@ def bare_llm(model: Path) -> Any:
     """`vllm.LLM` with the arguments that our engine has."""
     from vllm import LLM
 
-    return LLM(**engine_arguments(EngineSpec(model, EngineSettings(precision="float32"), MEANS)))
+    return LLM(**engine_arguments(EngineSpec(EngineSettings(precision="float32"), MEANS), model))
 
 
 class BenchEngine(VllmEngine):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from selfalign_api.base import INT32_MAX, INT64_MAX
 from selfalign_api.rule_table import RULES
@@ -17,7 +18,7 @@ from selfalign_api.run import GROUP, VERSION, SelfAlignmentRun, Spec
 from selfalign_api.status import Status
 from selfalign_api.transition_rules import TRANSITION_RULES
 
-__all__ = ["crd", "crd_yaml"]
+__all__ = ["crd", "crd_yaml", "structural"]
 
 Schema = dict[str, Any]
 
@@ -90,9 +91,14 @@ def crd() -> dict[str, Any]:
     }
 
 
+def structural(model: type[BaseModel]) -> Schema:
+    """The schema of a type of the API as a CRD may hold it, with descriptions and rules."""
+    schema = model.model_json_schema(by_alias=True)
+    return _structural(schema, schema["$defs"], model.__name__)
+
+
 def _openapi() -> Schema:
-    schema = SelfAlignmentRun.model_json_schema(by_alias=True)
-    root = _structural(schema, schema["$defs"], SelfAlignmentRun.__name__)
+    root = structural(SelfAlignmentRun)
     root["properties"].update(
         apiVersion={"type": "string"},
         kind={"type": "string"},
@@ -104,8 +110,7 @@ def _openapi() -> Schema:
 
 
 def _status() -> Schema:
-    schema = Status.model_json_schema(by_alias=True)
-    return _lenient(_structural(schema, schema["$defs"], Status.__name__))
+    return _lenient(structural(Status))
 
 
 def _lenient(schema: Schema, keys: Sequence[str] = ()) -> Schema:

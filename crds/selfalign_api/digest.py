@@ -1,7 +1,7 @@
 """What a run computes, as one digest: the method and the content of every file it names, wherever that lies.
 
-A run's folder belongs to one digest (design, the store). Where artefacts are kept (`storage`), where the run runs
-(`compute`) and how it lives change no result and are left out.
+A run's folder belongs to one digest (design, the store). Where artefacts are kept and copied (`storage`, `output`), where
+the run runs (`compute`) and how it lives change no result and are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from selfalign_api.run import METHOD_FIELDS
 
 __all__ = ["DIGEST_FIELDS", "differing_fields", "method_digest", "method_of", "source_urls"]
 
-DIGEST_FIELDS = tuple(field for field in METHOD_FIELDS if field != "storage")
+DIGEST_FIELDS = tuple(field for field in METHOD_FIELDS if field not in ("storage", "output"))
 _KEYS = ("name", "fromIteration")  # by which an entry of a list is named in a path
 
 

@@ -10,9 +10,8 @@ from typing import Literal
 
 __all__ = ["ConfigError", "Problem", "Reason", "refused_as", "shown"]
 
-Reason = Literal[
-    "InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse"
-]  # of the condition Accepted, when False
+# The first four are of the condition Accepted, when False; the last is of a step that is Failed.
+Reason = Literal["InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse", "TrainingDiverged"]
 
 MAX_SHOWN_CHARACTERS = 120
 VERBS = ("is ", "must ", "has ", "names ")  # a message that begins so has the value as its subject

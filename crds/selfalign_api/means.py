@@ -67,7 +67,7 @@ class GenerationCompute(PodCompute):
     """Engines that write and judge."""
 
     runtime: Literal["Gang", "RayJob"] | None = None
-    """What starts the pods on a cluster: an Indexed Job, or KubeRay. On one machine without effect."""
+    """What starts the pods: an Indexed Job or KubeRay; on one machine without effect. Unset: the profile's, else Gang."""
 
     replicas: Count | None = None
     """Engines. Unset: the profile's, else 1; on one machine as many as its GPUs allow."""
@@ -139,4 +139,4 @@ class Compute(ApiModel):
     """Ranks and DeepSpeed."""
 
     evaluation: EvaluationCompute | None = None
-    """Engines and pods of the evaluation."""
+    """Engines and pods of the evaluation; a field left out has generation's value."""

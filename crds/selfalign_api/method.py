@@ -76,6 +76,16 @@ class Data(ApiModel):
     """What is asked, instead of prompts that the model writes from personas."""
 
 
+class Output(ApiModel):
+    """Where the result is copied, for others to take."""
+
+    url: Url | None = None
+    """Where the newest model goes, with its card and lineage: a folder of its own, s3://, gs://, pvc:// or file://."""
+
+    dataset_url: Url | None = None
+    """Where the pairs that it was trained on go, likewise."""
+
+
 class Storage(ApiModel):
     """Where the run keeps its artefacts."""
 

@@ -235,7 +235,28 @@ class Evaluate(Frozen):
         return tuple(job.out for load in self.loads for job in load.jobs)
 
 
-Step = Annotated[Generate | Train | Evaluate, Field(discriminator="kind")]
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+
+class Publish(Frozen):
+    """Copy a model, and the tables of pairs that it was trained on, to where the user wants them."""
+
+    kind: Literal["publish"] = "publish"
+    name: str = "publish"
+    iteration: int
+    model: ModelRef
+    pairs: tuple[ArtifactRef, ...]
+    url: str | None  # of the model's folder; None: it is not asked for
+    dataset_url: str | None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """It makes copies, and no table that others read."""
+        return ()
+
+
+AnyStep = Generate | Train | Evaluate | Publish
+Step = Annotated[AnyStep, Field(discriminator="kind")]
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -260,12 +281,15 @@ class DataSource(Frozen):
 
     url: str | None = None
     columns: dict[str, str] = {}
+    subset: str | None = None  # of a whole dataset of the hub
+    split: str | None = None
     digest: str = ""
 
     @property
     def identity(self) -> Json:
         """What a result depends on: the content, wherever it lies."""
-        return self.model_dump(mode="json", exclude={"url"})
+        of_dataset = {"subset", "split"} if self.subset is None and self.split is None else set()
+        return self.model_dump(mode="json", exclude={"url"} | of_dataset)
 
 
 class Plan(Frozen):
@@ -282,10 +306,10 @@ class Plan(Frozen):
     steps: tuple[Step, ...]
 
     @cached_property
-    def _by_name(self) -> dict[str, Generate | Train | Evaluate]:
+    def _by_name(self) -> dict[str, AnyStep]:
         return {step.name: step for step in self.steps}
 
-    def step(self, name: str) -> Generate | Train | Evaluate:
+    def step(self, name: str) -> AnyStep:
         """The step of that name; KeyError with the names that there are."""
         if name not in self._by_name:
             raise KeyError(f"the plan has no step {name}; it has {', '.join(self._by_name)}")
@@ -308,7 +332,7 @@ class Plan(Frozen):
     def _digests(self) -> dict[str, str]:
         return {}
 
-    def _digest_of_step(self, step: Generate | Train | Evaluate) -> str:
+    def _digest_of_step(self, step: AnyStep) -> str:
         content = {
             "step": step.model_dump(mode="json", exclude={"name"}),
             "artifacts": sorted(
@@ -401,8 +425,10 @@ class StepConfig(Frozen):
         )
 
 
-def prepares_of(step: Generate | Train | Evaluate) -> Iterator[Prepare]:
+def prepares_of(step: AnyStep) -> Iterator[Prepare]:
     """Every table that a step prepares."""
+    if isinstance(step, Publish):
+        return
     if isinstance(step, Train):
         yield step.data
         return
@@ -411,23 +437,27 @@ def prepares_of(step: Generate | Train | Evaluate) -> Iterator[Prepare]:
             yield job.rows
 
 
-def artifacts_of(step: Generate | Train | Evaluate) -> Iterator[ArtifactRef]:
+def artifacts_of(step: AnyStep) -> Iterator[ArtifactRef]:
     """Every table of any step (its own second load included) that a step reads."""
     for prepare in prepares_of(step):
         yield from (ref for ref in prepare.inputs if isinstance(ref, ArtifactRef))
+    if isinstance(step, Publish):
+        yield from step.pairs
     if isinstance(step, Evaluate):
         for check in step.checks:
             yield from (ref for ref in (check.before, check.after, check.verdicts) if ref is not None)
 
 
-def sources_of(step: Generate | Train | Evaluate) -> Iterator[SourceRef]:
+def sources_of(step: AnyStep) -> Iterator[SourceRef]:
     """Every table of the user's that a step reads."""
     for prepare in prepares_of(step):
         yield from (ref for ref in prepare.inputs if isinstance(ref, SourceRef))
 
 
-def models_of(step: Generate | Train | Evaluate) -> tuple[ModelRef, ...]:
-    """Every model that a step loads."""
+def models_of(step: AnyStep) -> tuple[ModelRef, ...]:
+    """Every model that a step loads, or copies."""
+    if isinstance(step, Publish):
+        return (step.model,)
     if isinstance(step, Train):
         return (step.start,) if step.reference is None else (step.start, step.reference)
     return tuple(load.model for load in step.loads)

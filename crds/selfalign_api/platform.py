@@ -39,6 +39,9 @@ def platform_problems(spec: Spec, profile: ClusterProfile, means: Means) -> list
 def urls_of(spec: Spec) -> dict[str, str]:
     """Every URL that a run reads or writes, by its path, such as `spec.storage.reuseFrom[0]`."""
     urls = {f"spec.{path}": url for path, url in source_urls(as_json(spec)).items()}
+    if spec.output is not None:
+        outputs = {"spec.output.url": spec.output.url, "spec.output.datasetUrl": spec.output.dataset_url}
+        urls |= {path: url for path, url in outputs.items() if url is not None}
     if spec.storage is not None:
         if spec.storage.url is not None:
             urls["spec.storage.url"] = spec.storage.url

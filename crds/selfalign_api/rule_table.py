@@ -17,7 +17,7 @@ from selfalign_api.evaluation import Check, Evaluation
 from selfalign_api.generation import Generation, Judge, Role
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, TrainingCompute
-from selfalign_api.method import Model, Source, Storage
+from selfalign_api.method import Model, Output, Source, Storage
 from selfalign_api.run import SelfAlignmentRun, Spec
 from selfalign_api.training import IterationOverride, Loss, Training
 
@@ -83,6 +83,18 @@ def _python_name(on: type[ApiModel], field: str) -> str:
     return next(name for name, info in on.model_fields.items() if info.alias == field)
 
 
+def _output(field: str, get: Callable[[Output], str | None]) -> Rule[Output]:
+    return Rule(
+        Output,
+        field,
+        given(field) + f"self.{field}.matches('^(s3|gs|pvc|file)://.+')",
+        "write the folder that it is copied to: s3://BUCKET/PATH, gs://BUCKET/PATH or pvc://CLAIM/PATH (`hf upload` takes "
+        "it from there to the hub); a relative path works only with selfalign run",
+        lambda output: _matches(_STORAGE, get(output)),
+        lambda output: _is_beside(get(output)),
+    )
+
+
 PLACE_RULES: tuple[Rule[Any], ...] = (
     _place(Model, "url", lambda model: model.url),
     _place(Model, "chatTemplateUrl", lambda model: model.chat_template_url),
@@ -113,6 +125,8 @@ PLACE_RULES: tuple[Rule[Any], ...] = (
         lambda storage: _matches(_STORAGE, storage.url),
         lambda storage: _is_beside(storage.url),
     ),
+    _output("url", lambda output: output.url),
+    _output("datasetUrl", lambda output: output.dataset_url),
     Rule(
         Storage,
         "reuseFrom",

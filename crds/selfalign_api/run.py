@@ -11,7 +11,7 @@ from selfalign_api.evaluation import Evaluation, SaoOptions
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
-from selfalign_api.method import Data, Model, Storage
+from selfalign_api.method import Data, Model, Output, Storage
 from selfalign_api.training import Iteration, Training
 
 GROUP = "selfalign.dev"
@@ -30,6 +30,7 @@ METHOD_FIELDS = (
     "training",
     "evaluation",
     "sao",
+    "output",
     "storage",
 )
 MEANS_FIELDS = ("compute",)
@@ -80,6 +81,9 @@ class Spec(ApiModel):
 
     sao: SaoOptions | None = None
     """Options of the recipe sao."""
+
+    output: Output | None = None
+    """Where the result is copied. Unset: it stays in the run's folder only."""
 
     storage: Storage | None = None
     """Where the run keeps its artefacts."""

@@ -23,7 +23,7 @@ ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Fai
 ConditionStatus = Literal["True", "False", "Unknown"]
 State = Literal["Pending", "Queued", "Running", "Suspended", "Held", "Complete", "Failed"]
 StepState = Literal["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]
-StepKind = Literal["accept", "generate", "train", "evaluate"]
+StepKind = Literal["accept", "generate", "train", "evaluate", "publish"]
 
 CONDITION_TYPES: tuple[ConditionType, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
 MAX_STEPS = 256
@@ -148,7 +148,7 @@ class StepStatus(ApiModel):
     """Name of the step; `accept` is the one that checks the run before any GPU is taken."""
 
     kind: StepKind
-    """accept, generate, train or evaluate."""
+    """accept, generate, train, evaluate or publish."""
 
     iteration: Whole = 0
     """Its iteration, from 1; 0 for accept."""

@@ -17,11 +17,13 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse
 from selfalign_api.machine import Device
 from selfalign_api.outcome import ACCEPT, pack_steps
-from selfalign_api.plan import Json, Plan, RunFile
+from selfalign_api.plan import Json, Plan, Publish, RunFile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs import preflight
+from selfalign_jobs.bucket import reading
 from selfalign_jobs.owner import claim
+from selfalign_jobs.publish import destination_url, refuse_other_runs
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.resolve import Resolved, resolve
 from selfalign_jobs.reuse import other_runs
@@ -29,6 +31,8 @@ from selfalign_jobs.store import Folder, write_plan
 
 # What a write to a folder ends in when the folder is the wrong one; other errors may pass.
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+PROBE = ".writable"
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     run = parse(SelfAlignmentRun, file.run | {"spec": spec}, "")
     resolved = examine(run, file.means.generation.device, file.mounts, beside)
     other_runs(file.reuse_from)
-    check_writable(file.storage)
+    check_writable(file.storage, "spec.storage.url")
+    for step in resolved.plan.steps:
+        if isinstance(step, Publish):
+            check_outputs(step, resolved.plan, file.mounts)
     folder = Folder.open(file.storage)
     adopted = claim(folder, resolved.plan, resolved.values)
     write_plan(folder, resolved.plan)
@@ -74,14 +81,27 @@ def examine(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], be
     recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     check_rules(run)
     resolved = resolve(run, device, mounts, beside)
-    preflight.check(resolved.plan, resolved.method, mounts)
+    preflight.check(resolved.plan, resolved.method, resolved.model, mounts)
     return resolved
 
 
-def check_writable(storage: str) -> None:
-    """ConfigError when the run's folder cannot be written, before anything is paid for."""
-    local = Folder.open(storage).local
+def check_outputs(step: Publish, plan: Plan, mounts: Mapping[str, str]) -> None:
+    """ConfigError when what is asked for cannot be published where it should go."""
+    for field, url in (("spec.output.url", step.url), ("spec.output.datasetUrl", step.dataset_url)):
+        if url is not None:
+            place = destination_url(url, mounts, field)
+            check_writable(place, field)
+            refuse_other_runs(field, url, Folder.open(place), plan)
+
+
+def check_writable(url: str, field: str) -> None:
+    """ConfigError when a folder cannot be written, before anything is paid for."""
+    folder = Folder.open(url)
+    local = folder.local
     if local is None:
+        with reading(url, field):
+            folder.write(PROBE, b"")
+            folder.delete(PROBE)
         return
     try:
         local.mkdir(parents=True, exist_ok=True)
@@ -94,4 +114,4 @@ def check_writable(storage: str) -> None:
             f"{local} cannot be written by user {os.getuid()} ({error.strerror}); write a folder that it may write to, "
             "or --out DIR on one machine"
         )
-        raise ConfigError.one("spec.storage.url", message) from error
+        raise ConfigError.one(field, message) from error

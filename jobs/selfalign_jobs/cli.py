@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RunStopped as stopped:
         print(f"stopped: {stopped}\nrun the same command again to go on", file=sys.stderr)
         return Exit.STOPPED
-    except StepFailed as failed:
+    except (StepFailed, ConnectionError) as failed:
         print(failed, file=sys.stderr)
         return 1
     return code
@@ -156,7 +156,7 @@ def run_command(options: argparse.Namespace) -> int:
     with only_one(work):
         if accepted.adopted:
             console.print(
-                f"found this run's artefacts in {folder.path}: going on there", highlight=False, soft_wrap=True
+                f"found this run's artefacts in {folder.place}: going on there", highlight=False, soft_wrap=True
             )
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
@@ -198,7 +198,7 @@ def report_command(options: argparse.Namespace) -> int:
     folder = Folder.open(url)
     if not folder.exists(PLAN_FILE):
         raise ConfigError.one(
-            "FOLDER", f"{folder.path} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
+            "FOLDER", f"{folder.place} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
         )
     finish_report(folder, read_plan(folder), Console())
     return Exit.DONE

@@ -88,7 +88,7 @@ def _collect(run: Folder, name: str) -> Summary:
     folder = step_folder(run, step.iteration, name)
     manifest = read_manifest(folder)
     if manifest is None:
-        raise ResultMissing(f"{name} has published no result in {folder.path}")
+        raise ResultMissing(f"{name} has published no result in {folder.place}")
     return manifest.summary()
 
 

@@ -1,32 +1,80 @@
-"""Where the weights of a model of the run lie on this machine."""
+"""The models of a run: as given, where the user's URL leads, and on this machine, where their weights are loaded."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import local_path
-from selfalign_api.plan import ModelRef, StepConfig
+from selfalign_api.places import Bucket, HubModel, local_path, parse_place
+from selfalign_api.plan import ModelRef, ModelSource, StepConfig
+from selfalign_jobs import hub
+from selfalign_jobs.bucket import list_bucket
+from selfalign_jobs.content import folder_digest
 from selfalign_jobs.store import Folder, read_manifest, step_folder
+
+FIELD = "spec.model.url"
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A model that a URL names, looked at without loading its weights."""
+
+    url: str  # pinned: a hub's with its commit, a relative place as file://
+    digest: str
+    names: tuple[str, ...]  # of its files
+    folder: Path  # with those files; the weights of one that is elsewhere are not fetched
+
+
+def given_model(url: str, mounts: Mapping[str, str], beside: Path) -> GivenModel:
+    """Find a model and pin it. Raises ConfigError for one that is not there, ConnectionError for now."""
+    place = parse_place(url, FIELD)
+    if isinstance(place, HubModel):
+        pinned = hub.pin_model(place, FIELD)
+        return GivenModel(
+            f"hf://{place.repo}@{pinned.commit}", pinned.digest, pinned.names, hub.fetch_small(pinned, FIELD)
+        )
+    if isinstance(place, Bucket):
+        listing = list_bucket(url, FIELD)
+        folder = listing.fetch(lambda name: not name.endswith(".safetensors"))
+        return GivenModel(url, listing.digest, listing.names, folder)
+    path = local_path(url, mounts, beside, FIELD)
+    if not path.is_dir():
+        raise ConfigError.one(FIELD, f"there is no folder {path}; write the URL of a model folder", url)
+    names = tuple(sorted(file.name for file in path.iterdir()))
+    # A relative place means the run file's folder, which a step program does not know.
+    return GivenModel(path.resolve().as_uri() if url.startswith(".") else url, folder_digest(path), names, path)
 
 
 def locate_model(config: StepConfig, ref: ModelRef) -> Path:
-    """A local folder with the model: as given (iteration 0), or as a train step of the plan published it.
+    """A folder of this machine with the model, fetched here if need be: as given (iteration 0), or as a train step made it.
 
     Raises ConfigError for a place that this machine does not have.
     """
     trainer = config.plan.trainer_of(ref)
     if trainer is None:
-        source = config.plan.models[ref.lineage]
-        path = local_path(source.url, config.mounts)
-        if not path.is_dir():
-            raise ConfigError.one(
-                "spec.model.url", f"there is no folder {path}; write the URL of a model folder", source.url
-            )
-        return path
+        return _fetched(config.plan.models[ref.lineage], config.mounts)
     folder = step_folder(Folder.open(config.storage), trainer.iteration, trainer.name)
     manifest = read_manifest(folder)
     if manifest is None or manifest.model is None:
         raise RuntimeError(f"step {trainer.name} has published no model yet; it runs before this one")
     return folder.download(manifest.model, Path(tempfile.gettempdir()) / f"selfalign-{manifest.digest[7:19]}")
+
+
+def _fetched(source: ModelSource, mounts: Mapping[str, str]) -> Path:
+    place = parse_place(source.url, FIELD)
+    if isinstance(place, HubModel):
+        assert place.revision is not None  # as accepted
+        return hub.fetch_model(place.repo, place.revision)
+    if isinstance(place, Bucket):
+        listing = list_bucket(source.url, FIELD)
+        if listing.digest != source.digest:
+            message = "the model there has changed since the run was accepted; put it back, or write a new run"
+            raise ConfigError.one(FIELD, message, source.url)
+        return listing.fetch()
+    path = local_path(source.url, mounts)
+    if not path.is_dir():
+        raise ConfigError.one(FIELD, f"there is no folder {path}; write the URL of a model folder", source.url)
+    return path

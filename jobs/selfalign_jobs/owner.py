@@ -34,7 +34,7 @@ def claim(folder: Folder, plan: Plan, method: dict[str, Json]) -> bool:
         if owner.digest != plan.digest:
             fields = ", ".join(differing_fields(owner.method, method))
             message = (
-                f"{folder.path} holds another run's artefacts, which differ in {fields}; write another storage.url (or "
+                f"{folder.place} holds another run's artefacts, which differ in {fields}; write another storage.url (or "
                 "--out DIR on one machine), another metadata.name, or the values that it was made with"
             )
             with refused_as("StorageInUse"):

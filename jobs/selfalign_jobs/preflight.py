@@ -8,10 +8,11 @@ from pathlib import Path
 
 import jinja2
 import jinja2.meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.places import local_path
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
+from selfalign_jobs.models import GivenModel
 from selfalign_jobs.recipes.base import Recipe, recipe
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.sources import read_source
@@ -19,14 +20,13 @@ from selfalign_jobs.sources import read_source
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
 
-def check(plan: Plan, method: Method, mounts: Mapping[str, str]) -> None:
+def check(plan: Plan, method: Method, model: GivenModel, mounts: Mapping[str, str]) -> None:
     """Raises ConfigError with every problem found."""
     found = recipe(method.recipe)
-    model = local_path(plan.models["policy"].url, mounts)
     said = [*_templates(found, method), *_verdicts(method.judge)]
     files = list(_model_files(model, has_template=plan.models["policy"].chat_template is not None))
-    if (model / "config.json").exists():
-        said += _room(model, method)
+    if "config.json" in model.names:
+        said += _room(model.folder, method)
     if said or files:
         with refused_as("InvalidSpec" if said else "ModelNotFound"):
             raise ConfigError([*said, *files])
@@ -57,33 +57,37 @@ def _one_template(path: str, text: str, known: frozenset[str], needed: frozenset
 
 
 def _verdicts(judge: Judge) -> Iterator[Problem]:
-    first, second = (
-        jinja2.Environment()
-        .from_string(verdict)
-        .render(prompt="prompt", first="one", second="two", criteria=judge.criteria)
-        for verdict in judge.verdicts
-    )
+    """What the two candidate verdicts come to; in the sandbox that they are rendered in later: a run file is anybody's."""
+    known = {"prompt": "prompt", "first": "one", "second": "two", "criteria": judge.criteria}
+    path, environment = "spec.judge.verdicts", ImmutableSandboxedEnvironment()
+    try:
+        first, second = (environment.from_string(verdict).render(known) for verdict in judge.verdicts)
+    except jinja2.TemplateSyntaxError:
+        return  # `_templates` says where
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        yield Problem(
+            path,
+            None,
+            f"cannot be rendered: {error}; write text and {', '.join(f'{{{{ {name} }}}}' for name in known)}",
+        )
+        return
     if first == second:
         yield Problem(
-            "spec.judge.verdicts",
-            None,
-            f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer",
+            path, None, f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer"
         )
 
 
-def _model_files(folder: Path, *, has_template: bool) -> Iterator[Problem]:
-    path = "spec.model.url"
-    if not (folder / "config.json").exists():
-        yield Problem(path, None, f"{folder} has no config.json; write the URL of a folder that save_pretrained made")
+def _model_files(model: GivenModel, *, has_template: bool) -> Iterator[Problem]:
+    path, url = "spec.model.url", model.url
+    if "config.json" not in model.names:
+        yield Problem(path, url, "has no config.json; write the URL of a folder that save_pretrained made")
         return
-    if not any(folder.glob("*.safetensors")):
-        yield Problem(path, None, f"{folder} has no *.safetensors; write the URL of a folder that save_pretrained made")
-    if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
-        yield Problem(path, None, f"{folder} has no tokenizer; save it there with tokenizer.save_pretrained")
-    elif not has_template and not _chat_template(folder):
-        yield Problem(
-            path, None, f"{folder} has no chat template; write model.chatTemplateUrl, or take an instruct model"
-        )
+    if not any(name.endswith(".safetensors") for name in model.names):
+        yield Problem(path, url, "has no *.safetensors; write the URL of a folder that save_pretrained made")
+    if not {"tokenizer.json", "tokenizer_config.json"} & set(model.names):
+        yield Problem(path, url, "has no tokenizer; save it there with tokenizer.save_pretrained")
+    elif not has_template and not _chat_template(model.folder):
+        yield Problem(path, url, "has no chat template; write model.chatTemplateUrl, or take an instruct model")
 
 
 def _room(folder: Path, method: Method) -> Iterator[Problem]:

@@ -10,49 +10,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from selfalign_jobs.metrics import Metrics
+
 RATE_WINDOW_SECONDS = 30.0
-
-
-class Metrics:
-    """The series of a step program, in a registry of its own; counters restart with the attempt."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.records = Counter(
-            "selfalign_records_total",
-            "Records finished, by flow and outcome.",
-            ["flow", "outcome"],
-            registry=self.registry,
-        )
-        self.tokens = Counter(
-            "selfalign_tokens_total",
-            "Tokens, by role and direction (in, out).",
-            ["role", "direction"],
-            registry=self.registry,
-        )
-        self.verdicts = Counter(
-            "selfalign_verdicts_total",
-            "Verdicts, by result (first, second, tie, inconsistent, unparsed).",
-            ["result"],
-            registry=self.registry,
-        )
-        self.tokens_per_second = Gauge(
-            "selfalign_tokens_per_second", "Tokens a second, lately.", registry=self.registry
-        )
-        self.loss = Gauge("selfalign_train_loss", "Loss of the last optimiser step.", registry=self.registry)
-        self.margin = Gauge(
-            "selfalign_train_reward_margin", "Reward margin, chosen - rejected.", registry=self.registry
-        )
-        self.accuracy = Gauge(
-            "selfalign_train_reward_accuracy", "Share of pairs ordered right.", registry=self.registry
-        )
-        self.done = Gauge(
-            "selfalign_progress_done", "Units done of the current phase.", ["phase"], registry=self.registry
-        )
-        self.total = Gauge("selfalign_progress_total", "Units of the current phase.", ["phase"], registry=self.registry)
 
 
 @dataclass
@@ -76,14 +38,18 @@ class Progress:
             self._phase, self._unit, self._done, self._total = phase, unit, done, total
             self._history.clear()
             self._touch()
-        self.metrics.total.labels(phase).set(total)
+        self.metrics.total.labels(phase, unit).set(total)
+        self.metrics.done.labels(phase, unit).set(done)
+        self.metrics.moved.set_to_current_time()
 
     def advance(self, done: int) -> None:
         """`done` units of the phase are finished now."""
         with self._lock:
-            self._done = done
+            moved, self._done = done != self._done, done
             self._touch()
-        self.metrics.done.labels(self._phase).set(done)
+        self.metrics.done.labels(self._phase, self._unit).set(done)
+        if moved:
+            self.metrics.moved.set_to_current_time()
 
     def show(self, **figures: float) -> None:
         """Figures beside the bar: tokensPerSecond, loss, margin, accuracy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.load import as_json
 from selfalign_api.machine import Device
 from selfalign_api.merge import merge
-from selfalign_api.places import local_path
+from selfalign_api.method import Output
+from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import (
+    AnyStep,
+    ArtifactRef,
     DataSource,
     EngineSettings,
     Json,
@@ -26,11 +29,16 @@ from selfalign_api.plan import (
     ModelSource,
     Optimizer,
     Plan,
+    Publish,
     Role,
+    Train,
     TrainSettings,
 )
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_jobs.content import files_digest, folder_digest
+from selfalign_jobs import hub
+from selfalign_jobs.bucket import list_bucket
+from selfalign_jobs.content import files_digest
+from selfalign_jobs.models import GivenModel, given_model
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (
     Draw,
@@ -42,7 +50,7 @@ from selfalign_jobs.recipes.method import (
     Override,
     Training,
 )
-from selfalign_jobs.sources import field_of, source_files
+from selfalign_jobs.sources import field_of, here, source_files
 
 DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
 
@@ -54,6 +62,7 @@ class Resolved:
     plan: Plan
     method: Method
     values: dict[str, Json]
+    model: GivenModel
 
 
 def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> Resolved:
@@ -64,7 +73,15 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     values = method_values(run, device, mounts, folder)
     method = method_of(values)
     sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
-    model = _model(values, mounts, folder)
+    with refused_as("ModelNotFound"):
+        found = given_model(values["model"]["url"], mounts, folder)
+    model = ModelSource(
+        url=found.url,
+        digest=found.digest,
+        chat_template=values["model"].get("chatTemplate"),
+        remote_code=values["model"].get("remoteCode") == "Allow",
+    )
+    steps = recipe(method.recipe).plan(method)
     digests = {"model.url": model.digest} | {_path(name): s.digest for name, s in sources.items() if s.url is not None}
     plan = Plan(
         version=__version__,
@@ -75,9 +92,23 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         digest=method_digest(values, digests),
         models={"policy": model},
         sources=sources,
-        steps=recipe(method.recipe).plan(method),
+        steps=(*steps, *publish_steps(steps, run.spec.output, folder)),
     )
-    return Resolved(plan, method, digested_method(values, digests))
+    return Resolved(plan, method, digested_method(values, digests), found)
+
+
+def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path) -> tuple[Publish, ...]:
+    """The step that copies the newest model and the pairs that it was trained on; none where no output is asked for."""
+    if output is None or (output.url is None and output.dataset_url is None):
+        return ()
+    last = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"][-1]
+    pairs = tuple(ref for ref in last.data.inputs if isinstance(ref, ArtifactRef) and ref.name == "pairs")
+    places = (
+        None if url is None else (beside / url).resolve().as_uri() if url.startswith(".") else url
+        for url in (output.url, output.dataset_url)
+    )
+    url, dataset_url = places
+    return (Publish(iteration=last.iteration, model=last.result, pairs=pairs, url=url, dataset_url=dataset_url),)
 
 
 def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> dict[str, Json]:
@@ -170,38 +201,35 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
     url = given.get("url")
     if url is None:
         return DataSource(digest="built-in")
-    for part in ("split", "subset"):
-        if part in given and not url.startswith("hf://"):
-            message = "belongs to a dataset of the hub, and this is a file; remove it"
-            raise ConfigError.one(f"{field_of(name)}.{part}", message, given[part])
+    place = parse_place(url, f"{field_of(name)}.url")
+    if not (isinstance(place, HubDataset) and place.file is None):
+        for part in ("split", "subset"):
+            if part in given:
+                message = "belongs to a whole dataset of the hub, and this is a file; remove it"
+                raise ConfigError.one(f"{field_of(name)}.{part}", message, given[part])
     with refused_as("DataNotFound"):
-        path = local_path(url, mounts, folder, f"{field_of(name)}.url")
-        files = source_files(name, path)
-    root = path if path.is_dir() else path.parent
-    return DataSource(
-        url=_absolute(url, path),
-        columns=given.get("columns", {}),
-        digest=files_digest(files, root),
-    )
+        pinned, digest = _pinned(name, url, mounts, folder)
+    columns = given.get("columns", {})
+    return DataSource(url=pinned, columns=columns, digest=digest, subset=given.get("subset"), split=given.get("split"))
+
+
+def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tuple[str, str]:
+    """The URL of the data as it is now, and the digest of what is there."""
+    field = f"{field_of(name)}.url"
+    place = parse_place(url, field)
+    if isinstance(place, HubDataset):
+        pinned = hub.pin_dataset(place, field)
+        file = f"/{place.file}" if place.file else ""
+        return f"hf://datasets/{place.repo}@{pinned.commit}{file}", pinned.digest + file
+    if isinstance(place, Bucket):
+        return url, list_bucket(url, field).digest
+    path = local_path(url, mounts, folder, field)
+    files = source_files(name, path)
+    return _absolute(url, path), files_digest(files, path if path.is_dir() else path.parent)
 
 
 def _path(name: str) -> str:
     return "evaluation.prompts.url" if name == "evaluation" else f"data.{name}.url"
-
-
-def _model(values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> ModelSource:
-    model = values["model"]
-    with refused_as("ModelNotFound"):
-        path = local_path(model["url"], mounts, folder, "spec.model.url")
-        if not path.is_dir():
-            message = f"there is no folder {path}; write the URL of a model folder"
-            raise ConfigError.one("spec.model.url", message, model["url"])
-    return ModelSource(
-        url=_absolute(model["url"], path),
-        digest=folder_digest(path),
-        chat_template=model.get("chatTemplate"),
-        remote_code=model.get("remoteCode") == "Allow",
-    )
 
 
 def _absolute(url: str, path: Path) -> str:
@@ -210,7 +238,7 @@ def _absolute(url: str, path: Path) -> str:
 
 
 def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:
-    path = local_path(url, mounts, folder, field)
+    path = here(url, mounts, folder, field)
     if not path.is_file():
         raise ConfigError.one(field, f"there is no file {path}; write the URL of a Jinja template", url)
     return path.read_text(encoding="utf-8")

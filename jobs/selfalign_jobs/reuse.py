@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Plan, StepConfig
+from selfalign_api.plan import Plan, Publish, StepConfig
 from selfalign_jobs.store import (
     MANIFEST,
     PLAN_FILE,
@@ -41,7 +41,12 @@ def done_before(config: StepConfig) -> Manifest | None:
     """The manifest of a step that is done: in this run, or copied now from a run that it may be taken from."""
     step = config.plan.step(config.step)
     folder = step_folder(Folder.open(config.storage), step.iteration, step.name)
-    if manifest := read_manifest(folder):
+    manifest = read_manifest(folder)
+    if isinstance(
+        step, Publish
+    ):  # its result lies elsewhere: where another run copied to is not here, and places change
+        return manifest if manifest is not None and manifest.digest == config.plan.step_digest(step.name) else None
+    if manifest is not None:
         return manifest
     for source, manifest in finished_elsewhere(config):
         for name in source.files():

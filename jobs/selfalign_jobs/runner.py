@@ -86,7 +86,7 @@ class LocalRun:
                 self._run_step(step)
                 manifest = read_manifest(folder)
                 if manifest is None:
-                    raise StepFailed(f"{step.name} ended well but wrote no manifest in {folder.path}")
+                    raise StepFailed(f"{step.name} ended well but wrote no manifest in {folder.place}")
                 self.watcher.finished(step, manifest)
         finally:
             for number, handler in previous.items():

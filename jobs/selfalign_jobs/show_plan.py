@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import ArtifactRef, Means, ModelRef, Plan, SourceRef, TableRef, Train
+from selfalign_api.plan import ArtifactRef, Means, ModelRef, Plan, Publish, SourceRef, TableRef, Train
 from selfalign_jobs.recipes.base import Step
 
 
@@ -32,6 +32,9 @@ def _row(step: Step) -> tuple[str, str, str, str]:
         does = f"{step.loss.type} β={step.loss.beta:g}, lr {step.settings.learning_rate:g}, batch {step.settings.global_batch_size}"
         reads = ", ".join(_table(ref) for ref in step.data.inputs)
         return _model(step.start), does, reads, _model(step.result)
+    if isinstance(step, Publish):
+        pairs = ", ".join(_table(ref) for ref in step.pairs)
+        return _model(step.model), "copies", pairs, ", ".join(url for url in (step.url, step.dataset_url) if url)
     models = ", ".join(_model(load.model) for load in step.loads)
     jobs = [job for load in step.loads for job in load.jobs]
     reads = ", ".join(dict.fromkeys(_table(ref) for job in jobs for ref in job.rows.inputs))

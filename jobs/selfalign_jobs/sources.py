@@ -1,7 +1,10 @@
-"""Tables of the user's: files of Parquet, JSONL, CSV or text, one or a folder of them, read with standard column names."""
+"""Tables of the user's, read with standard column names: files of Parquet, JSONL, JSON, CSV or text, one or a folder of
+them, here, in a bucket or on the hub; and whole datasets of the hub.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import local_path
+from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource
+from selfalign_jobs import hub
+from selfalign_jobs.bucket import list_bucket
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.
@@ -25,10 +30,19 @@ def _read_text(path: Path) -> pa.Table:
     return pa.table({"text": pa.array([line for line in lines if line], pa.string())})
 
 
+def _read_json(path: Path) -> pa.Table:
+    """A JSON array of objects, as many published evaluation sets are."""
+    try:
+        return pa.Table.from_pylist(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise pa.ArrowInvalid(f"it is no JSON array of objects ({error})") from error
+
+
 READERS: Mapping[str, Callable[[Path], pa.Table]] = {
     ".parquet": pq.read_table,
     ".jsonl": pajson.read_json,
     ".ndjson": pajson.read_json,
+    ".json": _read_json,
     ".csv": pacsv.read_csv,
     ".txt": _read_text,
 }
@@ -42,12 +56,10 @@ def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.
     if source.url is None:
         return personas.table()
     field = field_of(name)
-    path = local_path(source.url, mounts)
-    tables = [_read_file(field, file) for file in source_files(name, path)]
-    table = pa.concat_tables(tables, promote_options="default")
+    table, where, is_text = _read(name, source, mounts)
     if table.num_rows == 0:
         raise ConfigError.one(
-            f"{field}.url", f"{path} has no rows; write the URL of a file with at least one", source.url
+            f"{field}.url", f"{where} has no rows; write the URL of a file with at least one", source.url
         )
     wanted = [(REQUIRED[name], True), *((column, False) for column in OPTIONAL.get(name, ()))]
     if unread := [column for column in source.columns if column not in dict(wanted)]:
@@ -56,13 +68,13 @@ def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.
     columns = {}
     for standard, required in wanted:
         given = source.columns.get(standard)
-        actual = given or ("text" if path.suffix == ".txt" else standard)
+        actual = given or ("text" if is_text else standard)
         if actual in table.column_names:
             columns[standard] = table[actual].cast(pa.string())
         elif required or given:
             raise ConfigError.one(
                 f"{field}.columns.{standard}",
-                f"{path.name} has no column {actual}; it has {', '.join(table.column_names)}; "
+                f"{where} has no column {actual}; it has {', '.join(table.column_names)}; "
                 f"write columns: {{{standard}: COLUMN}}",
             )
     result = pa.table(columns)
@@ -72,6 +84,31 @@ def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.
             f"{field}.url", f"{blank} of {result.num_rows} rows have an empty {REQUIRED[name]}; remove them", source.url
         )
     return result
+
+
+def here(url: str, mounts: Mapping[str, str], beside: Path = Path(), field: str = "url") -> Path:
+    """The file or folder of this machine that a URL of data names, fetched here if need be; it need not exist.
+
+    Raises ConfigError at `field` for one that its bucket or hub does not have.
+    """
+    place = parse_place(url, field)
+    if isinstance(place, Bucket):
+        return list_bucket(url, field).fetch()
+    if isinstance(place, HubDataset) and place.file is not None:
+        return hub.fetch_file(place, field)
+    return local_path(url, mounts, beside, field)
+
+
+def _read(name: str, source: DataSource, mounts: Mapping[str, str]) -> tuple[pa.Table, str, bool]:
+    """The table as it stands there, what to call it, and whether it is plain text."""
+    assert source.url is not None
+    field = field_of(name)
+    place = parse_place(source.url, f"{field}.url")
+    if isinstance(place, HubDataset) and place.file is None:
+        return hub.read_dataset(place, source.subset, source.split or "train", f"{field}.url"), place.repo, False
+    path = here(source.url, mounts, field=f"{field}.url")
+    tables = [_read_file(field, file) for file in source_files(name, path)]
+    return pa.concat_tables(tables, promote_options="default"), path.name, path.suffix == ".txt"
 
 
 def field_of(name: str) -> str:

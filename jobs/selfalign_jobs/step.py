@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import Exit
-from selfalign_api.plan import Evaluate, Generate, Json, StepConfig, Train
+from selfalign_api.plan import Evaluate, Generate, Json, Publish, StepConfig, Train
 from selfalign_jobs.gang import Gang
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.reuse import done_before
@@ -63,6 +63,10 @@ def execute(context: StepContext) -> Manifest:
         from selfalign_jobs.evaluate.program import evaluate
 
         return evaluate(context, step)
+    if isinstance(step, Publish):
+        from selfalign_jobs.publish import publish
+
+        return publish(context, step)
     from selfalign_jobs.train.program import train
 
     return train(context, step)

@@ -63,6 +63,12 @@ class Folder:
         """Where this folder lies on this machine; None on an object store."""
         return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
 
+    @property
+    def place(self) -> str:
+        """The folder as a person writes it: a path of this machine, or a URL."""
+        scheme = {"s3": "s3", "gcs": "gs"}.get(self.filesystem.type_name)
+        return self.path if scheme is None else f"{scheme}://{self.path}"
+
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there."""
         return bool(self.filesystem.get_file_info(f"{self.path}/{name}").type != pafs.FileType.NotFound)
@@ -87,9 +93,13 @@ class Folder:
         if self.local is not None:
             _write_local(self.local / name, chunks)
             return
-        with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
+        try:
+            with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+        except BaseException:
+            self.delete(name)  # closing completes an upload, and pyarrow has no way to abort one
+            raise
 
     def copy(self, source: Folder, name: str) -> None:
         """Commit a file of another folder under the same name here, without ever holding all of it."""
@@ -116,10 +126,16 @@ class Folder:
                     self.write(f"{name}/{file.relative_to(source).as_posix()}", content)
 
     def download(self, name: str, target: Path) -> Path:
-        """A folder of the store on this machine: itself where it is local, else a copy in `target`."""
+        """A folder of the store on this machine: itself where it is local, else a copy in `target`.
+
+        Each file is copied whole, once: several processes may ask for the same at the same time.
+        """
         if self.local is not None:
             return self.local / name
-        pafs.copy_files(f"{self.path}/{name}", str(target), self.filesystem, pafs.LocalFileSystem())
+        here, source = Folder(pafs.LocalFileSystem(), str(target)), self.child(name)
+        for file in source.files():
+            if not here.exists(file):
+                here.copy(source, file)
         return target
 
     def delete(self, name: str) -> None:
@@ -199,7 +215,7 @@ class Manifest(Frozen):
 def read_plan(run: Folder) -> Plan:
     """The plan of a run that was accepted; FileNotFoundError before."""
     if not run.exists(PLAN_FILE):
-        raise FileNotFoundError(f"{run.path} has no {PLAN_FILE}, which accepting the run writes")
+        raise FileNotFoundError(f"{run.place} has no {PLAN_FILE}, which accepting the run writes")
     return Plan.model_validate_json(run.read(PLAN_FILE))
 
 

@@ -10,13 +10,14 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from sys import intern
 from typing import Any
 
+from selfalign_operator.gpu_clock import GpuClock
 from selfalign_operator.kube.nesting import shallow
 from selfalign_operator.kube.resources import JOB, RAY_JOB, RUN
 from selfalign_operator.kube.traffic import Collection
 from selfalign_operator.read import run_view, text, workload_view
+from selfalign_operator.run_summary import Summary, summary_of
 from selfalign_operator.views import UID_LABEL, RunView, WorkloadView
 
 __all__ = ["Cache", "Key"]
@@ -31,8 +32,7 @@ class _Run:
     uid: str
     version: int
     packed: bytes
-    state: str
-    recipe: str
+    summary: Summary
 
 
 @dataclass(slots=True)
@@ -47,6 +47,7 @@ class Cache:
     """Runs by key, workloads by the uid of the run that their label names."""
 
     def __init__(self) -> None:
+        self.gpus = GpuClock()
         self._runs: dict[Key, _Run] = {}
         self._keys: dict[str, Key] = {}  # uid of a run -> its key
         self._workloads: dict[str, _Workload] = {}  # by uid
@@ -72,9 +73,9 @@ class Cache:
         """All runs."""
         return tuple(self._runs)
 
-    def states(self) -> Iterator[tuple[str, str]]:
-        """State and recipe of every run, for the metrics."""
-        return ((run.state, run.recipe) for run in self._runs.values())
+    def summaries(self) -> Iterator[tuple[Key, str, Summary]]:
+        """Key, uid and summary of every run, for the metrics."""
+        return ((key, run.uid, run.summary) for key, run in self._runs.items())
 
     def __len__(self) -> int:
         """How many runs there are."""
@@ -152,8 +153,7 @@ class Cache:
         if before is not None and before.uid != uid:
             self._forget(before.uid)  # deleted and made anew under its name; the deletion is on its way
         packed = zlib.compress(shallow(json.dumps(_lean(raw), separators=(",", ":")).encode()), 1)
-        state, recipe = text(_dict(raw, "status"), "state"), text(_dict(raw, "spec"), "recipe")
-        self._runs[key] = _Run(uid, version, packed, intern(state or "Pending"), intern(recipe))
+        self._runs[key] = _Run(uid, version, packed, summary_of(raw))
         self._keys[uid] = key
         return key
 
@@ -166,16 +166,20 @@ class Cache:
             return None
         if before is not None and before.run_uid != run_uid:
             self._unlink(uid, before)
-        self._workloads[uid] = _Workload(text(metadata, "namespace"), version, run_uid, view)
+        namespace = text(metadata, "namespace")
+        self._workloads[uid] = _Workload(namespace, version, run_uid, view)
+        if view.owner_uid == run_uid:
+            self.gpus.hold(uid, namespace, run_uid, view.gpus * view.ready)
         self._children.setdefault(run_uid, set()).add(uid)
         key = self._keys.get(run_uid)
-        return key if key is not None and key[0] == text(metadata, "namespace") else None
+        return key if key is not None and key[0] == namespace else None
 
     def _forget(self, uid: str) -> Key | None:
         self._gone[uid] = None
         if len(self._gone) > REMEMBERED_DELETIONS:
             del self._gone[next(iter(self._gone))]
         if (workload := self._workloads.pop(uid, None)) is not None:
+            self.gpus.hold(uid, workload.namespace, workload.run_uid, 0)
             self._unlink(uid, workload)
             return self._keys.get(workload.run_uid)
         key = self._keys.pop(uid, None)

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -71,6 +71,7 @@ class Watches:
             clusterwide=not self.namespaces,
             namespaces=self.namespaces,
             standalone=True,
+            identity=cast(Any, "selfalign-operator"),  # it would look for the user's name, and a pod's user has none
         )
         for number in (signal.SIGTERM, signal.SIGINT):  # Kopf has just taken them
             asyncio.get_running_loop().add_signal_handler(number, stop)

@@ -22,6 +22,7 @@ from selfalign_operator.read import text
 
 __all__ = ["Elector", "KubeLease", "Leadership", "LeaseApi", "LeaseRecord", "LeaseTimes", "Unopposed", "monotonic"]
 
+OTHERS = ("labels", "annotations", "ownerReferences", "finalizers")
 log = logging.getLogger(__name__)
 
 
@@ -205,22 +206,33 @@ class KubeLease:
         self._kube = kube
         self._namespace = namespace
         self._name = name
+        self._others: dict[str, Any] = {}  # what others wrote into its metadata: a write without it would remove it
 
     async def read(self) -> LeaseRecord | None:
         """The record; None when there is no Lease."""
         lease = await self._kube.get(LEASE, self._namespace, self._name)
-        return None if lease is None else _record(lease)
+        return None if lease is None else self._record(lease)
 
     async def create(self, record: LeaseRecord) -> LeaseRecord:
         """Make the Lease."""
-        return _record(await self._kube.create(LEASE, self._namespace, self._manifest(record)))
+        return self._record(await self._kube.create(LEASE, self._namespace, self._manifest(record)))
 
     async def replace(self, record: LeaseRecord) -> LeaseRecord:
         """Write the record while the Lease has its version."""
-        return _record(await self._kube.replace(LEASE, self._namespace, self._manifest(record)))
+        return self._record(await self._kube.replace(LEASE, self._namespace, self._manifest(record)))
+
+    def _record(self, lease: dict[str, Any]) -> LeaseRecord:
+        metadata, spec = lease.get("metadata", {}), lease.get("spec", {})
+        self._others = {field: metadata[field] for field in OTHERS if field in metadata}
+        return LeaseRecord(
+            holder=text(spec, "holderIdentity"),
+            duration=float(spec.get("leaseDurationSeconds") or 0),
+            transitions=int(spec.get("leaseTransitions") or 0),
+            version=text(metadata, "resourceVersion"),
+        )
 
     def _manifest(self, record: LeaseRecord) -> dict[str, Any]:
-        metadata = {"name": self._name, "namespace": self._namespace}
+        metadata = {"name": self._name, "namespace": self._namespace, **self._others}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # for people; nobody compares it
         return {
             "apiVersion": LEASE.api_version,
@@ -233,13 +245,3 @@ class KubeLease:
                 "renewTime": now,
             },
         }
-
-
-def _record(lease: dict[str, Any]) -> LeaseRecord:
-    spec = lease.get("spec", {})
-    return LeaseRecord(
-        holder=text(spec, "holderIdentity"),
-        duration=float(spec.get("leaseDurationSeconds") or 0),
-        transitions=int(spec.get("leaseTransitions") or 0),
-        version=text(lease.get("metadata", {}), "resourceVersion"),
-    )

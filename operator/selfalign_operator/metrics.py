@@ -1,22 +1,34 @@
-"""What the operator says of itself to Prometheus. No label holds an object's name."""
+"""What the operator says to Prometheus (docs/metrics.md): of itself, of the fleet, and of each run under way.
+
+Only the `run_…` series name a run: as many as are active or have ended within the last hour. A run's namespace is
+`run_namespace`: `namespace` is that of the scraped pod.
+"""
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import product
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from selfalign_api import __version__
-from selfalign_api.status import Status, StepStatus
+from selfalign_api.status import Status, StepKind, StepStatus
+from selfalign_operator.cache import Cache
 from selfalign_operator.read import moment
+from selfalign_operator.run_metrics import RunCollector
 
 __all__ = ["Metrics"]
 
+KINDS = get_args(StepKind)
 SETTLED = ("Succeeded", "Reused", "Failed")
+LOST_REASONS = (
+    "StepFailed", "Stopped", "OutOfMemory", "Stalled", "ResultMissing", "InvalidConfig", "TrainingDiverged",
+    "Disrupted", "NodeLost", "GangNotPlaced", "Suspended", "Deleted", "Superseded",
+)  # fmt: skip
 STEP_SECONDS = (1, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800)
 RECONCILE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -65,6 +77,7 @@ class Metrics:
             ["kind", "reason"],
             registry=self.registry,
         )
+        self._begin_at_zero()
         Gauge("selfalign_operator_info", "Version of this operator.", ["version"], registry=self.registry).labels(
             __version__
         ).set(1)
@@ -79,9 +92,19 @@ class Metrics:
         """A gauge with labels whose values are asked for at each scrape."""
         self.registry.register(_Family(f"selfalign_operator_{name}", words, labels, values))
 
-    def runs(self, states: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """Runs by state and recipe, counted at each scrape."""
-        self.family("runs", "Runs, by state and recipe.", ["state", "recipe"], lambda: Tally(states()).items())
+    def runs(self, cache: Cache) -> None:
+        """What the cache knows of runs and their GPUs, counted at each scrape."""
+        self.registry.register(RunCollector(cache))
+
+    def _begin_at_zero(self) -> None:
+        """A counter that begins with its first event hides that event from `increase`."""
+        for kind in KINDS:
+            self.step_seconds.labels(kind)
+        for kind, result in product(KINDS, SETTLED):
+            self.steps.labels(kind, result)
+        for kind, reason in product(KINDS, LOST_REASONS):
+            self.lost_attempts.labels(kind, reason)
+        self.reconcile_errors.labels("Conflict")
 
     def count_changes(self, before: Status, after: Status) -> None:
         """Steps that ended and attempts that were lost between two statuses of a run, the second of them written."""

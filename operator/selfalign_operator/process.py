@@ -103,7 +103,7 @@ class OperatorProcess:
         return Elector(KubeLease(kube, self._options.lease_namespace, LEASE_NAME), self.identity)
 
     def _publish(self) -> None:
-        self.metrics.runs(self.cache.states)
+        self.metrics.runs(self.cache)
         gauge = self.metrics.gauge
         gauge("queue_depth", "Runs that wait for a worker.", lambda: self.queue.depth)
         gauge("queue_oldest_seconds", "How long the first of them has waited.", self.queue.oldest_seconds)

@@ -14,6 +14,7 @@ from selfalign_api.status import read_status
 from selfalign_operator.views import (
     ATTEMPT_LABEL,
     COLLECT_LABEL,
+    GPUS_ANNOTATION,
     STEP_LABEL,
     ClaimView,
     EventView,
@@ -80,8 +81,15 @@ def workload_view(workload: Json) -> WorkloadView | None:
         "deleting": "deletionTimestamp" in metadata,
         "suspended": spec.get("suspend") is True,
         "started": moment(status.get("startTime")),
+        "gpus": _gpus(metadata),
     }
     return WorkloadView(**common, **(_job(spec, status) if kind == "Job" else _ray_job(status)))
+
+
+def _gpus(metadata: Json) -> int:
+    """Of each pod, as the operator wrote it; none where somebody wrote anything else."""
+    written = _texts(metadata, "annotations").get(GPUS_ANNOTATION, "")
+    return int(written) if written.isdecimal() and len(written) < 4 else 0
 
 
 def _job(spec: Json, status: Json) -> dict[str, Any]:

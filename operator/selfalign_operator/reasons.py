@@ -7,8 +7,8 @@ from typing import Literal
 __all__ = ["EventReason"]
 
 EventReason = Literal[
-    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed", "Completed",
-    "StepRetrying", "Held", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
+    "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed",
+    "Completed", "StepRetrying", "Held", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
     "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
     "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",
     "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",

@@ -83,7 +83,7 @@ def as_view(run: SelfAlignmentRun) -> RunView:
 def first_attempts(effective: EffectiveRun, run: SelfAlignmentRun) -> list[Attempt]:
     """What the accept step would plan. The names and kinds of the steps depend on no file that the run names."""
     from selfalign_jobs.recipes.base import recipe
-    from selfalign_jobs.resolve import method_of, method_values
+    from selfalign_jobs.resolve import method_of, method_values, publish_steps
 
     spec = as_json(effective.spec)
     spec["model"].pop("chatTemplateUrl", None)
@@ -92,10 +92,9 @@ def first_attempts(effective: EffectiveRun, run: SelfAlignmentRun) -> list[Attem
             role["template"] = role.pop("templateUrl")
     unread = run.model_copy(update={"spec": parse_spec(spec)})
     method = method_of(method_values(unread, effective.means.generation.device, {}, Path()))
-    return [
-        Attempt(step=step.name, kind=step.kind, iteration=step.iteration, number=1)
-        for step in recipe(method.recipe).plan(method)
-    ]
+    steps = recipe(method.recipe).plan(method)
+    planned = (*steps, *publish_steps(steps, effective.spec.output, Path()))
+    return [Attempt(step=step.name, kind=step.kind, iteration=step.iteration, number=1) for step in planned]
 
 
 class _Dumper(yaml.SafeDumper):

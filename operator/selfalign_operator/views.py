@@ -20,6 +20,7 @@ STEP_LABEL = "selfalign.dev/step"
 ATTEMPT_LABEL = "selfalign.dev/attempt"
 COLLECT_LABEL = "selfalign.dev/collect"  # "true" on the Job that reads the result of an attempt whose pods are gone
 RUN_ANNOTATION = "selfalign.dev/run"  # the run's name: a label's value is shorter than a name may be
+GPUS_ANNOTATION = "selfalign.dev/gpus"  # of a workload: GPUs of each of its pods
 RETRY_ANNOTATION = "selfalign.dev/retry"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
@@ -72,6 +73,7 @@ class WorkloadView:
     reason: str = ""  # of the condition that ended it, such as PodFailurePolicy, BackoffLimitExceeded, DeadlineExceeded
     message: str = ""
     size: int = 1  # pods wanted at once
+    gpus: int = 0  # of each pod
     active: int = 0
     ready: int = 0
     failed: int = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the test's own; what is left in it is deleted, and nobody waits for that."""
-    name = f"t-{uuid.uuid4().hex[:10]}"
-    cluster.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
-    yield name
-    cluster.core.delete_namespace(name)
-    cluster.lose_pods(name)  # a stuck pod would keep its GPUs
+def make_namespace(cluster: Cluster) -> Iterator[Callable[[], str]]:
+    """Makes namespaces of the test's own; what is left in them is deleted, and nobody waits for that."""
+    made = []
+
+    def make() -> str:
+        name = f"t-{uuid.uuid4().hex[:10]}"
+        cluster.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        with contextlib.suppress(client.ApiException):  # the test has deleted it
+            cluster.core.delete_namespace(name)
+            cluster.lose_pods(name)  # a stuck pod would keep its GPUs
+
+
+@pytest.fixture
+def namespace(make_namespace: Callable[[], str]) -> str:
+    """A namespace of the test's own."""
+    return make_namespace()
 
 
 @pytest.fixture(scope="module")

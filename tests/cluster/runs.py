@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from selfalign_api.outcome import pack_steps
-from testbed.cluster import Cluster
+from testbed.administrator import Administrator
 from testbed.scripts import Rule, script, script_by_label
 from testbed.waiting import until
 
@@ -71,7 +71,7 @@ def run(name: str, *rules: Rule, compute: dict[str, Any] | None = None, **spec: 
 class Run:
     """A run in the cluster."""
 
-    def __init__(self, cluster: Cluster, namespace: str, manifest: dict[str, Any]) -> None:
+    def __init__(self, cluster: Administrator, namespace: str, manifest: dict[str, Any]) -> None:
         self.cluster, self.namespace, self.name = cluster, namespace, manifest["metadata"]["name"]
         made = self.cluster.custom.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, manifest)
         self.uid: str = made["metadata"]["uid"]

@@ -27,7 +27,7 @@ from testbed.cluster import Cluster
 from testbed.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
-RUNS = [*sorted((REPOSITORY / "examples").glob("*.yaml")), *sorted((Path(__file__).parent / "runs").glob("*.yaml"))]
+RUNS = [*sorted((REPOSITORY / "examples").glob("sao-*.yaml")), *sorted((Path(__file__).parent / "runs").glob("*.yaml"))]
 PLURAL = "selfalignmentruns"
 Json = dict[str, Any]
 

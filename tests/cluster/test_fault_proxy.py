@@ -16,7 +16,8 @@ import pytest
 import yaml
 from kubernetes import client
 
-from testbed.cluster import Cluster, api_client
+from testbed.administrator import api_client
+from testbed.cluster import Cluster
 from testbed.fault_proxy import FaultProxy, Faults
 from testbed.waiting import until
 

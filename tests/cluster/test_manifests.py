@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from dry_runs import dry_run
 from effective_runs import ATTEMPTS, COLLECT, GENERATE, TRAIN, effective
 from kubernetes import client
 
 from selfalign_operator.render import to_yaml
 from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.attempt import attempt_workload
-from testbed.binaries import binary
 from testbed.cluster import Cluster
 from testbed.scripts import INDEX_LABEL, Rule, script, script_by_label
 from testbed.waiting import until
@@ -65,17 +64,6 @@ def golden(path: Path, namespace: str) -> list[Manifest]:
     return manifests
 
 
-def dry_run(cluster: Cluster, manifests: list[Manifest]) -> list[str]:
-    """`kubectl apply --dry-run=server`, every field known; the warnings. Raises RuntimeError when one is refused."""
-    command = [str(binary("kubectl")), f"--kubeconfig={cluster.kubeconfig}", "apply", "--dry-run=server"]
-    done = subprocess.run(
-        [*command, "--validate=strict", "-f", "-"], input=to_yaml(manifests), capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
-    return [line for line in done.stderr.splitlines() if "Warning" in line]
-
-
 def templates(manifest: Manifest) -> list[Manifest]:
     if manifest["kind"] == "Job":
         return [manifest["spec"]["template"]]
@@ -93,7 +81,7 @@ def as_pod(template: Manifest, namespace: str) -> Manifest:
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_the_apiserver_takes_every_object_without_a_warning(cluster: Cluster, restricted: str, path: Path) -> None:
     ours = [manifest for manifest in golden(path, restricted) if manifest["kind"] != "RayJob"]
-    assert dry_run(cluster, ours) == []
+    assert dry_run(cluster, to_yaml(ours)) == []
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -101,7 +89,7 @@ def test_a_restricted_namespace_takes_every_pod(cluster: Cluster, restricted: st
     manifests = golden(path, restricted)
     pods = [as_pod(template, restricted) for manifest in manifests for template in templates(manifest)]
     assert len(pods) >= 3
-    assert dry_run(cluster, pods) == []
+    assert dry_run(cluster, to_yaml(pods)) == []
 
 
 @pytest.mark.skipif(KUBERAY_CRDS is None, reason="KUBERAY_CRDS names no folder with KubeRay's CRDs: no RayJob is tried")
@@ -113,7 +101,7 @@ def test_kuberays_schema_takes_every_rayjob(cluster: Cluster, restricted: str, p
     until(lambda: "rayjobs" in cluster.kubectl("api-resources", "--api-group=ray.io", "--cached=false"), "RayJob")
     rayjobs = [manifest for manifest in golden(path, restricted) if manifest["kind"] == "RayJob"]
     assert rayjobs
-    assert dry_run(cluster, rayjobs) == []
+    assert dry_run(cluster, to_yaml(rayjobs)) == []
 
 
 # --- on the real Job controller ---------------------------------------------------------------------------------------

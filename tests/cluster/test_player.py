@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client
+from playing import REAL_PROGRAM, playing
 from runs import GROUP, PLURAL, VERSION
 
 from selfalign_api.kubectl_yaml import read_yaml
@@ -23,38 +22,14 @@ from selfalign_api.outcome import unpack_steps
 from selfalign_operator.effective import Attempt
 from selfalign_operator.read import run_view
 from selfalign_operator.rendering import Manifests
-from testbed.cluster import Cluster, api_client
-from testbed.gate import gate
-from testbed.player import LOOK_SECONDS, Player
+from testbed.cluster import Cluster
 from testbed.standing import CLAIM, EXAMPLE_MODEL, OPERATOR_CONFIG, REPOSITORY
 from testbed.waiting import until
 
 EXAMPLE = read_yaml((REPOSITORY / "examples" / "sao-tiny.yaml").read_text(), "sao-tiny.yaml")
 STUB = (sys.executable, str(Path(__file__).with_name("played_step.py")))
-REAL_PROGRAM = (sys.executable, "-m", "selfalign_jobs")
 ACCEPT = Attempt("accept", "accept", 0, 1)
 GENERATE = Attempt("i1-generate", "generate", 1, 1)
-
-
-@contextmanager
-def playing(cluster: Cluster, folder: Path, command: Sequence[str]) -> Iterator[None]:
-    """A player at work, beside the test, inside the block."""
-    player = Player(client.CoreV1Api(api_client(cluster.kubeconfig)), folder / "pods", command)
-    over = threading.Event()
-
-    def work() -> None:
-        with gate(cluster.control_plane.gate, player.route):
-            while not over.wait(LOOK_SECONDS):
-                player.play()
-            player.stop(grace_seconds=5)
-
-    thread = threading.Thread(target=work, name="player")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 class RealRun:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from operators import OperatorProcess, stop_all
+from rights import RIGHTS
 
 from selfalign_operator.kube.resources import RUN
 from testbed.cluster import Cluster
@@ -125,23 +126,9 @@ def test_after_kill_9_the_other_leads_within_twenty_seconds(cluster: Cluster, na
     assert second.leads()
 
 
-RIGHTS = (
-    ("selfalign.dev", ["selfalignmentruns"], ["get", "list", "watch", "delete"]),
-    ("selfalign.dev", ["selfalignmentruns/status"], ["patch", "update"]),
-    ("selfalign.dev", ["selfalignmentruns/finalizers"], ["update"]),
-    ("batch", ["jobs"], ["get", "list", "watch", "create", "delete"]),
-    ("", ["pods", "events"], ["list"]),
-    ("", ["services", "configmaps"], ["get", "create"]),
-    ("", ["secrets"], ["create"]),
-    ("", ["persistentvolumeclaims"], ["get"]),
-    ("networking.k8s.io", ["networkpolicies"], ["get", "create"]),
-    ("events.k8s.io", ["events"], ["create"]),
-    ("coordination.k8s.io", ["leases"], ["get", "create", "update"]),
-)
-
-
 def test_in_one_namespace_it_needs_these_rights_only(cluster: Cluster, namespace: str, start: Start) -> None:
-    rules = [{"apiGroups": [group], "resources": kinds, "verbs": verbs} for group, kinds, verbs in RIGHTS]
+    lease = ("coordination.k8s.io", ["leases"], ["get", "create", "update"])
+    rules = [{"apiGroups": [group], "resources": kinds, "verbs": verbs} for group, kinds, verbs in (*RIGHTS, lease)]
     rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "operator"}}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
     subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from testbed.cluster import Cluster, api_client
+from testbed.administrator import api_client
+from testbed.cluster import Cluster
 from testbed.scripts import INDEX_LABEL, Rule, script, script_by_label
 from testbed.waiting import until
 

@@ -33,7 +33,7 @@ def make_chat(model: Path, chat_template: str | None) -> LettersChat:
     return LettersChat()
 
 
-def make_engine(log: Path, spec: object) -> LoggedEngine:
+def make_engine(log: Path, spec: object, model: Path) -> LoggedEngine:
     return LoggedEngine(log)
 
 

@@ -120,7 +120,9 @@ def test_progress_ends_where_the_training_did(unbroken: tuple[StepContext, Manif
     figures = context.progress.snapshot()["figures"]
     assert figures["loss"] == manifest.result["loss"]
     assert set(figures) == {"tokensPerSecond", "loss", "margin", "accuracy"}
-    assert context.progress.metrics.loss._value.get() == manifest.result["loss"]
+    value = context.progress.metrics.registry.get_sample_value
+    assert value("selfalign_train_loss") == manifest.result["loss"]
+    assert 0 < (value("selfalign_train_pair_tokens", {"side": "chosen"}) or 0) < 256
 
 
 def test_reference_log_probabilities_are_kept_and_are_the_given_models(
@@ -385,6 +387,7 @@ def test_a_loss_or_gradient_that_is_no_number_ends_the_training_with_what_to_wri
     assert code == 64
     assert re.search(r"the training diverged: the (loss|gradient) of step \d+ is (nan|inf)", message["error"])
     assert "spec.training.learningRate" in message["error"]
+    assert message["reason"] == "TrainingDiverged"
     assert not context.folder.exists("model")
 
 

@@ -1,4 +1,4 @@
-"""`python -m testbed build | up | down`: the programs, and a cluster that stays for a person to try."""
+"""`python -m testbed build | prometheus | up | down`: the programs, and a cluster that stays for a person to try."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from testbed import prometheus
 from testbed.binaries import NoBinaries, build
 from testbed.standing import down, play, up
 
@@ -17,6 +18,8 @@ def main() -> int:
         match given.command:
             case "build":
                 build()
+            case "prometheus":
+                prometheus.fetch()
             case "up":
                 build()
                 up(given.folder.absolute(), with_operator=given.operator)
@@ -35,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m testbed", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
     commands.add_parser("build", help="build what is missing of the programs")
+    commands.add_parser("prometheus", help="unpack Debian's Prometheus, unless there is one")
     start = commands.add_parser("up", help="start a cluster and leave it running")
     start.add_argument("--without-operator", dest="operator", action="store_false", help="you run your own")
     player = commands.add_parser("play", help="run the programs of its pods (`up` starts this)")

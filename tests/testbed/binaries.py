@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,14 @@ BINARIES = {
     "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "versitygw": Binary("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+    "helm": Binary("helm", "helm.sh/helm/v3/cmd/helm"),
+    "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet"),
+    "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy"),
+    "coredns": Binary("coredns", "github.com/coredns/coredns"),
 }
+PLAYED = ("kubernetes", "helm", "kwok")  # modules of a cluster whose nodes are played
+REAL = ("kubernetes", "helm", "node", "coredns")  # and of one whose node is this machine
 
 
 class NoBinaries(RuntimeError):
@@ -55,28 +62,29 @@ def binary(name: str) -> Path:
     return path
 
 
-def missing() -> list[str]:
-    """The programs that `build` would build."""
-    return [name for name in BINARIES if _find(name) is None]
+def missing(modules: Sequence[str]) -> list[str]:
+    """The programs of these modules that `build` would build."""
+    return [name for name, wanted in BINARIES.items() if wanted.module in modules and _find(name) is None]
 
 
-def build() -> None:
-    """Builds what is missing (minutes with cold Go caches), saying so on stderr.
+def build(modules: Sequence[str] = PLAYED) -> None:
+    """Builds what is missing of these modules (minutes with cold Go caches), saying so on stderr.
 
     Raises NoBinaries without Go, or when a build fails.
     """
-    lacking = missing()
+    lacking = missing(modules)
     if not lacking:
         return
     go = shutil.which("go")
     if go is None:
         raise NoBinaries(f"no Go on PATH to build {', '.join(lacking)}: install Go 1.26 or set KUBEBUILDER_ASSETS")
-    for place, (name, wanted) in enumerate(BINARIES.items(), start=1):
+    for place, name in enumerate(lacking, start=1):
+        wanted = BINARIES[name]
         folder = cache_folder(wanted.module)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
+        with locked(folder / ".lock"):
             if _find(name) is None:
-                _build_one(go, name, wanted, f"{place}/{len(BINARIES)}")
+                _build_one(go, name, wanted, f"{place}/{len(lacking)}")
 
 
 def cache_folder(module: str) -> Path:
@@ -85,8 +93,13 @@ def cache_folder(module: str) -> Path:
     for file in ("go.mod", "go.sum", "tools.go"):
         digest.update((MODULES / module / file).read_bytes())
     digest.update(" ".join(_flags(module)).encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "selfalign" / "testbed" / f"{module}-{digest.hexdigest()[:16]}"
+    return cache() / f"{module}-{digest.hexdigest()[:16]}"
+
+
+def cache() -> Path:
+    """What the testbed keeps from one day to the next."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "selfalign" / "testbed"
 
 
 def _find(name: str) -> Path | None:
@@ -111,18 +124,30 @@ def _build_one(go: str, name: str, wanted: Binary, place: str) -> None:
 
 
 def _flags(module: str) -> list[str]:
-    # Without a version Kubernetes' programs call themselves v0.0.0-master, which kubectl and helm refuse.
-    found = re.search(r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S+)", (MODULES / module / "go.mod").read_text())
-    stamps = []
-    if found:
-        values = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
-        packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-        stamps = [f"-X {package}.{name}={value}" for package in packages for name, value in values.items()]
-    return ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(["-s", "-w", *stamps])]
+    go_mod = (MODULES / module / "go.mod").read_text()
+    stamps = " ".join(f"-X {variable}={value}" for variable, value in _stamps(go_mod))
+    return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {stamps}".rstrip()]
+
+
+def _stamps(go_mod: str) -> Iterator[tuple[str, str]]:
+    """The variables by which a program knows its version.
+
+    Kubernetes' programs call themselves v0.0.0-master else, which kubectl and helm refuse; helm takes Kubernetes for 1.20.
+    """
+    if found := re.search(r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S+)", go_mod):
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+            for name, value in zip(("gitVersion", "gitMajor", "gitMinor"), found.groups(), strict=True):
+                yield f"{package}.{name}", value
+    if found := re.search(r"helm\.sh/helm/v3 (v\S+)[^$]*k8s\.io/client-go v0\.(\d+)", go_mod):
+        yield "helm.sh/helm/v3/internal/version.version", found[1]
+        for package in ("helm.sh/helm/v3/pkg/lint/rules", "helm.sh/helm/v3/pkg/chartutil"):
+            yield f"{package}.k8sVersionMajor", "1"
+            yield f"{package}.k8sVersionMinor", found[2]
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One builder at a time; the others wait, saying so."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

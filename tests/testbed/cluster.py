@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-from kubernetes import client
-from kubernetes.config.kube_config import new_client_from_config
-
 from testbed import kwok
-from testbed.binaries import binary
+from testbed.administrator import Administrator
 from testbed.control_plane import ControlPlane
-from testbed.kubeconfig import write_for_token
 from testbed.scripts import PREFIX, script
 from testbed.waiting import until
 
 
-class Cluster:
+class Cluster(Administrator):
     """A running cluster in `folder`, with an administrator's clients of it.
 
     Args:
@@ -28,81 +21,19 @@ class Cluster:
     """
 
     def __init__(self, folder: Path, *, nodes: int = 2, outlives_us: bool = False) -> None:
-        self.control_plane = ControlPlane(folder, outlives_us=outlives_us)
+        super().__init__(ControlPlane(folder, outlives_us=outlives_us))
         try:
             kwok.start(self.control_plane)
-            self.api = api_client(self.control_plane.admin)
-            self.core = client.CoreV1Api(self.api)
-            self.batch = client.BatchV1Api(self.api)
-            self.custom = client.CustomObjectsApi(self.api)
             for number in range(nodes):
                 self.add_node(f"gpu-{number}")
-            until(self._nodes_are_ready, "Ready node")
+            until(self.nodes_are_ready, "Ready node")
         except BaseException:
             self.stop()
             raise
 
-    @property
-    def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig file."""
-        return self.control_plane.admin
-
-    def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """A kubeconfig file for any user in any groups, to try RBAC with."""
-        return self.control_plane.kubeconfig(user, groups)
-
-    def kubeconfig_for_service_account(self, namespace: str, name: str) -> Path:
-        """A kubeconfig file with a fresh token of this service account."""
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}").strip()
-        plane = self.control_plane
-        path = plane.folder / "keys" / f"{namespace}.{name}.kubeconfig"
-        return write_for_token(path, plane.server, plane.authority.certificate, token)
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """What `kubectl ARGUMENTS` prints. Raises RuntimeError with its complaint when it fails."""
-        command = [str(binary("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
-
-    def add_crd(self, file: Path) -> None:
-        """Adds a CustomResourceDefinition; returns when its objects are served."""
-        self.kubectl("apply", "--server-side", "-f", str(file))
-
-        def established() -> bool:
-            # Neither `kubectl wait` nor a JSONPath takes a CRD that has no conditions yet.
-            conditions = json.loads(self.kubectl("get", "-f", str(file), "-o=json"))["status"]["conditions"] or []
-            return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
-
-        until(established, "Established CRD")
-
     def add_node(self, name: str, gpus: int = 8) -> None:
         """Adds a node that KWOK plays."""
         self.core.create_node(kwok.node(name, gpus))
-
-    def add_claim(self, namespace: str, name: str, folder: Path) -> None:
-        """Adds a claim whose volume is a folder of this machine; returns when it is bound."""
-        volume = {
-            "metadata": {"name": f"{namespace}-{name}"},
-            "spec": {
-                "storageClassName": "",
-                "accessModes": ["ReadWriteMany"],
-                "capacity": {"storage": "1Ti"},
-                "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": str(folder), "type": "Directory"},
-                "claimRef": {"namespace": namespace, "name": name},
-            },
-        }
-        wanted = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Ti"}}}
-        claim = {
-            "metadata": {"name": name},
-            "spec": wanted | {"storageClassName": "", "volumeName": f"{namespace}-{name}"},
-        }
-        self.core.create_persistent_volume(volume)
-        self.core.create_namespaced_persistent_volume_claim(namespace, claim)
-        read = self.core.read_namespaced_persistent_volume_claim
-        until(lambda: read(name, namespace).status.phase == "Bound", f"bound claim {name}")
 
     def finish_pod(self, namespace: str, name: str, exit_code: int = 0, message: str = "") -> None:
         """Ends a pod of trouble Hang: the container `step` exits with this code and termination message."""
@@ -116,15 +47,3 @@ class Cluster:
     def stop(self) -> None:
         """Ends all that was started."""
         self.control_plane.stop()
-
-    def _nodes_are_ready(self) -> bool:
-        states = self.kubectl(
-            "get", "nodes", '-o=jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
-        ).split()
-        return states == ["True"] * len(self.core.list_node().items)
-
-
-def api_client(kubeconfig: Path) -> client.ApiClient:
-    """A client of the cluster and user that a kubeconfig file names."""
-    made: client.ApiClient = new_client_from_config(str(kubeconfig))
-    return made

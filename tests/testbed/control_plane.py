@@ -13,6 +13,7 @@ from testbed.kubeconfig import write_for_certificate
 from testbed.processes import Process, free_port
 
 SERVICES = "10.96.0.0/16"
+LOOPBACK = "127.0.0.1"
 # The controllers' default of 20 requests a second is what a benchmark would measure otherwise.
 RATE = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
@@ -22,13 +23,16 @@ class ControlPlane:
 
     Args:
         folder: an empty folder.
+        address: of this machine, where pods and the kubelet of a real node reach the apiserver. None: the apiserver
+            listens on loopback, and looks for the way to pods at the gate.
         outlives_us: the programs go on when this process ends (else they die with it).
     """
 
-    def __init__(self, folder: Path, *, outlives_us: bool = False) -> None:
+    def __init__(self, folder: Path, *, address: str | None = None, outlives_us: bool = False) -> None:
         self.folder = folder
         self.authority = Authority()
-        self.server = f"https://127.0.0.1:{free_port()}"
+        self._address = address
+        self.server = f"https://{address or LOOPBACK}:{free_port()}"
         self.gate = f"selfalign-testbed-{uuid.uuid4().hex}"  # where the apiserver looks for the way to pods (gate.py)
         self.processes: list[Process] = []
         self._outlives_us = outlives_us
@@ -98,7 +102,7 @@ class ControlPlane:
     def _start_apiserver(self, etcd: str) -> None:
         keys = self.folder / "keys"
         (keys / "authority.crt").write_bytes(self.authority.certificate)
-        pair = self.authority.server(["localhost", "kubernetes.default.svc"], ["127.0.0.1", "10.96.0.1"])
+        pair = self.authority.server(["localhost", "kubernetes.default.svc"], [self._address or LOOPBACK, "10.96.0.1"])
         certificate, key = pair.write(keys, "apiserver")
         private, public = signing_key()
         write_private(keys / "service-accounts.key", private)
@@ -106,9 +110,8 @@ class ControlPlane:
         process = self.start(
             "kube-apiserver",
             f"--etcd-servers={etcd}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",  # the Service `kubernetes` may not point to loopback
+            f"--bind-address={self._address or LOOPBACK}",
+            f"--advertise-address={self._address or LOOPBACK}",
             f"--secure-port={self.server.rpartition(':')[2]}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
@@ -118,11 +121,27 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement,NodeRestriction",
             "--allow-privileged",
-            f"--egress-selector-config-file={write_egress_configuration(self.folder / 'egress.json', self.gate)}",
+            *(self._way_to_gate() if self._address is None else self._way_to_kubelet()),
         )
         process.wait_for(f"{self.server}/readyz")
+
+    def _way_to_gate(self) -> list[str]:
+        return [
+            "--endpoint-reconciler-type=none",  # the Service `kubernetes` may not point to loopback
+            f"--egress-selector-config-file={write_egress_configuration(self.folder / 'egress.json', self.gate)}",
+        ]
+
+    def _way_to_kubelet(self) -> list[str]:
+        keys = self.folder / "keys"
+        certificate, key = self.authority.client("kube-apiserver", ["system:masters"]).write(keys, "kubelet-client")
+        return [
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={certificate}",
+            f"--kubelet-client-key={key}",
+            f"--kubelet-certificate-authority={keys}/authority.crt",
+        ]
 
     def _start_controller(self, name: str, *options: str) -> tuple[Process, int]:
         port = free_port()

@@ -24,8 +24,10 @@ _given: set[int] = set()  # some are bound long after they were found
 class Process:
     """A running program. Raises RuntimeError with the end of its log when it does not come up."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path, *, outlives_us: bool = False) -> None:
-        self.name = Path(command[0]).name
+    def __init__(
+        self, command: Sequence[str | Path], log: Path, *, name: str | None = None, outlives_us: bool = False
+    ) -> None:
+        self.name = name or Path(command[0]).name
         self.log = log
         # setpriv asks the kernel for SIGKILL when we die, also by SIGKILL, and then becomes the program: the pid is the same.
         wrapper = [] if outlives_us else ["setpriv", "--pdeathsig", "KILL", "--"]

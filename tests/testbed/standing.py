@@ -12,8 +12,9 @@ from pathlib import Path
 import yaml
 from kubernetes import client
 
+from testbed.administrator import api_client
 from testbed.binaries import binary
-from testbed.cluster import Cluster, api_client
+from testbed.cluster import Cluster
 from testbed.gate import gate, is_open
 from testbed.player import LOOK_SECONDS, Player
 from testbed.processes import Process, free_port, stop_by_pid

@@ -18,7 +18,7 @@ from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
 from selfalign_api.status import Status, read_status
 from selfalign_operator.effective import Attempt, EffectiveRun, Frozen, Platform
 from selfalign_operator.reconcile import decide
-from selfalign_operator.views import Manifest, Observed, PodView, ProgressView, RunView, WorkloadView
+from selfalign_operator.views import ClaimView, Manifest, Observed, PodView, ProgressView, RunView, WorkloadView
 
 CONFIG = OperatorConfig(images=Images(generate="generate:1", train="train:1"))
 STEPS = [("i1-generate", "generate", 1), ("i1-train", "train", 1), ("i1-evaluate", "evaluate", 1)]
@@ -43,7 +43,7 @@ class FakeRender:
             means=means,
             storage="file:///mnt/c/runs/ns/run",
             reuse_from=(),
-            mounts={},
+            mounts={"c": "/mnt/c"},
             platform=Platform(compute_digest="sha256:0", images=config.images, gpu_resource_name="nvidia.com/gpu"),
             config=config,
         )
@@ -118,7 +118,12 @@ class World:
             status_problems=problems,
         )  # fmt: skip
         pods = self.pods.get(name, ()) if name else ()
-        return Observed(run, self.now, (*jobs.values(), *self.foreign), pods, progress=self.progress, **self.extra)
+        accept = read.step("accept")
+        looked_up = accept is None or (accept.workload is None and accept.state not in ("Succeeded", "Reused"))
+        claims = {"claims": {"c": ClaimView("c", ("ReadWriteMany",))}} if looked_up else {}
+        return Observed(
+            run, self.now, (*jobs.values(), *self.foreign), pods, progress=self.progress, **(claims | self.extra)
+        )
 
     def turn(self, back: int = 0, cut: str | None = None) -> float | None:
         """Observe, decide, apply; `cut` ends it after the creations or after the status. Seconds until it looks again."""

@@ -102,6 +102,18 @@ CASES = (
         f"gs://BUCKET/PATH or pvc://CLAIM/PATH; {HERE}",
     ),
     Case(
+        "spec: {output: {url: 's3://b/model'}}",
+        "spec: {output: {url: 'hf://o/n'}}",
+        "spec.output.url: hf://o/n: write the folder that it is copied to: s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
+    ),
+    Case(
+        "spec: {output: {datasetUrl: 'pvc://claim/pairs'}}",
+        "spec: {output: {datasetUrl: 'hf://datasets/o/n'}}",
+        "spec.output.datasetUrl: hf://datasets/o/n: write the folder that it is copied to: s3://BUCKET/PATH, "
+        f"gs://BUCKET/PATH or pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
+    ),
+    Case(
         "spec: {storage: {reuseFrom: ['s3://b/runs/a']}}",
         "spec: {storage: {reuseFrom: ['s3://b/runs/a', 'hf://o/n']}}",
         "spec.storage.reuseFrom: write the folders of other runs: s3://BUCKET/PATH, gs://BUCKET/PATH or "
@@ -268,6 +280,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "training": ({"learningRate": 1e-6}, {"learningRate": 1e-6, "loss": {}}),
     "evaluation": ({"when": "Last"}, {"when": "Never"}),
     "sao": ({"promptMode": "Free"}, {}),
+    "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
 assert tuple(METHOD) == METHOD_FIELDS

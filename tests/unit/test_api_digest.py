@@ -50,6 +50,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "training",
         "evaluation",
         "sao",
+        "output",
         "storage",
     )
     assert MEANS_FIELDS == ("compute",)
@@ -67,7 +68,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
 
 
 def test_the_digest_covers_the_method_but_where_it_is_kept() -> None:
-    assert set(METHOD_FIELDS) - set(DIGEST_FIELDS) == {"storage"}
+    assert set(METHOD_FIELDS) - set(DIGEST_FIELDS) == {"storage", "output"}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,7 @@ def test_a_change_of_the_method_changes_the_digest_and_is_named(path: str, value
         ("suspend", True),
         ("failurePolicy.maxRetriesPerStep", 9),
         ("storage.url", "s3://b/runs"),
+        ("output.url", "s3://b/model"),
         ("model.url", "./copy-of-the-model"),
         ("training.learningRate", 0.000001),
         ("training.loss.beta", 10.0),

@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Edit, str]] = {
         setter("data", "personas", "columns", value={"persona": "persona", "response": "x"}),
         "spec.data.personas.columns.response: x is not read here; spec.data.personas reads persona",
     ),
-    "split of a file": (setter("data", "personas", "split", value="test"), "belongs to a dataset of the hub"),
+    "split of a file": (setter("data", "personas", "split", value="test"), "belongs to a whole dataset of the hub"),
     "more personas than exist": (setter("data", "personas", "count", value=50_000), "write a smaller count"),
     "too many iterations for the personas": (setter("iterations", value=9), "fewer iterations"),
     "unknown variable": (
@@ -92,6 +92,11 @@ CASES: dict[str, tuple[Edit, str]] = {
         "the template leaves out second",
     ),
     "template that is not Jinja": (role_setter("judge", "template", "{{ prompt "), "is not Jinja"),
+    "a verdict that is no Jinja": (setter("judge", "verdicts", value=["{{ first", "B"]), "is not Jinja"),
+    "a verdict that leaves the sandbox": (
+        setter("judge", "verdicts", value=["{{ first.__class__.__mro__ }}", "B"]),
+        "spec.judge.verdicts: cannot be rendered",
+    ),
     "equal verdicts": (setter("judge", "verdicts", value=["A", "A"]), "the two candidate verdicts are equal"),
     "greedy pair": (role_setter("respond", "temperature", 0), "equal at temperature 0; write a temperature above 0"),
     "answer beyond the context": (

@@ -27,6 +27,7 @@ from selfalign_jobs.generate.driver import (
     Report,
     Started,
     TableJob,
+    verdict_positions,
     verdict_results,
 )
 from selfalign_jobs.generate.leases import LEASE_SECONDS
@@ -226,8 +227,8 @@ def test_progress_and_metrics_count_records_and_tokens(tmp_path: Path) -> None:
     snapshot = driver.progress.snapshot()
     assert (snapshot["phase"], snapshot["done"], snapshot["total"]) == ("generate", 7, 7)
     value = driver.progress.metrics.registry.get_sample_value
-    assert value("selfalign_records_total", {"flow": "f", "outcome": "rows"}) == 5
-    assert value("selfalign_records_total", {"flow": "f", "outcome": "dropped"}) == 2
+    assert value("selfalign_records_total", {"flow": "f", "outcome": "rows", "reason": ""}) == 5
+    assert value("selfalign_records_total", {"flow": "f", "outcome": "dropped", "reason": "tie"}) == 2
     assert value("selfalign_tokens_total", {"role": "ask", "direction": "out"}) == 14
 
 
@@ -237,3 +238,12 @@ def test_verdicts_are_counted_by_result() -> None:
     lines = pa.table({"verdict_forward": forward, "verdict_backward": backward})
     assert verdict_results(lines) == {"first": 1, "second": 2, "inconsistent": 1, "tie": 1, "unparsed": 1}
     assert not verdict_results(pa.table({"answer": ["a"]}))
+
+
+def test_judgements_are_counted_by_the_position_that_they_prefer() -> None:
+    """Backward, the second answer is shown first: a judge that always takes the first shown says first, then second."""
+    lines = pa.table(
+        {"verdict_forward": ["first", "first", "tie", None], "verdict_backward": ["second", "first", "second", None]}
+    )
+    assert verdict_positions(lines) == {"first": 4, "second": 1}
+    assert not verdict_positions(pa.table({"answer": ["a"]}))

@@ -276,6 +276,16 @@ def test_rendering_shares_nothing_that_a_caller_could_change() -> None:
     assert attempt_workload(found, GENERATE) == kept == first
 
 
+def test_publishing_takes_one_small_pod_with_the_volumes_and_the_secrets_of_where_it_goes() -> None:
+    outputs = {"output": {"url": "pvc://results/model", "datasetUrl": "s3://shared/pairs"}}
+    keys = {"credentials": [{"urlPrefix": "s3://shared", "secretName": "keys"}]}
+    found = template(Attempt("publish", "publish", 1, 1), GANGS | outputs | keys)["spec"]
+    container = found["containers"][0]
+    assert container["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    assert "/mnt/results" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+
+
 # --- Kueue ------------------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,8 @@ def test_a_run_is_read_as_it_was_put() -> None:
     assert run is not None
     assert (run.uid, run.generation, run.status.state) == ("uid-run", 1, "Running")
     assert dict(run.spec) == {"recipe": "sao", "model": {"url": "hf://a/b"}}
-    assert list(cache.states()) == [("Running", "sao")]
+    ((key, uid, summary),) = cache.summaries()
+    assert (key, uid, summary.state, summary.recipe) == (KEY, "uid-run", "Running", "sao")
 
 
 def test_what_is_as_large_as_the_rest_is_not_kept() -> None:

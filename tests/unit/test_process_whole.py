@@ -68,6 +68,19 @@ def play(tmp_path: Path) -> Callable[[Use], None]:
     return run
 
 
+def test_a_user_without_a_name_may_run_it(play: Callable[[Use], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+
+    async def use(scene: Scene) -> None:
+        scene.start()
+        await scene.until(lambda: scene.apiserver.watching("jobs"))
+
+    play(use)
+
+
 def test_a_run_goes_from_nothing_to_complete(play: Callable[[Use], None]) -> None:
     async def use(scene: Scene) -> None:
         scene.start()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from reconcile_world import START, World, summary
+from reconcile_world import CONFIG, START, FakeRender, World, summary
 
+from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.status import Condition
+from selfalign_operator.effective import EffectiveRun, Frozen
+from selfalign_operator.reconcile import decide
 from selfalign_operator.reconcile.results import told
-from selfalign_operator.views import RETRY_ANNOTATION, EventView, PodView, ProgressView, Refusal
+from selfalign_operator.views import RETRY_ANNOTATION, EventView, PodView, ProgressView, Refusal, RunView
 
 
 def reason(world: World, kind: str) -> tuple[str, str]:
@@ -140,12 +144,40 @@ def test_a_failed_attempt_is_tried_again_after_a_doubling_wait_and_then_the_run_
     assert world.made[-1] == "run-i1-train-3"
 
 
+def test_a_claim_that_was_not_looked_up_in_the_turn_that_accept_fails_is_not_missing() -> None:
+    class WithClaim(FakeRender):
+        def effective(self, run: RunView, config: OperatorConfig, frozen: Frozen | None) -> EffectiveRun:
+            return replace(super().effective(run, config, frozen), mounts={"c": "/mnt/c"})
+
+    world = World()
+    world.settle()
+    world.fail(world.active()[0], 64, termination_message=json.dumps({"error": "no model", "reason": "ModelNotFound"}))
+    accepted = decide(world.observed(), CONFIG, WithClaim()).status.condition("Accepted")
+    assert accepted is not None
+    assert (accepted.reason, accepted.message) == ("ModelNotFound", "no model")
+
+
 def test_exit_64_fails_the_run_at_once() -> None:
     world = World()
     world.fail(world.until("i1-train"), 64)
     world.settle()
     assert reason(world, "Failed") == ("True", "InvalidConfig")
     assert "it broke" in message(world, "Failed")
+
+
+def test_a_training_that_diverged_is_a_reason_of_its_own() -> None:
+    world = World()
+    said = '{"error": "the training diverged", "reason": "TrainingDiverged"}'
+    world.fail(world.until("i1-train"), 64, termination_message=said)
+    world.settle()
+    step = world.status.step("i1-train")
+    assert step is not None
+    assert (step.state, step.reason, step.lost_attempts[-1].reason) == (
+        "Failed",
+        "TrainingDiverged",
+        "TrainingDiverged",
+    )
+    assert reason(world, "Failed") == ("True", "InvalidConfig")
 
 
 def test_what_accept_says_of_a_wrong_run_is_the_reason_of_accepted() -> None:

@@ -39,6 +39,11 @@ def test_a_missing_claim_is_named_before_anything_is_made() -> None:
     assert decision.creations == ()
     accepted = decision.status.condition("Accepted")
     assert (accepted.reason, "selfalign" in accepted.message) == ("ClaimNotFound", True)
+    progressing = decision.status.condition("Progressing")
+    assert (progressing.reason, progressing.message) == (
+        "Pending",
+        accepted.message,
+    )  # what `kubectl get -o wide` shows
 
 
 @pytest.mark.parametrize(

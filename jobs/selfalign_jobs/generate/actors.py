@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,8 +38,9 @@ RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before 
 class ActorSetup:
     """All that an actor needs to run flows."""
 
-    make_chat: Callable[[], Chat]
-    make_engine: Callable[[], Engine]
+    locate: Callable[[], Path]  # the model's folder on the actor's node, fetched there if need be
+    make_chat: Callable[[Path], Chat]
+    make_engine: Callable[[Path], Engine]
     jobs: Mapping[str, FlowJob]  # by the table that each makes
     flows: Mapping[str, FlowDef]  # by the same
     run_seed: int
@@ -57,9 +59,10 @@ class EngineActor:
         if self._loop is not None:
             os._exit(1)
         setup = self._setup
+        model = setup.locate()
         os.environ.update(setup.environment())
-        chat = setup.make_chat()
-        engine = setup.make_engine()
+        chat = setup.make_chat(model)
+        engine = setup.make_engine(model)
         facts = engine.facts
         self._loop = FlowLoop(
             engine,

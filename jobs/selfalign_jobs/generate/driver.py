@@ -228,11 +228,13 @@ class Driver:
         self._show(job, outcomes, batch.tokens)
         for result, number in verdict_results(lines).items():
             self.progress.metrics.verdicts.labels(result).inc(number)
+        for position, number in verdict_positions(lines).items():
+            self.progress.metrics.verdict_positions.labels(position).inc(number)
 
     def _show(self, job: TableJob, outcomes: list[tuple[str, str | None]], tokens: dict[str, list[int]]) -> None:
         metrics = self.progress.metrics
-        for (status, _), number in Counter(outcomes).items():
-            metrics.records.labels(job.flow, status).inc(number)
+        for (status, reason), number in Counter(outcomes).items():
+            metrics.records.labels(job.flow, status, reason or "").inc(number)
         for role, (taken, made) in tokens.items():
             metrics.tokens.labels(role, "in").inc(taken)
             metrics.tokens.labels(role, "out").inc(made)
@@ -274,6 +276,16 @@ def verdict_results(lines: pa.Table) -> Counter[str]:
         for forward, backward in orders
         if forward is not None
     )
+
+
+def verdict_positions(lines: pa.Table) -> Counter[str]:
+    """Judgements that decided, by the position of the preferred answer. Backward, the second answer was shown first."""
+    if "verdict_forward" not in lines.column_names:
+        return Counter()
+    turned = {"first": "second", "second": "first"}
+    forward = [verdict for verdict in lines["verdict_forward"].to_pylist() if verdict in turned]
+    backward = [turned[verdict] for verdict in lines["verdict_backward"].to_pylist() if verdict in turned]
+    return Counter(forward + backward)
 
 
 def check_set_aside(job: TableJob, percent: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from selfalign_api.plan import (
     EngineLoad,
@@ -36,8 +37,13 @@ from selfalign_jobs.recipes.base import FlowDef, recipe
 from selfalign_jobs.step import StepContext
 from selfalign_jobs.store import Manifest, TableEntry, write_manifest
 
-MakeEngine = Callable[[EngineSpec], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
-MakeChat = Callable[[Path, str | None], Chat]  # model folder, chat template in place of the folder's own
+MakeEngine = Callable[[EngineSpec, Path], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
+
+
+class MakeChat(Protocol):
+    """Chat of a model folder; the template in place of the folder's own."""
+
+    def __call__(self, model: Path, chat_template: str | None) -> Chat: ...
 
 
 @dataclass
@@ -137,14 +143,14 @@ def run_loads(
             if not all(all(table.writer.ledger.done) for table in tables.values()):
                 given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
                 spec = EngineSpec(
-                    model=locate_model(context.config, load.model),
                     settings=settings,
                     means=means,
                     trust_remote_code=given.remote_code if given else False,
                     engines_here=here,
                 )
                 setup = ActorSetup(
-                    make_chat=partial(make_chat, spec.model, given.chat_template if given else None),
+                    locate=partial(locate_model, context.config, load.model),
+                    make_chat=partial(make_chat, chat_template=given.chat_template if given else None),
                     make_engine=partial(make_engine, spec),
                     jobs={job.out: job for job in load.jobs},
                     flows=flows,

@@ -35,9 +35,8 @@ CPU_BLOCK_TOKENS = 32  # the default of 128 shares no prefix of a short prompt
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Which model, and how it runs: the method's settings and the means."""
+    """How a model runs: the method's settings and the means."""
 
-    model: Path
     settings: EngineSettings
     means: GenerationMeans
     trust_remote_code: bool = False
@@ -71,14 +70,17 @@ def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
 class VllmEngine:
     """A vLLM engine in this process (`generate.engine.Engine`)."""
 
-    def __init__(self, spec: EngineSpec) -> None:
-        """Load the model; takes seconds to minutes. The environment must be `environment(…)` before vLLM is imported."""
+    def __init__(self, spec: EngineSpec, model: Path) -> None:
+        """Load the model from its folder; takes seconds to minutes.
+
+        The environment must be `environment(…)` before vLLM is imported.
+        """
         started = time.monotonic()
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        arguments = engine_arguments(spec)
+        arguments = engine_arguments(spec, model)
         if spec.means.device == "CPU":
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(_cpu_cache_gib(spec, arguments))
         self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
@@ -134,13 +136,13 @@ def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": prompt_ids}
 
 
-def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+def engine_arguments(spec: EngineSpec, model: Path) -> dict[str, Any]:
     """The `EngineArgs` of vLLM. Whatever vLLM would guess from hardware or folder, and that matters, is said."""
     on_cpu = spec.means.device == "CPU"
-    context = spec.settings.max_model_tokens or _own_context(spec)
+    context = spec.settings.max_model_tokens or _own_context(spec, model)
     batch_tokens = max(CPU_BATCH_TOKENS, context) if on_cpu else GPU_BATCH_TOKENS
     arguments: dict[str, Any] = {
-        "model": str(spec.model),
+        "model": str(model),
         "trust_remote_code": spec.trust_remote_code,
         "dtype": "auto" if spec.settings.precision == "fp8" else spec.settings.precision,
         "quantization": "fp8" if spec.settings.precision == "fp8" else None,
@@ -203,10 +205,10 @@ def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | Comparis
     return Comparison(next_token[labels.first].logprob, next_token[labels.second].logprob)
 
 
-def _own_context(spec: EngineSpec) -> int:
+def _own_context(spec: EngineSpec, model: Path) -> int:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(spec.model, trust_remote_code=spec.trust_remote_code)
+    config = AutoConfig.from_pretrained(model, trust_remote_code=spec.trust_remote_code)
     return int(config.get_text_config().max_position_embeddings)
 
 
@@ -214,7 +216,8 @@ def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
     """GiB of KV cache: what all sequences need at full length, at most a quarter of the node's memory, shared by its engines."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(spec.model, trust_remote_code=spec.trust_remote_code).get_text_config()
+    folder = arguments["model"]
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code).get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if arguments["dtype"] == "float32" else 2)

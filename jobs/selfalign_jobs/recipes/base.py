@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Evaluate, Generate, Json, Train
+from selfalign_api.plan import AnyStep, Json
 from selfalign_jobs.flow import Flow
 
 if TYPE_CHECKING:
     from selfalign_jobs.recipes.method import Method
 
-Step = Generate | Train | Evaluate
+Step = AnyStep
 PrepareFn = Callable[[tuple[pa.Table, ...], Mapping[str, Json]], pa.Table]
 
 RECIPES = ("sao",)

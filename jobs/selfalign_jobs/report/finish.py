@@ -51,7 +51,7 @@ def show_report(run: Folder, console: Console) -> None:
 
 def _show(run: Folder, figures: dict[str, Json], console: Console) -> None:
     console.print(_table(figures))
-    console.print(f"report: {run.path}/{REPORT}", highlight=False, soft_wrap=True)
+    console.print(f"report: {run.place}/{REPORT}", highlight=False, soft_wrap=True)
 
 
 def _summary(evidence: Evidence) -> dict[str, Json]:

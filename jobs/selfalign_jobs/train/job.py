@@ -45,6 +45,7 @@ class Outcome(Frozen):
     kind: Literal["done", "config", "stopped", "full", "failed"]
     message: str = ""
     problems: tuple[tuple[str, Json, str], ...] = ()
+    reason: str = ""  # of a ConfigError
     result: dict[str, Json] = {}
 
 
@@ -52,7 +53,7 @@ def outcome_of(rank: int, error: BaseException) -> Outcome:
     """The outcome that an error of a rank means."""
     if isinstance(error, ConfigError):
         problems = tuple((problem.path, problem.value, problem.message) for problem in error.problems)
-        return Outcome(rank=rank, kind="config", message=str(error), problems=problems)
+        return Outcome(rank=rank, kind="config", message=str(error), problems=problems, reason=error.reason)
     if isinstance(error, Stopped):
         return Outcome(rank=rank, kind="stopped", message=str(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -78,7 +79,9 @@ def error_of(outcomes: list[Outcome], here: range, ranks: int, stop_asked: bool)
     """The error that the outcomes of the ranks `here`, on this node, mean for its program; None when all are done."""
     by_kind = {outcome.kind: outcome for outcome in reversed(outcomes)}
     if config := by_kind.get("config"):
-        return ConfigError([Problem(path, value, message) for path, value, message in config.problems])
+        error = ConfigError([Problem(path, value, message) for path, value, message in config.problems])
+        error.reason = config.reason
+        return error
     if full := by_kind.get("full"):
         return OSError(errno.ENOSPC, full.message)
     if stopped := by_kind.get("stopped"):

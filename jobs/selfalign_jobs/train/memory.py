@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from selfalign_api.plan import TrainingMeans, TrainSettings
 from selfalign_jobs.machine import free_memory_here
+from selfalign_jobs.train.settings import uses_deepspeed
 
 ACTIVATION_SHARE = 0.6  # of what the model's states leave; the rest is for fragmentation, buffers and other programs
 MOST_TOKENS = {"GPU": 65_536, "CPU": 2_048}  # beyond it a larger micro batch is no faster, only more padded
@@ -16,21 +19,26 @@ def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMea
     """Padded tokens that one forward and backward pass of one rank, of those on this node, can hold; at least 1."""
     width = 4 if settings.precision == "float32" else 2
     config = json.loads((folder / "config.json").read_text())
-    shape = config.get("text_config", config)
-    hidden, layers, vocabulary = shape["hidden_size"], shape["num_hidden_layers"], shape["vocab_size"]
-    feed_forward = shape.get("intermediate_size", 4 * hidden)
-    layer = (10 * hidden + 4 * feed_forward) * width
-    activations = layers * hidden * width + layer if means.activation_checkpointing == "Full" else layers * layer
-    per_token = activations + 6 * vocabulary
+    per_token = token_bytes(config.get("text_config", config), width, means)
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     parameters = weights / (4 if str(config.get("dtype", config.get("torch_dtype"))) == "float32" else 2)
-    room = _memory(means, ranks_here) - _states(parameters, width, settings, means, ranks)
+    room = _memory(means, ranks_here) - state_bytes(parameters, width, settings, means, ranks)
     return max(1, min(MOST_TOKENS[means.device], int(ACTIVATION_SHARE * room / per_token)))
 
 
-def _states(parameters: float, width: int, settings: TrainSettings, means: TrainingMeans, ranks: int) -> float:
+def token_bytes(shape: Mapping[str, Any], width: int, means: TrainingMeans) -> float:
+    """Bytes that a padded token takes in a forward and backward pass; `shape` is a model's config."""
+    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
+    layer = (10 * hidden + 4 * shape.get("intermediate_size", 4 * hidden)) * width
+    activations = layers * hidden * width + layer if means.activation_checkpointing == "Full" else layers * layer
+    return float(activations + 6 * shape["vocab_size"])
+
+
+def state_bytes(parameters: float, width: int, settings: TrainSettings, means: TrainingMeans, ranks: int) -> float:
     """Bytes of weights, gradients and optimiser states in one rank's device memory (ZeRO, arXiv 1910.02054, figure 1)."""
     trained = 0.02 if settings.lora is not None else 1.0  # adapters are a few hundredths of a model
+    if not uses_deepspeed(means):  # autocast: weights, gradients and moments are all float32 (policy.training_dtype)
+        return parameters * (4 + trained * 12)
     shards = {stage: ranks if means.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     weights = parameters * width / shards[3]
     gradients = parameters * trained * width / shards[2]

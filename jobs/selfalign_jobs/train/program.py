@@ -26,7 +26,7 @@ from selfalign_jobs.reuse import finished_elsewhere
 from selfalign_jobs.step import StepContext, Stopped
 from selfalign_jobs.store import Manifest, TableEntry, read_manifest, write_manifest
 from selfalign_jobs.train import checkpoint
-from selfalign_jobs.train.dataset import Examples, examples
+from selfalign_jobs.train.dataset import Examples, examples, lengths
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
 from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
 from selfalign_jobs.train.memory import micro_batch_tokens
@@ -90,6 +90,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     )
     batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
     pq.write_table(found.table, work / EXAMPLES)
+    for side in ("chosen", "rejected"):
+        context.progress.metrics.pair_tokens.labels(side).set(lengths(found.table, f"{side}_ids").mean())
     job = Job(
         config=config,
         start=str(start),
@@ -156,9 +158,7 @@ class Listener:
                 accuracy=row["accuracy"],
             )
             metrics.tokens_per_second.set(row["tokens_per_second"])
-            metrics.loss.set(row["loss"])
-            metrics.margin.set(row["margin"])
-            metrics.accuracy.set(row["accuracy"])
+            metrics.training.step(row)
             metrics.tokens.labels("train", "in").inc(row["tokens"])
         else:
             progress.advance(message["done"])

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.plan import Loss
 from selfalign_jobs.train.batch import PairCollator, add_scoring_head, response_log_probs
 from selfalign_jobs.train.dataset import RankBatches
@@ -169,11 +169,12 @@ class PreferenceTrainer(DPOTrainer):
             odd.append(("gradient", gradient_norm))
         for what, value in odd:
             if not math.isfinite(value):
-                raise ConfigError.one(
-                    "spec.training.learningRate",
-                    f"the training diverged: the {what} of step {self.state.global_step} is {value}; write a lower one",
-                    self.args.learning_rate,
-                )
+                with refused_as("TrainingDiverged"):
+                    raise ConfigError.one(
+                        "spec.training.learningRate",
+                        f"the training diverged: the {what} of step {self.state.global_step} is {value}; write a lower one",
+                        self.args.learning_rate,
+                    )
         row = {
             "step": self.state.global_step,
             "loss": mean["loss"],

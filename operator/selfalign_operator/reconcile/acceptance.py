@@ -44,6 +44,9 @@ def readable(turn: Turn) -> bool:
 
 
 def _not_accepted(turn: Turn, reason: EventReason, message: str) -> bool:
+    progressing = turn.status.condition("Progressing")
+    if progressing is None or progressing.reason == "Pending":  # the column Message of `kubectl get` is this one's
+        turn.condition("Progressing", "Unknown", "Pending", message)
     if turn.condition("Accepted", "False", reason, message):
         turn.warn(reason, message)
     return True
@@ -54,6 +57,9 @@ def acceptable(turn: Turn) -> bool:
     assert turn.effective is not None
     if turn.status.is_true("Accepted") or (step := current_step(turn)) is None or step.workload is not None:
         return False
+    if _had_begun(turn, step):
+        turn.look_again(0.0)
+        return True
     for found in (_claims(turn, turn.effective), _rayjob(turn, turn.effective)):
         if found is not None:
             turn.look_again(CHECK_AGAIN_SECONDS)
@@ -64,9 +70,18 @@ def acceptable(turn: Turn) -> bool:
     return False
 
 
+def _had_begun(turn: Turn, step: StepStatus) -> bool:
+    """Whether an attempt was under way, or the run had failed, when this was observed: no claim was looked up then."""
+    seen = turn.observed.run.status
+    same = seen.step(step.name)
+    return seen.is_true("Failed") or (same is not None and same.workload is not None)
+
+
 def _claims(turn: Turn, effective: EffectiveRun) -> tuple[EventReason, str] | None:
     for name in effective.mounts:
-        claim = turn.observed.claims.get(name)
+        if name not in turn.observed.claims:
+            continue  # not looked up: in this turn a Job of accept has just ended
+        claim = turn.observed.claims[name]
         if claim is None:
             return (
                 "ClaimNotFound",

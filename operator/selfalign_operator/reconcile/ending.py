@@ -13,6 +13,7 @@ from selfalign_operator.views import PodView, WorkloadView
 __all__ = ["Ending", "failure_of", "termination_of"]
 
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
+DIVERGED = "TrainingDiverged"  # what a train step says whose loss is no number any more
 EXIT_CODE = re.compile(r"exit code (\d+)")  # in the message of a Job that podFailurePolicy ended
 
 
@@ -69,7 +70,8 @@ def _config(pod: PodView) -> Ending | None:
     if pod.exit_code != Exit.CONFIG:
         return None
     details = str((_body(pod) or {}).get("reason", ""))
-    return Ending("InvalidConfig", _said(pod), True, Exit.CONFIG, pod.node, final=True, details=details)
+    reason = DIVERGED if details == DIVERGED else "InvalidConfig"
+    return Ending(reason, _said(pod), True, Exit.CONFIG, pod.node, final=True, details=details)
 
 
 def _disruption(pod: PodView) -> Ending | None:

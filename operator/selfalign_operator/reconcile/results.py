@@ -10,7 +10,7 @@ from selfalign_api.status import MAX_FIGURES, MAX_STEPS, Figure, ModelStatus, Re
 __all__ = ["checks_of", "figures_of", "model_of", "planned_steps", "told"]
 
 TOLD = 6  # of an event's message
-KINDS = ("generate", "train", "evaluate")
+KINDS = ("generate", "train", "evaluate", "publish")
 
 
 def planned_steps(entries: Any) -> tuple[StepStatus, ...]:

@@ -17,7 +17,8 @@ from selfalign_operator.workloads.pod import pod_template, ray_token, shape_of
 
 def job(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """The Indexed Job of an attempt; suspended with a queue, for Kueue to start it."""
-    size = shape_of(effective, attempt).size
+    shape = shape_of(effective, attempt)
+    size = shape.size
     name = workload_name(effective.name, effective.uid, attempt.step, attempt.number, collect=attempt.collect)
     spec = {
         "completionMode": "Indexed",
@@ -31,7 +32,7 @@ def job(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": workload_metadata(effective, attempt, name),
+        "metadata": workload_metadata(effective, attempt, name, shape.gpus),
         "spec": spec,
     }
 

@@ -7,6 +7,7 @@ from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.views import (
     ATTEMPT_LABEL,
     COLLECT_LABEL,
+    GPUS_ANNOTATION,
     QUEUE_LABEL,
     RUN_ANNOTATION,
     STEP_LABEL,
@@ -58,10 +59,11 @@ def object_metadata(effective: EffectiveRun, name: str) -> Manifest:
     }
 
 
-def workload_metadata(effective: EffectiveRun, attempt: Attempt, name: str) -> Manifest:
-    """Metadata of an attempt's workload, with what Kueue reads there."""
+def workload_metadata(effective: EffectiveRun, attempt: Attempt, name: str, gpus: int) -> Manifest:
+    """Metadata of an attempt's workload, with what Kueue reads there. `gpus`: of each pod, for the metrics."""
     labels = attempt_labels(effective, attempt) | kueue_labels(effective)
-    return object_metadata(effective, name) | {"labels": labels}
+    annotations = run_annotations(effective) | {GPUS_ANNOTATION: str(gpus)}
+    return object_metadata(effective, name) | {"labels": labels, "annotations": annotations}
 
 
 def queue_of(effective: EffectiveRun) -> str | None:

@@ -21,7 +21,7 @@ ENTRY_POINT = ("python", "-m", "selfalign_jobs")  # of every pod
 USER_ID = 1000  # any that is not root: no uid of ours needs an entry in the image's passwd
 TERMINATION_MESSAGE = "/dev/termination-log"
 SHARED_MEMORY_SIZE = {"GPU": "16Gi", "CPU": "2Gi"}  # NCCL, Ray's object store; a podTemplate's volume `shm` changes it
-SMALL_REQUESTS = {"cpu": "500m", "memory": "1Gi"}  # accept and collect: they read tables and write manifests
+SMALL_REQUESTS = {"cpu": "500m", "memory": "1Gi"}  # they read and copy files, and write manifests
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Shape:
 
     size: int
     gpus: int  # of a pod
-    small: bool  # no engine and no rank: accept and collect
+    small: bool  # no engine and no rank: accept, collect, publish
 
     @property
     def device(self) -> str:
@@ -39,8 +39,8 @@ class Shape:
 
 
 def shape_of(effective: EffectiveRun, attempt: Attempt) -> Shape:
-    """One pod for accept and collect; a node of a training, or an engine, a pod."""
-    if attempt.collect or attempt.kind == "accept":
+    """One small pod for accept, collect and publish; a node of a training, or an engine, a pod."""
+    if _is_small(attempt):
         return Shape(size=1, gpus=0, small=True)
     if attempt.kind == "train":
         training = effective.means.training
@@ -61,9 +61,15 @@ def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Ma
 
 
 def pods_for(effective: EffectiveRun, attempt: Attempt) -> Pods:
-    """What the run says of these pods. Accept and collect have those that generate, for their image and their volumes."""
-    kind = "generate" if attempt.collect or attempt.kind == "accept" else attempt.kind
-    return pods_of(effective.spec.compute, kind)
+    """What the run says of these pods. Small ones are as those that generate, for their image and their volumes."""
+    match attempt.kind:
+        case "train" | "evaluate" if not attempt.collect:
+            return pods_of(effective.spec.compute, attempt.kind)
+    return pods_of(effective.spec.compute, "generate")
+
+
+def _is_small(attempt: Attempt) -> bool:
+    return attempt.collect or attempt.kind in ("accept", "publish")
 
 
 def step_of(template: Manifest) -> Manifest:

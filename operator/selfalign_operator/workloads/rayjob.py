@@ -38,7 +38,7 @@ def rayjob(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     The result comes from a `collect` Job: a RayJob tells no termination message.
     """
     name = workload_name(effective.name, effective.uid, attempt.step, attempt.number, longest=RAYJOB_MAX)
-    metadata = workload_metadata(effective, attempt, name)
+    metadata = workload_metadata(effective, attempt, name, shape_of(effective, attempt).gpus)
     spec = {
         "submissionMode": "HTTPMode",
         "backoffLimit": 0,

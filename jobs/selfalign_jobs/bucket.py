@@ -1,0 +1,103 @@
+"""Buckets (`s3://`, `gs://`) as sources: what lies at a URL there, and copies of it on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from selfalign_api.errors import ConfigError
+from selfalign_jobs.store import Folder
+
+# As the AWS SDK names what no second try mends.
+REFUSALS = (
+    "ACCESS_DENIED",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "INVALID_ACCESS_KEY_ID",
+    "INVALID_CLIENT_TOKEN_ID",
+    "NO_SUCH_BUCKET",
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The objects at a URL, and what identifies their content."""
+
+    folder: Folder  # that the names are relative to
+    names: tuple[str, ...]  # sorted
+    is_object: bool  # the URL names one object, not a folder of them
+    digest: str
+
+    def fetch(self, wanted: Callable[[str], bool] = lambda _: True) -> Path:
+        """The wanted objects on this machine (one object: the file), each whole; what is here is not fetched again."""
+        target = cache() / self.digest.removeprefix("sha256:")[:32]
+        here = Folder(pafs.LocalFileSystem(), str(target))
+        for name in self.names:
+            if wanted(name) and not here.exists(name):
+                here.copy(self.folder, name)
+        return target / self.names[0] if self.is_object else target
+
+
+def list_bucket(url: str, field: str) -> Listing:
+    """What lies at a URL.
+
+    Raises ConfigError at `field` when nothing does or the bucket refuses us, ConnectionError when it cannot be read now.
+    """
+    with reading(url, field):
+        return _list(url, field)
+
+
+@contextmanager
+def reading(url: str, field: str) -> Iterator[None]:
+    """What a bucket refuses for good, in words that say what to write; else ConnectionError, which may pass."""
+    try:
+        yield
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise ConfigError.one(field, f"no bucket can be opened by it: {error}", url) from error
+    except ConfigError:
+        raise
+    except OSError as error:
+        if any(word in str(error) for word in REFUSALS):
+            message = (
+                f"the bucket refuses us ({error}); give its keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on a "
+                "cluster in a Secret that credentials: [{urlPrefix: s3://BUCKET, secretName: NAME}] names"
+            )
+            raise ConfigError.one(field, message, url) from error
+        raise ConnectionError(f"{field}: {url} cannot be reached now: {error}") from error
+
+
+def _list(url: str, field: str) -> Listing:
+    filesystem, path = pafs.FileSystem.from_uri(url)
+    path = path.rstrip("/")
+    info = filesystem.get_file_info(path)
+    is_object = info.type == pafs.FileType.File
+    if is_object:
+        folder, infos = Folder(filesystem, path.rpartition("/")[0]), [info]
+    else:
+        found = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+        folder, infos = Folder(filesystem, path), [entry for entry in found if entry.type == pafs.FileType.File]
+    if not infos:
+        raise ConfigError.one(field, "there is nothing in the bucket; write the URL of an object or a folder", url)
+    sizes = {entry.path[len(folder.path) + 1 :]: entry for entry in infos}
+    return Listing(folder, tuple(sorted(sizes)), is_object, _digest(filesystem, sizes))
+
+
+def _digest(filesystem: pafs.FileSystem, infos: dict[str, pafs.FileInfo]) -> str:
+    """Of names, sizes and ETags: an ETag changes with the content, and weights need not be read to know them."""
+    whole = hashlib.sha256()
+    for name, info in sorted(infos.items()):
+        with filesystem.open_input_stream(info.path) as stream:
+            tag = stream.metadata().get("ETag", str(info.mtime_ns).encode())
+        whole.update(f"{name}\0{info.size}\0".encode() + tag + b"\n")
+    return "sha256:" + whole.hexdigest()
+
+
+def cache() -> Path:
+    """Where copies are kept: XDG_CACHE_HOME/selfalign/fetched."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfalign" / "fetched"

@@ -1,0 +1,190 @@
+"""The publish step: the newest model and the pairs that made it, copied to where others take them, with cards and lineage.
+
+    <output.url>/selfalign.json  config.json  model.safetensors …  README.md
+    <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md
+
+`selfalign.json` is written first: it says whose the folder is, and where all came from. The card is written last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.places import Bucket, local_path, parse_place
+from selfalign_api.plan import Evaluate, Json, Plan, Publish
+from selfalign_jobs.prepared import rows_of
+from selfalign_jobs.step import StepContext, Stopped
+from selfalign_jobs.store import Folder, Manifest, read_manifest, read_parts, step_folder, write_manifest
+
+LINEAGE = "selfalign.json"
+CARD = "README.md"
+DATA = "data"
+
+Write = Callable[[], object]
+
+
+def publish(context: StepContext, step: Publish) -> Manifest:
+    """Copy what is asked for. Raises ConfigError for a folder that is another run's, Stopped between two files."""
+    started = datetime.now(UTC)
+    lineage = _lineage(context.run, context.config.plan)
+    writes: list[tuple[str, Write]] = []
+    if step.url is not None:
+        target = _claimed("spec.output.url", step.url, context, lineage)
+        writes += _model(context, step, target, lineage)
+    if step.dataset_url is not None:
+        target = _claimed("spec.output.datasetUrl", step.dataset_url, context, lineage)
+        writes += _pairs(context, step, target)
+    context.progress.begin("copy", len(writes), "files")
+    for number, (name, write) in enumerate(writes, start=1):
+        if context.stop.is_set():
+            raise Stopped("stopped between two files; the next attempt copies them again")
+        write()
+        print(f"wrote {name}", flush=True)
+        context.progress.advance(number)
+    manifest = _manifest(context, step, started, len(writes))
+    write_manifest(context.folder, manifest)
+    return manifest
+
+
+def destination_url(url: str, mounts: Mapping[str, str], field: str) -> str:
+    """An output's URL as the store takes it. Raises ConfigError at `field` for one that cannot be reached from here."""
+    return (
+        url if isinstance(parse_place(url, field), Bucket) else local_path(url, mounts, field=field).resolve().as_uri()
+    )
+
+
+def refuse_other_runs(field: str, url: str, folder: Folder, plan: Plan) -> None:
+    """ConfigError when an output's folder holds something that this run has not published."""
+    there = folder.files()
+    if LINEAGE in there:
+        owner = json.loads(folder.read(LINEAGE))["run"]
+        if owner != _identity(plan):
+            message = f"holds what {owner['namespace']}/{owner['name']} has published; write a folder of its own"
+            raise ConfigError.one(field, message, url)
+    elif there:
+        message = f"holds {there[0]}, which no run has published; write an empty folder"
+        raise ConfigError.one(field, message, url)
+
+
+def _identity(plan: Plan) -> dict[str, str]:
+    return {"namespace": plan.namespace, "name": plan.name, "digest": plan.digest}
+
+
+def _claimed(field: str, url: str, context: StepContext, lineage: dict[str, Json]) -> Folder:
+    """An output's folder, once it says that it is this run's."""
+    folder = Folder.open(destination_url(url, context.config.mounts, field))
+    refuse_other_runs(field, url, folder, context.config.plan)
+    folder.write(LINEAGE, json.dumps(lineage, indent=1).encode())
+    return folder
+
+
+def _model(
+    context: StepContext, step: Publish, target: Folder, lineage: dict[str, Json]
+) -> Iterator[tuple[str, Write]]:
+    plan = context.config.plan
+    trainer = plan.trainer_of(step.model)
+    assert trainer is not None  # the last training's result is what is published
+    folder = step_folder(context.run, trainer.iteration, trainer.name)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.model is None:
+        raise RuntimeError(f"step {trainer.name} has published no model; it runs before this one")
+    source = folder.child(manifest.model)
+    for name in source.files():
+        if name != CARD:
+            yield name, partial(target.copy, source, name)
+    card = source.read(CARD).decode() + _evaluation(lineage)
+    yield CARD, partial(target.write, CARD, card.encode())
+
+
+def _pairs(context: StepContext, step: Publish, target: Folder) -> Iterator[tuple[str, Write]]:
+    plan, rows = context.config.plan, 0
+    for ref in step.pairs:
+        source = plan.step(ref.step)
+        folder = step_folder(context.run, source.iteration, source.name)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise RuntimeError(f"step {ref.step} is not done; it runs before this one")
+        table = rows_of(read_parts(folder, manifest.tables[ref.name]))
+        rows += table.num_rows
+        name = f"{DATA}/iter-{source.iteration}.parquet"
+        yield name, partial(target.write_table, name, table)
+    yield CARD, partial(target.write, CARD, _dataset_card(plan, rows).encode())
+
+
+def _lineage(run: Folder, plan: Plan) -> dict[str, Json]:
+    """Where a result comes from: the run, what it was given, and each step's manifest."""
+    manifests = [(step, read_manifest(step_folder(run, step.iteration, step.name))) for step in plan.steps]
+    return {
+        "run": _identity(plan),
+        "recipe": plan.recipe,
+        "version": plan.version,
+        "seed": plan.seed,
+        "models": {name: {"url": model.url, "digest": model.digest} for name, model in plan.models.items()},
+        "sources": {name: {"url": source.url, "digest": source.digest} for name, source in plan.sources.items()},
+        "steps": [
+            manifest.model_dump(mode="json", include={"step", "digest", "attempt", "versions", "models", "result"})
+            for _, manifest in manifests
+            if manifest is not None
+        ],
+        "evaluation": next(
+            (m.result["checks"] for step, m in reversed(manifests) if isinstance(step, Evaluate) and m is not None), {}
+        ),
+    }
+
+
+def _evaluation(lineage: dict[str, Json]) -> str:
+    """The newest evaluation as a section of the model's card; nothing without one."""
+    rows = list(_figures(lineage["evaluation"], ""))
+    if not rows:
+        return ""
+    table = "\n".join(f"| {name} | {value:.3f} | {low:.3f} to {high:.3f} |" for name, value, low, high in rows)
+    return f"\n## Evaluation\n\n| held out | | 95 % |\n|---|---|---|\n{table}\n"
+
+
+def _figures(checks: Mapping[str, Json], above: str) -> Iterator[tuple[str, float, float, float]]:
+    """Every figure with an interval, named by its path."""
+    for name, value in checks.items():
+        if not isinstance(value, dict):
+            continue
+        if {"value", "low", "high"} <= value.keys():
+            yield f"{above}{name}", value["value"], value["low"], value["high"]
+        else:
+            yield from _figures(value, f"{above}{name}, ")
+
+
+def _dataset_card(plan: Plan, rows: int) -> str:
+    return f"""---
+configs:
+- config_name: default
+  data_files: {DATA}/*.parquet
+tags: [selfalign, {plan.recipe}, preference]
+---
+# Pairs of {plan.name}
+
+{rows} pairs of a chosen and a rejected answer, written and judged by the model that was trained on them ({plan.recipe}, selfalign
+{plan.version}, seed {plan.seed}). {LINEAGE} says from what.
+
+Columns: `prompt`, `chosen`, `rejected` as text; `…_ids` are the same as token ids of the model, the end token included.
+"""
+
+
+def _manifest(context: StepContext, step: Publish, started: datetime, files: int) -> Manifest:
+    plan, finished = context.config.plan, datetime.now(UTC)
+    seconds = round((finished - started).total_seconds(), 2)
+    return Manifest(
+        step=step.name,
+        kind=step.kind,
+        digest=plan.step_digest(step.name),
+        recipe=plan.recipe,
+        version=plan.version,
+        attempt=context.config.attempt,
+        started=started.isoformat(),
+        finished=finished.isoformat(),
+        active_seconds=seconds,
+        seed=plan.seed,
+        result={"files": files, "seconds": {"copy": seconds}},
+    )

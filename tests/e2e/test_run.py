@@ -1,0 +1,42 @@
+"""`helm install`, `kubectl apply`, a better model: a whole run on a real kubelet, as gangs of pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gang_run import STEPS, GangRun, tiny
+
+from selfalign_api.plan import Json
+from testbed.real_cluster import RealCluster
+
+PERSONAS = 2000  # enough for a gain that no interval of 600 questions hides
+SECONDS = 600
+
+
+@pytest.mark.timeout(900)
+def test_a_run_of_gangs_ends_with_a_better_model_and_a_status_that_says_so(
+    cluster: RealCluster, namespace: str, tmp_path: Path
+) -> None:
+    run = GangRun(cluster, namespace, tmp_path, tiny("sao-tiny", PERSONAS))
+    run.until_complete(SECONDS)
+    for step in STEPS:
+        told, manifest = run.step(step), run.manifest(step)
+        assert (told["digest"], told["attempts"]) == (manifest.digest, manifest.attempt)
+        there = dict(numbers(manifest.result))
+        assert told["result"]
+        for figure in told["result"]:
+            assert float(figure["value"]) == pytest.approx(there[figure["name"]], rel=1e-5), figure
+    run.assert_every_persona_once(PERSONAS)
+    gain = run.manifest("i1-evaluate").result["checks"]["accuracy.sampled.gain"]
+    assert gain["low"] > 0.05
+
+
+def numbers(value: Json, name: str = "") -> Iterator[tuple[str, float]]:
+    """Numbers of nested maps, their names joined by dots."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from numbers(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, int | float):
+        yield name, float(value)

@@ -1,0 +1,155 @@
+"""A small Hugging Face hub over a folder: the requests that huggingface_hub and datasets make to read a repository.
+
+    <root>/models/ORG/NAME/…   <root>/datasets/ORG/NAME/…
+
+Each repository has one commit, the digest of its content, and one branch, main. `token`: repositories under ORG
+`private` are shown to who has it only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.status, self.code = status, code
+
+
+class _Repository:
+    """A repository's files, and the commit that they are."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.files = sorted(file for file in folder.rglob("*") if file.is_file())
+        content = b"".join(str(f.relative_to(folder)).encode() + b"\0" + f.read_bytes() for f in self.files)
+        self.commit = hashlib.sha1(content).hexdigest()
+
+    def info(self) -> object:
+        siblings = [{"rfilename": file.relative_to(self.folder).as_posix()} for file in self.files]
+        return {"id": self.name, "sha": self.commit, "siblings": siblings, "private": False, "tags": []}
+
+    def tree(self, below: str, *, recursive: bool) -> list[object]:
+        top = self.folder / below
+        found = sorted(top.rglob("*") if recursive else top.glob("*"))
+        if not found:
+            raise _Refused(404, "EntryNotFound")
+        return [self.entry(path) for path in found]
+
+    def entry(self, path: Path) -> object:
+        name = path.relative_to(self.folder).as_posix()
+        if path.is_dir():
+            return {"type": "directory", "path": name, "oid": "0" * 40, "size": 0}
+        return {"type": "file", "path": name, "oid": _etag(path), "size": path.stat().st_size}
+
+
+def _etag(file: Path) -> str:
+    return hashlib.sha1(file.read_bytes()).hexdigest()
+
+
+@contextmanager
+def hub(root: Path, token: str = "hf_secret") -> Iterator[str]:
+    """Serve the folder while the context lasts; yields the endpoint (HF_ENDPOINT)."""
+
+    class Handler(_Handler):
+        pass
+
+    Handler.root, Handler.token = root, token
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, name="hub", daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    root: Path
+    token: str
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+    def _answer(self, body: bytes = b"") -> None:
+        url = urlsplit(self.path)
+        try:
+            parts = [unquote(part) for part in url.path.strip("/").split("/")]
+            if parts[0] == "api":
+                self._api(parts[1:], url.query, body)
+            else:
+                self._resolve(parts)
+        except _Refused as refused:
+            self._send(refused.status, b"", {"X-Error-Code": refused.code})
+
+    def _api(self, parts: list[str], query: str, body: bytes) -> None:
+        kind, org, name, *rest = [*parts, "", ""][: max(3, len(parts))]
+        repository = self._repository(kind, org, name)
+        match rest:
+            case [] | ["revision", _]:
+                self._check_revision(repository, rest[1] if rest else "main")
+                self._send_json(repository.info())
+            case ["tree", revision, *below]:
+                self._check_revision(repository, revision)
+                self._send_json(repository.tree("/".join(below), recursive="recursive=" in query.lower()))
+            case ["paths-info", revision]:
+                self._check_revision(repository, revision)
+                wanted = json.loads(body)["paths"]
+                found = [repository.folder / path for path in wanted]
+                self._send_json([repository.entry(path) for path in found if path.exists()])
+            case _:
+                raise _Refused(404, "EntryNotFound")
+
+    def _resolve(self, parts: list[str]) -> None:
+        kind = "datasets" if parts[0] == "datasets" else "models"
+        org, name, resolve, revision, *file = parts[1:] if kind == "datasets" else parts
+        repository = self._repository(kind, org, name)
+        self._check_revision(repository, revision)
+        path = repository.folder / "/".join(file)
+        if resolve != "resolve" or not path.is_file():
+            raise _Refused(404, "EntryNotFound")
+        self._send(200, path.read_bytes(), {"ETag": f'"{_etag(path)}"', "X-Repo-Commit": repository.commit})
+
+    def _repository(self, kind: str, org: str, name: str) -> _Repository:
+        folder = self.root / kind / org / name
+        if not folder.is_dir() or kind not in ("models", "datasets"):
+            raise _Refused(404, "RepoNotFound")
+        if org == "private" and self.headers.get("Authorization") != f"Bearer {self.token}":
+            raise _Refused(401, "RepoNotFound")  # as the hub does: it does not say that there is one
+        if org == "gated" and self.headers.get("Authorization") != f"Bearer {self.token}":
+            raise _Refused(403, "GatedRepo")
+        return _Repository(folder, f"{org}/{name}")
+
+    def _check_revision(self, repository: _Repository, revision: str) -> None:
+        if revision not in ("main", repository.commit):
+            raise _Refused(404, "RevisionNotFound")
+
+    def _send_json(self, document: object) -> None:
+        self._send(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
