@@ -6,6 +6,8 @@ BIN := .venv/bin
 LOCK ?= requirements/cpu.txt
 COMPILE := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate pyproject.toml
 RESOLVE := $(COMPILE) --all-extras
+# Two files of tests at once: most of what they do is waiting for an engine or a cluster.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
@@ -37,13 +39,13 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)  ## no engine, no training
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
-	$(BIN)/pytest tests/jobs
+	$(PYTEST) tests/jobs
 
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
-	$(BIN)/pytest tests/cluster --ignore=tests/cluster/test_faults.py
+	$(PYTEST) tests/cluster
 
 e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
 	$(BIN)/pytest tests/e2e/test_run.py
@@ -102,5 +104,5 @@ clean:
 generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` does; SEEDS=N
 	SELFALIGN_KILL_SEEDS=$(or $(SEEDS),100) $(BIN)/pytest tests/jobs/test_generate_kills.py
 
-faults: $(INSTALLED)  ## fault schedules, not green yet; SEEDS=N
+faults: $(INSTALLED)  ## 200 fault schedules, of which `make cluster-tests` has 20; SEEDS=N
 	SELFALIGN_FAULT_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/cluster/test_faults.py

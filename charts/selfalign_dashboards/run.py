@@ -78,14 +78,9 @@ def _generation(board: dashboard.Dashboard) -> None:
     board.with_panel(
         bars_panel("Funnel", words, "short", Query(ended, "{{flow}}: {{outcome}} {{reason}}", instant=True))
     )
-    words = "Tokens generated a second, by role of the recipe, and prompts that were read."
-    tokens = (
-        Query(f'sum by (role) (rate(selfalign_tokens_total{{{POD}, direction="out"}}[$__rate_interval]))', "{{role}}"),
-        Query(
-            f'sum(rate(selfalign_tokens_total{{{POD}, direction="in", role!="train"}}[$__rate_interval]))', "prompts"
-        ),
-    )
-    board.with_panel(timeseries_panel("Tokens by role", words, "cps", *tokens))
+    words = "Tokens generated a second, by role of the recipe (greedy, sampled: answers to held-out prompts)."
+    tokens = f'sum by (role) (rate(selfalign_tokens_total{{{POD}, direction="out"}}[$__rate_interval]))'
+    board.with_panel(timeseries_panel("Tokens generated", words, "cps", Query(tokens, "{{role}}")))
     records = f"sum by (outcome) (rate(selfalign_records_total{{{POD}}}[$__rate_interval]))"
     words = "Records finished a second, by outcome."
     board.with_panel(timeseries_panel("Records", words, "cps", Query(records, "{{outcome}}")))

@@ -130,20 +130,22 @@ def _steps(board: dashboard.Dashboard) -> None:
 def _work(board: dashboard.Dashboard) -> None:
     board.with_row(dashboard.Row("Work"))
     speed = "sum by (role) (rate(selfalign_tokens_total{{{}}}[$__rate_interval]))".format
-    words = "Tokens a second over all runs: generated, by role of the recipe; trained on (train); and all prompts that were read."
-    tokens = (
-        Query(speed(f'{PODS}, direction="out"'), "{{role}}"),
-        Query(speed(f'{PODS}, role="train"'), "{{role}}"),
+    words = "Tokens generated a second, by role of the recipe (greedy, sampled: answers to held-out prompts)."
+    made = Query(speed(f'{PODS}, direction="out"'), "{{role}}")
+    board.with_panel(timeseries_panel("Tokens generated", words, "cps", made))
+    words = "Tokens read a second: prompts of generation and evaluation, and what is trained on."
+    read = (
         Query(
             f'sum(rate(selfalign_tokens_total{{{PODS}, direction="in", role!="train"}}[$__rate_interval]))', "prompts"
         ),
+        Query(speed(f'{PODS}, role="train"'), "{{role}}"),
     )
-    board.with_panel(timeseries_panel("Tokens", words, "cps", *tokens, span=12))
+    board.with_panel(timeseries_panel("Tokens read", words, "cps", *read))
     records = f"sum by (outcome) (rate(selfalign_records_total{{{PODS}}}[$__rate_interval]))"
     words = (
         "Records finished a second: rows were kept, dropped ones decided nothing, those set aside could not be used."
     )
-    board.with_panel(timeseries_panel("Records by outcome", words, "cps", Query(records, "{{outcome}}"), span=12))
+    board.with_panel(timeseries_panel("Records by outcome", words, "cps", Query(records, "{{outcome}}")))
 
 
 def _operator(board: dashboard.Dashboard) -> None:

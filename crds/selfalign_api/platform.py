@@ -17,9 +17,9 @@ from selfalign_api.places import Claim, parse_place
 from selfalign_api.plan import Means
 from selfalign_api.run import Spec
 
-__all__ = ["claims_of", "is_under", "platform_problems", "urls_of"]
+__all__ = ["STEP_CONTAINER", "claims_of", "is_under", "mount_paths", "platform_problems", "urls_of"]
 
-STEP_CONTAINER = "step"
+STEP_CONTAINER = "step"  # of a pod: the one that runs the step's program
 
 
 def platform_problems(spec: Spec, profile: ClusterProfile, means: Means) -> list[Problem]:
@@ -92,7 +92,7 @@ def _lost_storage(spec: Spec) -> Iterator[Problem]:
     elif url.startswith("file:///"):
         folder = PurePosixPath(url.removeprefix("file://"))
         template = spec.compute.pod_template if spec.compute is not None else None
-        if not any(folder.is_relative_to(mount) for mount in _mount_paths(template or {})):
+        if not any(folder.is_relative_to(mount) for mount in mount_paths(template or {})):
             said = (
                 "is in no volume of compute.podTemplate, so it would end with its pod; write pvc://CLAIM/PATH, or mount "
                 f"a volume at {folder} in container {STEP_CONTAINER}"
@@ -100,7 +100,8 @@ def _lost_storage(spec: Spec) -> Iterator[Problem]:
             yield Problem("spec.storage.url", url, said)
 
 
-def _mount_paths(template: Mapping[str, Any]) -> Iterator[str]:
+def mount_paths(template: Mapping[str, Any]) -> Iterator[str]:
+    """Where a part of a PodTemplateSpec, which may be anything, mounts volumes in the container `step`."""
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, dict) else None
     for container in containers if isinstance(containers, list) else ():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
-import os
 import sys
 from pathlib import Path
 
@@ -29,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     log_to_stderr(given.log_format)
     try:
         config = parse(OperatorConfig, read_yaml(read_file(given.config), str(given.config)) or {}, "")
-        asyncio.run(_run(options_of(given), config))
+        asyncio.run(OperatorProcess(options_of(given), Reconciliation(config, Manifests())).run())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return Exit.CONFIG
@@ -37,14 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cannot serve at {given.listen}: {error}", file=sys.stderr)
         return Exit.CONFIG
     return Exit.DONE
-
-
-async def _run(options: Options, config: OperatorConfig) -> None:
-    await OperatorProcess(options, Reconciliation(config, Manifests())).run()
-    if len(asyncio.all_tasks()) > 1:
-        # Tasks of a start of Kopf that failed ignore their cancellation, and asyncio.run would wait for them for ever.
-        logging.shutdown()
-        os._exit(Exit.DONE)
 
 
 def options_of(given: argparse.Namespace) -> Options:

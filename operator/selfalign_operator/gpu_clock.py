@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 __all__ = ["GpuClock"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    namespace: str
-    run_uid: str
-    gpus: int
+@dataclass(slots=True)
+class _Account:
+    """What one namespace has spent until `since`, and holds since then."""
+
+    since: float
+    gpus: int = 0
+    seconds: float = 0.0
+
+    def settle(self, now: float) -> None:
+        self.seconds += self.gpus * (now - self.since)
+        self.since = now
 
 
 class GpuClock:
@@ -22,33 +28,29 @@ class GpuClock:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since = clock()
-        self._held: dict[str, _Held] = {}  # by the workload's uid
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._accounts: dict[str, _Account] = {}  # by namespace: each that has had a workload
+        self._held: dict[str, tuple[str, int]] = {}  # by the workload's uid: its run's uid, and GPUs
 
     def hold(self, workload: str, namespace: str, run_uid: str, gpus: int) -> None:
         """From now on the workload of this uid holds so many."""
-        self._settle()
-        self._seconds[namespace] += 0.0  # a namespace with workloads has a series
+        now = self._clock()
+        account = self._accounts.setdefault(namespace, _Account(now))
+        account.settle(now)
+        _, before = self._held.pop(workload, (run_uid, 0))
+        account.gpus += gpus - before
         if gpus:
-            self._held[workload] = _Held(namespace, run_uid, gpus)
-        else:
-            self._held.pop(workload, None)
+            self._held[workload] = (run_uid, gpus)
 
     def seconds(self) -> Mapping[str, float]:
         """GPU-seconds by namespace."""
-        self._settle()
-        return self._seconds
+        now = self._clock()
+        for account in self._accounts.values():
+            account.settle(now)
+        return {namespace: account.seconds for namespace, account in self._accounts.items()}
 
     def of_runs(self) -> Mapping[str, int]:
         """GPUs held now, by the run's uid."""
         found: Counter[str] = Counter()
-        for held in self._held.values():
-            found[held.run_uid] += held.gpus
+        for run_uid, gpus in self._held.values():
+            found[run_uid] += gpus
         return found
-
-    def _settle(self) -> None:
-        now = self._clock()
-        for held in self._held.values():
-            self._seconds[held.namespace] += held.gpus * (now - self._since)
-        self._since = now

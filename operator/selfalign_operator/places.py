@@ -9,10 +9,9 @@ from typing import Literal
 from selfalign_api.cluster import pods_of
 from selfalign_api.errors import Problem
 from selfalign_api.places import Claim, Folder, parse_place
-from selfalign_api.plan import Json
+from selfalign_api.platform import STEP_CONTAINER, mount_paths
 from selfalign_api.run import Spec
 from selfalign_operator.effective import RunError
-from selfalign_operator.views import STEP_CONTAINER
 
 CLAIMS_FOLDER = PurePosixPath("/mnt")
 HOME = PurePosixPath("/home/selfalign")
@@ -67,10 +66,3 @@ def _unmounted(spec: Spec, path: PurePosixPath) -> Iterator[Problem]:
                 f"{STEP_CONTAINER} of compute.podTemplate, or name the image that holds it in compute.{section}.image"
             )
             yield Problem("spec.model.url", f"file://{path}", said)
-
-
-def mount_paths(template: Mapping[str, Json]) -> Iterator[str]:
-    """Where a part of a PodTemplateSpec mounts volumes in the container `step`."""
-    for container in template.get("spec", {}).get("containers", ()):
-        if container["name"] == STEP_CONTAINER:
-            yield from (mount["mountPath"] for mount in container.get("volumeMounts", ()))

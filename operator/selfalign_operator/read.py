@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
+from selfalign_api.platform import STEP_CONTAINER
 from selfalign_api.status import read_status
 from selfalign_operator.views import (
     ATTEMPT_LABEL,
     COLLECT_LABEL,
     GPUS_ANNOTATION,
-    STEP_CONTAINER,
     STEP_LABEL,
     ClaimView,
     EventView,

@@ -23,7 +23,6 @@ RUN_ANNOTATION = "selfalign.dev/run"  # the run's name: a label's value is short
 GPUS_ANNOTATION = "selfalign.dev/gpus"  # of a workload: GPUs of each of its pods
 RETRY_ANNOTATION = "selfalign.dev/retry"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-STEP_CONTAINER = "step"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from operators import OperatorProcess
+from operators import ForkedOperator
 from runs import ATTEMPT, COLLECT, GROUP, PLURAL, STEP, VERSION, Run, attempt_is, run, step_is
 
 from testbed.cluster import Cluster
@@ -29,7 +30,7 @@ from testbed.scripts import Rule, script
 from testbed.waiting import until
 
 SEEDS = int(os.environ.get("SELFALIGN_FAULT_SEEDS", "20"))
-SIDE_BY_SIDE = 5
+BATCH, SIDE_BY_SIDE = 20, 6
 SECONDS = 200.0  # for all runs of a seed; a watch or a list that is stalled costs a minute of it
 MOST = 0.15  # of all requests
 OF_REQUESTS = ("conflict", "too_many", "error", "cut_before", "cut_after", "stall")
@@ -102,7 +103,7 @@ class Storm:
         self.namespace = f"storm-{seed}-{os.getpid()}"
         self.faults, self.kills = storm(seed)
         self.chance = random.Random(-seed)
-        self.operator: OperatorProcess | None = None
+        self.operator: ForkedOperator | None = None
         self.over = float("inf")  # of the burst under way, by the proxy's clock
 
     def go(self) -> None:
@@ -119,19 +120,19 @@ class Storm:
             self._rage()
             self._check()
             assert self.operator is not None
-            assert self.operator.process.poll() is None
+            assert not self.operator.has_ended()
             assert self.operator.stop() == 0
         except Exception as error:
             said = self.operator.log.read_text()[-3000:] if self.operator else ""
             raise AssertionError(f"seed {self.seed}, {self.faults}: {error!r}\n{self.proxy.faults}\n{said}") from error
         finally:
             if self.operator is not None:
-                self.operator.stop(9)  # type: ignore[arg-type]
+                self.operator.stop(signal.SIGKILL)
             self.proxy.close()
             self.cluster.core.delete_namespace(self.namespace)
 
     def _start(self) -> None:
-        self.operator = OperatorProcess(
+        self.operator = ForkedOperator(
             self.folder, self.proxy.kubeconfig, "--no-leader-election", f"--namespace={self.namespace}"
         )
 
@@ -164,7 +165,7 @@ class Storm:
 
     def _kill(self) -> None:
         assert self.operator is not None
-        self.operator.stop(9)  # type: ignore[arg-type]
+        self.operator.stop(signal.SIGKILL)
         self._start()
 
     def _burst(self) -> None:
@@ -227,13 +228,13 @@ def _end(job: Any) -> Any:
     return min((each.last_transition_time for each in job.status.conditions or () if each.type in types), default=None)
 
 
-BATCHES = [range(first, min(first + SIDE_BY_SIDE, SEEDS)) for first in range(0, SEEDS, SIDE_BY_SIDE)]
+BATCHES = [range(first, min(first + BATCH, SEEDS)) for first in range(0, SEEDS, BATCH)]
 
 
 @pytest.mark.parametrize("seeds", BATCHES, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
 def test_runs_end_as_scripted_whatever_fails_between_operator_and_apiserver(
     cluster: Cluster, tmp_path: Path, seeds: range
 ) -> None:
-    with ThreadPoolExecutor(len(seeds)) as pool:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         for done in [pool.submit(Storm(cluster, tmp_path, seed).go) for seed in seeds]:
             done.result()

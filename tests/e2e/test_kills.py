@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,29 @@ from testbed.real_cluster import RealCluster
 from testbed.waiting import until
 
 pytestmark = pytest.mark.timeout(1200)
-PERSONAS = 6000
+MANY, FEW = 6000, 2000  # personas: enough to be killed twice among them; enough to be stopped among them
+Start = Callable[[int], GangRun]
 SECONDS = 600
 AT_ONCE = {"backoffSeconds": 0, "maxBackoffSeconds": 1}
 OFTEN = {"checkpointIntervalSeconds": 5}
 
 
 @pytest.fixture
-def run(cluster: RealCluster, namespace: str, tmp_path: Path) -> GangRun:
-    manifest = tiny("sao-tiny", PERSONAS, failurePolicy=AT_ONCE)
-    manifest["spec"]["compute"]["training"] |= OFTEN
-    return GangRun(cluster, namespace, tmp_path, manifest)
+def start(cluster: RealCluster, namespace: str, tmp_path: Path) -> Start:
+    """Starts a run of so many personas."""
+
+    def started(personas: int) -> GangRun:
+        manifest = tiny("sao-tiny", personas, failurePolicy=AT_ONCE)
+        manifest["spec"]["compute"]["training"] |= OFTEN
+        return GangRun(cluster, namespace, tmp_path, manifest)
+
+    return started
 
 
 def test_a_run_outlives_the_loss_of_each_of_its_pods_and_of_the_operators_leader(
-    run: GangRun, cluster: RealCluster
+    start: Start, cluster: RealCluster
 ) -> None:
+    run = start(MANY)
     for index in (1, 0):  # a helper, then the head
         records = run.until_records_after(0, SECONDS)
         lost = run.until_runs("i1-generate", index, SECONDS)
@@ -42,14 +50,15 @@ def test_a_run_outlives_the_loss_of_each_of_its_pods_and_of_the_operators_leader
     cluster.node.kill(cluster.core.read_namespaced_pod(before, NAMESPACE))
     until(lambda: leader(cluster) not in ("", before), "another leader", 60)
     run.until_complete(SECONDS)
-    run.assert_every_persona_once(PERSONAS)
+    run.assert_every_persona_once(MANY)
     generate, train = run.step("i1-generate"), run.step("i1-train")
     assert (generate["attempts"], generate["failures"]) == (1, 0)  # its Job has made the pods anew
     assert [lost["reason"] for lost in train["lostAttempts"]] == ["StepFailed"]
     assert run.manifest("i1-train").attempt == 2
 
 
-def test_a_run_goes_on_where_it_was_after_a_suspension_in_each_step(run: GangRun) -> None:
+def test_a_run_goes_on_where_it_was_after_a_suspension_in_each_step(start: Start) -> None:
+    run = start(FEW)
     for step, under_way in (
         ("i1-generate", lambda: run.until_records_after(0, SECONDS)),
         ("i1-train", lambda: run.until_checkpoint(SECONDS)),
@@ -61,7 +70,7 @@ def test_a_run_goes_on_where_it_was_after_a_suspension_in_each_step(run: GangRun
         until(lambda step=step: not run.running(step), f"end of the pods of {step}", 120)
         run.patch({"spec": {"suspend": False}})
     run.until_complete(SECONDS)
-    run.assert_every_persona_once(PERSONAS)
+    run.assert_every_persona_once(FEW)
     for step in STEPS:
         told = run.step(step)
         assert (told["attempts"], told["failures"]) == (2, 0), told

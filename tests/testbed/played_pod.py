@@ -16,7 +16,7 @@ from kubernetes import client
 
 from selfalign_api.places import Folder, parse_place
 from selfalign_api.plan import RunFile
-from selfalign_operator.views import STEP_CONTAINER
+from selfalign_api.platform import STEP_CONTAINER
 
 Json = dict[str, Any]
 

@@ -23,7 +23,8 @@ import urllib3
 from kubernetes import client
 
 from selfalign_api.outcome import TERMINATION_MESSAGE_BYTES, Exit
-from selfalign_operator.views import STEP_CONTAINER, UID_LABEL
+from selfalign_api.platform import STEP_CONTAINER
+from selfalign_operator.views import UID_LABEL
 from selfalign_operator.workloads.objects import PROGRESS_PORT
 from testbed.played_pod import ADDRESS, LOG, MESSAGE, RUN_FILE, Json, Launch, NotPlayable, launch_of
 from testbed.scripts import REAL

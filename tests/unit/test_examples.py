@@ -25,7 +25,7 @@ from selfalign_operator.resolve import effective_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VALUES = yaml.safe_load((EXAMPLES / "values-gpu.yaml").read_text(encoding="utf-8"))
-CONFIG = parse(OperatorConfig, {part: VALUES[part] for part in ("images", "profiles")}, "")
+CONFIG = parse(OperatorConfig, {part: VALUES[part] for part in ("images", "profiles", "network")}, "")
 ON_GPUS = sorted(EXAMPLES.glob("sao-*b*.yaml"))
 NAMES = {"google/gemma-2-9b-it": "Gemma-2-9B", "Meta-Llama-3-8B-Instruct": "Llama-3-8B"}
 

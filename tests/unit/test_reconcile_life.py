@@ -492,3 +492,20 @@ def test_a_suspension_between_a_creation_and_the_status_that_says_so_stops_what_
         "accept": ("Succeeded", 1),
         "i1-generate": ("Pending", 1),
     }
+
+
+def test_an_attempt_that_ended_before_the_status_knew_of_it_is_judged_by_its_own_pods() -> None:
+    world = World()
+    first = world.until("i1-train")
+    world.run(first)
+    world.settle()
+    world.fail(first)
+    world.wait(700)
+    world.turn()
+    world.wait(700)
+    world.turn(cut="created")
+    (second,) = world.active()
+    world.complete(second)
+    world.settle()
+    assert world.made[-1].startswith("run-i1-evaluate")
+    assert not any(name.endswith("-c") for name in world.made)

@@ -86,7 +86,8 @@ def adopt(turn: Turn) -> bool:
         start_time=step.start_time or time_text(newest.created),
         next_attempt_time=None,
     )
-    return False
+    turn.look_again(0)  # the pods that were observed are those of the attempt before
+    return True
 
 
 def _sweep(turn: Turn, step: StepStatus) -> None:

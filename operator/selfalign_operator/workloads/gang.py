@@ -7,9 +7,10 @@ backoffLimitPerIndex, and a podFailurePolicy allows podReplacementPolicy Failed 
 from __future__ import annotations
 
 from selfalign_api.outcome import Exit
+from selfalign_api.platform import STEP_CONTAINER
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import base_name, workload_name
-from selfalign_operator.views import STEP_CONTAINER, Manifest
+from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import suspended, workload_metadata
 from selfalign_operator.workloads.pod import pod_template, ray_token, shape_of
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.means import Compute
+from selfalign_api.platform import STEP_CONTAINER
 from selfalign_api.pod_template import KEYED_LISTS
-from selfalign_operator.views import STEP_CONTAINER
 
 OWNED_NAMES = ("selfalign.dev/", "app.kubernetes.io/name", "app.kubernetes.io/created-by")  # or beginnings of names
 OWNED_VARIABLES = ("SELFALIGN_", "RAY_AUTH_", "POD_IP", "JOB_COMPLETION_INDEX")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from selfalign_api.cluster import Pods, pods_of
 from selfalign_api.means import Resources
+from selfalign_api.platform import STEP_CONTAINER
 from selfalign_api.pod_template import merge_pod_template
 from selfalign_operator.credentials import secrets_of
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import base_name, ray_name, volume_name
 from selfalign_operator.places import HOME, SHARED_MEMORY, TMP
-from selfalign_operator.views import STEP_CONTAINER, Manifest
+from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import attempt_labels, kueue_annotations, run_annotations
 from selfalign_operator.workloads.objects import PROGRESS_PORT, RUN_FILE, TOKEN_KEY, config_map_name
 from selfalign_operator.workloads.owned import RUN_FILE_FOLDER, RUN_VOLUME
