@@ -68,7 +68,7 @@ def begin(turn: Turn, step: StepStatus) -> None:
         turn.update(plan=(plan or PlanStatus(config_map_name=name)).model_copy(update={"config_map_name": name}))
     turn.create(manifest, workload_of=step.name)
     now = time_text(turn.observed.now)
-    queued = turn.effective.spec.compute is not None and turn.effective.spec.compute.queue_name is not None
+    queued = manifest["spec"].get("suspend") is True  # for Kueue
     turn.step(
         step,
         state="Queued" if queued else "Running",
