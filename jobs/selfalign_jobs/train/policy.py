@@ -21,7 +21,18 @@ SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.
 
 def load(folder: Path, dtype: torch.dtype, *, remote_code: bool) -> Any:
     """A causal model in `dtype`; sharded at once where ZeRO-3 is on."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=remote_code)
+    attention = attention_of(AutoConfig.from_pretrained(folder, trust_remote_code=remote_code))
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, trust_remote_code=remote_code, attn_implementation=attention
+    )
+
+
+def attention_of(config: Any) -> str | None:
+    """The attention that computes what the model is: torch's own leaves out Gemma-2's soft cap on the scores, silently.
+
+    None is transformers' choice. (transformers 5.19, integrations/sdpa_attention.py takes no `softcap`; vLLM applies it.)
+    """
+    return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else None
 
 
 def training_dtype(precision: str, deepspeed: bool) -> torch.dtype:

@@ -1,0 +1,36 @@
+"""A model is loaded for training as what it is: its log-probabilities are those of the engine that wrote the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig
+
+from selfalign_jobs.train.policy import attention_of, load
+
+TOKENS = torch.arange(20)[None]
+
+
+def test_a_soft_cap_on_the_attention_scores_is_kept(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, attn_logit_softcapping=1.0,
+    )  # fmt: skip
+    model = Gemma2ForCausalLM(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data *= 20  # scores far beyond the cap
+    model.save_pretrained(tmp_path)
+    whole, fast = (
+        AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation=kind)(TOKENS).logits
+        for kind in ("eager", "sdpa")
+    )
+    loaded = load(tmp_path, torch.float32, remote_code=False)(TOKENS).logits
+    assert torch.equal(loaded, whole)
+    assert not torch.allclose(fast, whole, atol=0.1)  # else transformers has learnt it, and attention_of may go
+
+
+def test_other_models_keep_their_fast_attention() -> None:
+    assert attention_of(LlamaConfig()) is None
