@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e images testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -45,13 +45,17 @@ jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 	$(PYTEST) tests/jobs
 
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
-	$(PYTEST) tests/cluster
+	$(PYTEST) tests/cluster --ignore=tests/cluster/test_kuberay.py
 
 e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
 	$(BIN)/pytest tests/e2e/test_run.py
 
 e2e: $(INSTALLED)  ## and runs that are killed, suspended, and fail
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e --ignore=tests/e2e/test_kuberay.py
+
+e2e-more: $(INSTALLED)  ## RayJobs by the KubeRay that KUBERAY_OPERATOR and KUBERAY_CRDS name (docs/testbed.md)
+	$(BIN)/pytest tests/cluster/test_kuberay.py
+	$(BIN)/pytest tests/e2e/test_kuberay.py
 
 images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh
 	images/build.sh
