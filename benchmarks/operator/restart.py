@@ -1,6 +1,6 @@
 """Benchmark: the operator starts where N runs are, 10 % of them active with a Job and a hanging pod, the rest finished.
 
-    make cluster                                          # once; a fresh one for every N
+    PYTHONPATH=tests python -m testbed up --without-operator   # a fresh one for every N; its own operator would join in
     python benchmarks/operator/restart.py fill --runs 1000
     python benchmarks/operator/restart.py measure --runs 1000
     make cluster-down

@@ -1,6 +1,6 @@
 """Benchmark: N runs of the three-step plan, from apply to all Complete, beside a script that POSTs their Jobs by hand.
 
-    make cluster                                          # once; a fresh one for every N
+    PYTHONPATH=tests python -m testbed up --without-operator   # a fresh one for every N; its own operator would join in
     python benchmarks/operator/throughput.py --runs 1000
     make cluster-down
 

@@ -116,7 +116,7 @@ def _steps(board: dashboard.Dashboard) -> None:
     )
     bucket = "sum by (kind, le) (increase(selfalign_operator_step_duration_seconds_bucket[$__range]))"
     words = "Time from a step's first attempt to its success: half of the steps in the time range shown took less."
-    middle = Query(f"histogram_quantile(0.5, {bucket})", "{{kind}}", instant=True)
+    middle = Query(f"histogram_quantile(0.5, {bucket}) >= 0", "{{kind}}", instant=True)  # NaN of no step is no bar
     board.with_panel(bars_panel("Median step duration", words, "s", middle))
     lost = "round(sum by (reason) (increase(selfalign_operator_lost_attempts_total[$__range]))) > 0"
     words = (

@@ -194,7 +194,7 @@ def _newest(run: RunView, current: StepStatus | None, workloads: tuple[WorkloadV
 
 def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
     """While it does not start, loses pods or has ended; a workload that waits for its queue has none."""
-    if workload.phase != "Active" or workload.terminating or workload.failed:
+    if workload.phase != "Active" or workload.terminating or workload.failed or workload.head_is_silent:
         return True
     if workload.suspended and not workload.active:
         return False

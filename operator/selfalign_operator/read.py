@@ -30,6 +30,8 @@ __all__ = [
 
 Json = Mapping[str, Any]
 INDEX = "batch.kubernetes.io/job-completion-index"  # label and annotation of the pods of an Indexed Job
+RAY_NODE = "ray.io/node-type"  # label of KubeRay's pods: head or worker
+RAY_JOB_STATES = ("", "PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED")
 EPOCH = datetime.fromtimestamp(0, UTC)
 COMPLETE = ("Complete", "SuccessCriteriaMet")
 FAILED = ("Failed", "FailureTarget")
@@ -126,13 +128,15 @@ def _ray_job(status: Json) -> dict[str, Any]:
     """KubeRay has two enums that may disagree (kuberay#2314): either of them ends it, and a failure counts more."""
     deployment, job = text(status, "jobDeploymentStatus"), text(status, "jobStatus")
     phase: JobPhase = "Active"
-    if deployment == "Failed" or job in ("FAILED", "STOPPED"):
+    if deployment in ("Failed", "ValidationFailed") or job in ("FAILED", "STOPPED"):
         phase = "Failed"
     elif job == "SUCCEEDED" or deployment == "Complete":
         phase = "Complete"
     cluster = _object(status, "rayClusterStatus")
     head_runs = bool(text(_object(cluster, "head"), "podIP"))
     ready = _number(cluster, "readyWorkerReplicas") + (1 if head_runs else 0)
+    # Through the apiserver's proxy (--use-kubernetes-proxy) KubeRay takes an error's word for the job's state.
+    unheard = "jobStatusCheckFailureStartTime" in status or job not in RAY_JOB_STATES
     return {
         "phase": phase,
         "reason": text(status, "reason"),
@@ -141,6 +145,7 @@ def _ray_job(status: Json) -> dict[str, Any]:
         "active": ready,
         "ready": ready,
         "failed": _number(status, "failed"),
+        "head_is_silent": deployment == "Running" and (unheard or not head_runs),
     }
 
 
@@ -190,7 +195,10 @@ def _waiting(status: Json) -> Json:
 
 
 def _index(metadata: Json) -> int:
-    value = _texts(metadata, "labels").get(INDEX) or _texts(metadata, "annotations").get(INDEX) or "0"
+    labels = _texts(metadata, "labels")
+    if RAY_NODE in labels:
+        return 0 if labels[RAY_NODE] == "head" else 1
+    value = labels.get(INDEX) or _texts(metadata, "annotations").get(INDEX) or "0"
     return int(value) if value.isdecimal() and len(value) < 10 else 0
 
 

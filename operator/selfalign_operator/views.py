@@ -79,6 +79,7 @@ class WorkloadView:
     failed: int = 0
     terminating: int = 0  # pods that are being deleted and have not gone
     keeps_policies: bool = True  # False: the apiserver dropped podFailurePolicy or successPolicy (too old)
+    head_is_silent: bool = False  # of a RayJob that runs: KubeRay gets no answer of Ray's head
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class PodView:
 
     name: str
     uid: str
-    index: int  # completion index; 0 is Ray's head and driver, or rank 0's node
+    index: int  # completion index; 0 is Ray's head and driver, or rank 0's node; KubeRay's workers all have 1
     phase: str  # Pending, Running, Succeeded, Failed, Unknown
     created: datetime
     deleted: datetime | None = None  # deletionTimestamp

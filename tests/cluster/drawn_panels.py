@@ -69,7 +69,7 @@ def unit_of(panel: Json) -> Callable[[float], str]:
         "sci": lambda value: f"{value:.1e}",
         "short": number,
     }
-    return words[kind]
+    return lambda value: words[kind](value) if math.isfinite(value) else "–"
 
 
 def _seconds(value: float) -> str:

@@ -3,8 +3,8 @@
 Each seed has its own namespace, its own proxy and its own operator process, which serves that namespace only: seeds do
 not meet, so several go on side by side. From the operator's start until the last run has ended, up to 15 % of its requests
 go wrong (409, 429, 500, cut before or after they arrived, stalled for up to 60 s), and in two bursts of two seconds up to
-60 %; a tenth of its watches begin with a 410, and their frames come late, twice, cut in half or as a 410. It is killed once or
-twice.
+60 %; up to a tenth of its watches begin with a 410, and their frames come late, twice, cut in half or as a 410. It is killed
+once or twice, unless its runs end before.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Storm:
         lost = sum(sum(n - 1 for n in attempts.values()) for _, _, attempts in RUNS.values())
         base = len(RUNS) * WRITES_OF_A_RUN + lost * WRITES_OF_AN_ATTEMPT + WRITES_OF_A_SUSPENSION
         again = sum(self.proxy.faults[fault] for fault in OF_REQUESTS) + self.kills * len(RUNS) * WRITES_OF_A_TURN
-        self.said = said = f"{len(writes)} writes, {base} + {again} allowed; {dict(self.proxy.faults)}"
+        said = f"{len(writes)} writes, {base} + {again} allowed; {dict(self.proxy.faults)}"
         assert len(writes) <= base + again, said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 PACKAGES = {  # program -> package of Debian
@@ -42,3 +43,7 @@ def check() -> None:
     if missing:
         raise NoNode(f"programs are missing: apt-get install {' '.join(missing)}")
     cni_folder()
+    if subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], capture_output=True).returncode != 0:
+        raise NoNode(
+            "root may make no namespaces here, as in a container without privileges: take a machine, or --privileged"
+        )

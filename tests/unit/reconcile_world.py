@@ -56,7 +56,11 @@ class FakeRender:
 
     def workload(self, effective: EffectiveRun, attempt: Attempt) -> Manifest:
         name = f"{effective.name}-{attempt.step}-{attempt.number}" + ("-c" if attempt.collect else "")
-        return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "attempt": attempt}
+        kind, queued = (
+            {"apiVersion": "batch/v1", "kind": "Job"},
+            effective.spec.compute and effective.spec.compute.queue_name,
+        )
+        return kind | {"metadata": {"name": name}, "spec": {"suspend": queued is not None}, "attempt": attempt}
 
     def progress_url(self, effective: EffectiveRun, workload: WorkloadView) -> str:
         return f"http://{workload.name}-0:8080/progress"

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from effective_runs import ACCEPT, ATTEMPTS, COLLECT, EVALUATE, GENERATE, TRAIN, UID, effective
+from effective_runs import ACCEPT, ATTEMPTS, COLLECT, EVALUATE, GENERATE, TRAIN, effective
 
 from selfalign_api.load import parse
-from selfalign_api.operator_config import ClusterProfile, Images, Network, OperatorConfig, Peer
-from selfalign_operator.effective import Attempt, EffectiveRun
-from selfalign_operator.views import COLLECT_LABEL, STEP_LABEL, UID_LABEL, Manifest
+from selfalign_api.operator_config import ClusterProfile, Images, OperatorConfig
+from selfalign_operator.effective import Attempt
+from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.attempt import attempt_workload
-from selfalign_operator.workloads.objects import config_map_name, network_policy, run_objects
+from selfalign_operator.workloads.objects import config_map_name, run_objects
 from selfalign_operator.workloads.rayjob import RAY_VERSION
 
 CPU = {"compute": {"device": "CPU"}}
@@ -276,25 +276,6 @@ def test_rendering_shares_nothing_that_a_caller_could_change() -> None:
     assert attempt_workload(found, GENERATE) == kept == first
 
 
-# --- metadata and the run's own objects -------------------------------------------------------------------------------
-
-
-def everything(found: EffectiveRun) -> list[Manifest]:
-    return [*run_objects(found, "t"), *(attempt_workload(found, attempt) for attempt in ATTEMPTS)]
-
-
-@pytest.mark.parametrize("spec", [CPU, GANGS, RAYJOB])
-def test_everything_belongs_to_the_run(spec: dict[str, Any]) -> None:
-    for manifest in everything(effective(spec)):
-        metadata = manifest["metadata"]
-        (owner,) = metadata["ownerReferences"]
-        assert (owner["kind"], owner["uid"], owner["controller"]) == ("SelfAlignmentRun", UID, True)
-        assert owner["blockOwnerDeletion"] is True
-        assert metadata["namespace"] == "research"
-        assert metadata["labels"][UID_LABEL] == UID
-        assert metadata["annotations"]["selfalign.dev/run"] == "small"
-
-
 def test_publishing_takes_one_small_pod_with_the_volumes_and_the_secrets_of_where_it_goes() -> None:
     outputs = {"output": {"url": "pvc://results/model", "datasetUrl": "s3://shared/pairs"}}
     keys = {"credentials": [{"urlPrefix": "s3://shared", "secretName": "keys"}]}
@@ -303,55 +284,6 @@ def test_publishing_takes_one_small_pod_with_the_volumes_and_the_secrets_of_wher
     assert container["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
     assert "/mnt/results" in [mount["mountPath"] for mount in container["volumeMounts"]]
     assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
-
-
-def test_a_collect_job_is_told_apart_by_its_label_and_its_name() -> None:
-    trained, collected = job(Attempt("i1-train", "train", 1, 2)), job(COLLECT)
-    assert collected["metadata"]["name"] == trained["metadata"]["name"] + "-c"
-    assert collected["metadata"]["labels"][COLLECT_LABEL] == "true"
-    assert COLLECT_LABEL not in trained["metadata"]["labels"]
-    assert collected["metadata"]["labels"][STEP_LABEL] == "i1-train"
-
-
-def test_the_objects_of_a_run_are_immutable_and_found_by_its_pods() -> None:
-    service, config_map, secret, policy = run_objects(effective(), "the token")
-    assert service["spec"]["clusterIP"] == "None"
-    assert service["spec"]["publishNotReadyAddresses"] is True
-    assert service["spec"]["selector"] == {UID_LABEL: UID}
-    assert config_map["immutable"] and secret["immutable"]
-    assert secret["data"] == {"auth_token": "dGhlIHRva2Vu"}
-    assert policy["spec"]["podSelector"] == {"matchLabels": {UID_LABEL: UID}}
-
-
-def ingress(spec: dict[str, Any] | None = None, **network: Any) -> list[Manifest]:
-    config = OperatorConfig(images=Images(generate="g", train="t"), network=Network(**network))
-    rules: list[Manifest] = network_policy(effective(spec, config))["spec"]["ingress"]
-    return rules
-
-
-OWN = {"from": [{"podSelector": {"matchLabels": {UID_LABEL: UID}}}]}
-PROGRESS = [{"protocol": "TCP", "port": 8080}]
-
-
-def test_own_pods_reach_one_another_and_without_a_configuration_anybody_the_progress() -> None:
-    assert ingress() == [OWN, {"ports": PROGRESS}]
-
-
-def test_only_those_that_are_named_reach_the_progress() -> None:
-    peer = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
-        "podSelector": {"matchLabels": {"app": "prometheus"}},
-    }
-    named = (Peer(namespace="monitoring", pod_labels={"app": "prometheus"}),)
-    assert ingress(progress=named) == [OWN, {"ports": PROGRESS, "from": [peer]}]
-    assert ingress(progress=()) == [OWN]
-
-
-def test_kuberay_reaches_the_dashboard_of_a_run_that_uses_it() -> None:
-    rule = ingress(RAYJOB)[-1]
-    assert rule["ports"] == [{"protocol": "TCP", "port": 8265}]
-    (peer,) = rule["from"]
-    assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}}
 
 
 # --- Kueue ------------------------------------------------------------------------------------------------------------
@@ -396,8 +328,10 @@ def test_a_rayjob_is_one_try_whose_cluster_ends_with_it() -> None:
     spec = job(GENERATE, RAYJOB)["spec"]
     assert (spec["submissionMode"], spec["backoffLimit"], spec["shutdownAfterJobFinishes"]) == ("HTTPMode", 0, True)
     cluster = spec["rayClusterSpec"]
-    assert cluster["authOptions"]["mode"] == "token"
-    assert cluster["authOptions"]["secretName"] == run_objects(effective(RAYJOB), "t")[2]["metadata"]["name"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} & {
+        each["name"] for each in step_of(cluster)["env"]
+    }  # KubeRay's to set
     (workers,) = cluster["workerGroupSpecs"]
     assert workers["groupName"] != "head"  # Kueue keeps that name
     assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 2

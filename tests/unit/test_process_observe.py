@@ -167,6 +167,23 @@ def test_a_ray_job_in_flight_is_read_although_the_cache_has_it() -> None:
     assert scene.asked[0] == ("get", "rayjobs")
 
 
+def test_the_pods_of_a_ray_job_whose_head_is_silent_are_listed() -> None:
+    raw = job_object() | {"kind": "RayJob", "apiVersion": "ray.io/v1"}
+    scene = Scene(raw, conditions=[ACCEPTED], steps=[step()])
+    scene.cache.put(run_object(version=9, conditions=[ACCEPTED], steps=[ray_step()]))
+    whole = {"head": {"podIP": "10.1.1.1"}}
+    scene.kube.has(
+        raw | {"status": {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "rayClusterStatus": whole}}
+    )
+    scene.observe()
+    assert ("list", "pods") not in scene.asked
+    scene.kube.has(
+        raw | {"status": {"jobDeploymentStatus": "Running", "jobStatus": "Failure", "rayClusterStatus": whole}}
+    )
+    scene.observe()
+    assert ("list", "pods") in scene.asked
+
+
 def ray_step() -> dict[str, Any]:
     found = step()
     found["workload"] |= {"apiVersion": "ray.io/v1", "kind": "RayJob"}

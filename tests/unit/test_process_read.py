@@ -93,12 +93,40 @@ def test_a_workload_whose_labels_we_did_not_write_is_skipped(attempt: str) -> No
         ({"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}, "Complete"),
         ({"jobDeploymentStatus": "Complete", "jobStatus": "FAILED"}, "Failed"),
         ({"jobDeploymentStatus": "Failed", "jobStatus": ""}, "Failed"),
+        ({"jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed"}, "Failed"),
     ],
 )
 def test_a_ray_job_ends_by_either_of_its_enums(status: dict[str, Any], phase: str) -> None:
     view = workload_view(job_object(status=status) | {"kind": "RayJob"})
     assert view is not None
     assert view.phase == phase
+
+
+HEAD = {"rayClusterStatus": {"head": {"podIP": "10.1.1.1"}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "silent"),
+    [
+        ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"} | HEAD, False),
+        ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, True),
+        ({"jobDeploymentStatus": "Running", "jobStatusCheckFailureStartTime": "2026-11-24T10:00:00Z"} | HEAD, True),
+        ({"jobDeploymentStatus": "Running", "jobStatus": "Failure"} | HEAD, True),  # an answer of the apiserver's proxy
+        ({"jobDeploymentStatus": "Initializing"}, False),
+        ({"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}, False),
+    ],
+)
+def test_a_ray_job_says_whether_kuberay_hears_of_its_head(status: dict[str, Any], silent: bool) -> None:
+    view = workload_view(job_object(status=status) | {"kind": "RayJob"})
+    assert view is not None
+    assert view.head_is_silent == silent
+
+
+@pytest.mark.parametrize(("node", "index"), [("head", 0), ("worker", 1)])
+def test_of_rays_pods_the_head_is_index_0(node: str, index: int) -> None:
+    view = pod_view(pod(metadata={"labels": {"ray.io/node-type": node}}))
+    assert view is not None
+    assert view.index == index
 
 
 def pod(**parts: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.status import Condition
 from selfalign_operator.effective import EffectiveRun, Frozen
 from selfalign_operator.reconcile import decide
+from selfalign_operator.reconcile.results import told
 from selfalign_operator.views import RETRY_ANNOTATION, EventView, PodView, ProgressView, Refusal, RunView
 
 
@@ -94,6 +95,15 @@ def test_figures_and_checks_reach_the_status() -> None:
     step = world.status.step("i1-evaluate")
     assert step is not None
     assert ("tokensPerSecond", "3490.5") in [(figure.name, figure.value) for figure in step.result]
+
+
+def test_a_check_is_told_as_what_it_was_before_and_after() -> None:
+    checks = {
+        f"acc.{moment}": {"value": value} for moment, value in (("before", 0.665), ("after", 0.91), ("gain", 0.245))
+    }
+    assert told({"tokensPerSecond": 3, "checks": checks}) == "acc 0.665 → 0.91, acc.gain 0.245"
+    assert told({"checks": {"win": {"value": 0.61}, "x.after": {"value": 1}}}) == "win 0.61, x.after 1"
+    assert told({"steps": 329, "loss": 0.5}) == "steps 329, loss 0.5"
 
 
 def test_suspending_ends_the_workload_and_resuming_makes_the_next_attempt_at_once_uncounted() -> None:

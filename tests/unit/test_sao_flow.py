@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,10 +126,13 @@ def test_both_orders_ask_about_the_answers_not_the_positions(forward: float, bac
     assert verdict.margin == pytest.approx((forward + backward) / 2)
 
 
-@given(st.floats(-30, 30), st.floats(-30, 30))
+@given(st.floats(-15, 15), st.floats(-15, 15))
 def test_a_preference_for_a_position_cancels(bias: float, worth: float) -> None:
-    """The first position gains `bias` nats in both orders; the verdict is the worth's alone."""
-    assume(abs(worth) > 1e-6 and math.copysign(1, worth + bias) and abs(bias) + abs(worth) < 30)
+    """The first position gains `bias` nats in both orders; the verdict is the worth's alone.
+
+    As far as floats tell: what a smaller worth adds to the mean probability beside a large bias is below their precision.
+    """
+    assume(abs(worth) > 1e-3)
     _, verdict = play(judge(ask_with(), "q", "one", "two"), margins(worth + bias, worth - bias))
     assert verdict.margin == pytest.approx(worth)
     assert verdict.better in ({"first"} if worth > 0 else {"second"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -27,4 +28,13 @@ def test_missing_cni_plugins_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(machine, "CNI_FOLDERS", (tmp_path,))
     with pytest.raises(machine.NoNode, match="apt-get install containernetworking-plugins"):
+        machine.check()
+
+
+def test_a_container_without_privileges_is_told_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(machine, "cni_folder", lambda: Path("/usr/lib/cni"))
+    monkeypatch.setattr("subprocess.run", lambda command, **_: CompletedProcess(command, 1))
+    with pytest.raises(machine.NoNode, match="--privileged"):
         machine.check()

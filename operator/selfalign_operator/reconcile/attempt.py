@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
-from selfalign_operator.reconcile.ending import Ending, failure_of, termination_of
+from selfalign_operator.reconcile.ending import Ending, failure_of, head_lost, termination_of
 from selfalign_operator.reconcile.steps import (
     active_workloads,
     begin,
@@ -150,7 +150,12 @@ def _under_way(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
     if workload.suspended:
         _queued(turn, step, workload)
         return True
-    ending = _node_lost(turn) or _not_placed(turn, step, workload) or _stalled(turn, step)
+    ending = (
+        _node_lost(turn)
+        or head_lost(workload, turn.observed.pods)
+        or _not_placed(turn, step, workload)
+        or _stalled(turn, step)
+    )
     if ending is not None:
         turn.delete(workload)
         lose(turn, step, ending)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
 
-__all__ = ["Ending", "failure_of", "termination_of"]
+__all__ = ["Ending", "failure_of", "head_lost", "termination_of"]
 
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
 DIVERGED = "TrainingDiverged"  # what a train step says whose loss is no number any more
-EXIT_CODE = re.compile(r"exit code (\d+)")  # in the message of a Job that podFailurePolicy ended
+# In the message of a Job that podFailurePolicy ended, and of a RayJob whose entry point ended so.
+EXIT_CODE = re.compile(r"exit code (\d+)")
+FIRST_WORDS, LAST_WORDS = 160, 800  # characters kept of a RayJob's message, which ends with 20,000 of its log
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,26 @@ class Ending:
 def failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
     """How a failed workload ended. What pods say counts; when they are gone, what the Job's condition says."""
     ended = sorted((pod for pod in pods), key=lambda pod: (pod.index, pod.created))
-    for judge in (_config, _disruption, _memory, _failure):
+    if workload.kind == "RayJob" and EXIT_CODE.search(workload.message):
+        return _from_condition(workload)
+    # The containers of a RayJob are Ray's: their exit codes are not the step program's.
+    judges = (_disruption, _memory) if workload.kind == "RayJob" else (_config, _disruption, _memory, _failure)
+    for judge in judges:
         for pod in ended:
             if (ending := judge(pod)) is not None:
                 return ending
     return _from_condition(workload)
+
+
+def head_lost(workload: WorkloadView, pods: Iterable[PodView]) -> Ending | None:
+    """Ray's head is gone: KubeRay makes no second one (workloads/rayjob.py), and waits five minutes before it says so."""
+    heads = [pod for pod in pods if pod.index == 0]
+    if not workload.head_is_silent or any(pod.deleted is None and pod.exit_code is None for pod in heads):
+        return None
+    for pod in heads:
+        if (ending := _disruption(pod) or _memory(pod)) is not None:
+            return ending
+    return Ending("StepFailed", f"the pod of Ray's head is gone, and RayJob {workload.name} with it")
 
 
 def termination_of(pods: Iterable[PodView]) -> dict[str, object] | None:
@@ -103,11 +120,18 @@ def _failure(pod: PodView) -> Ending | None:
 
 def _from_condition(workload: WorkloadView) -> Ending:
     """The pods are gone: the Job's own condition is what is left."""
-    said = f"{workload.kind} {workload.name}: {workload.message or workload.reason or 'failed, and its pods are gone'}"
+    said = f"{workload.kind} {workload.name}: {_ends(workload.message) or workload.reason or 'failed, and its pods are gone'}"
     if "DisruptionTarget" in workload.message:
         return Ending("Disrupted", said, False)
     found = EXIT_CODE.search(workload.message)
     code = int(found[1]) if found else None
-    if code == Exit.CONFIG:
+    if code == Exit.CONFIG or workload.reason == "ValidationFailed":  # the latter is KubeRay's, of its own spec
         return Ending("InvalidConfig", said, True, code, final=True)
-    return Ending("StepFailed", said, True, code)
+    return Ending("Stopped" if code == Exit.STOPPED else "StepFailed", said, True, code)
+
+
+def _ends(message: str) -> str:
+    """A message, or the two ends of a long one: a log says why at its end."""
+    if len(message) <= FIRST_WORDS + LAST_WORDS:
+        return message
+    return f"{message[:FIRST_WORDS]} … {message[-LAST_WORDS:]}"

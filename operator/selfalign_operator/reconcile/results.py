@@ -7,8 +7,9 @@ from typing import Any
 
 from selfalign_api.status import MAX_FIGURES, MAX_STEPS, Figure, ModelStatus, Result, StepStatus
 
-__all__ = ["checks_of", "figures_of", "model_of", "planned_steps"]
+__all__ = ["checks_of", "figures_of", "model_of", "planned_steps", "told"]
 
+TOLD = 6  # of an event's message
 KINDS = ("generate", "train", "evaluate", "publish")
 
 
@@ -51,6 +52,24 @@ def checks_of(result: Any) -> tuple[Result, ...]:
         for name, check in list(checks.items())[:32]
         if isinstance(check, Mapping) and _is_number(check.get("value"))
     )
+
+
+def told(result: Any) -> str:
+    """A step's result in a few words: its checks where it has any, else its first figures.
+
+    A check `NAME.before` that has a `NAME.after` is told with it: "NAME 0.665 → 0.91".
+    """
+    checks = {check.name: check.value for check in checks_of(result)}
+    if not checks:
+        return ", ".join(f"{figure.name} {figure.value}" for figure in figures_of(result)[:TOLD])
+    words = []
+    for name, value in checks.items():
+        stem, _, moment = name.rpartition(".")
+        if moment == "before" and f"{stem}.after" in checks:
+            words.append(f"{stem} {value} → {checks[f'{stem}.after']}")
+        elif not (moment == "after" and f"{stem}.before" in checks):
+            words.append(f"{name} {value}")
+    return ", ".join(words[:TOLD])
 
 
 def model_of(body: Mapping[str, Any]) -> ModelStatus | None:

@@ -17,7 +17,7 @@ from selfalign_api.status import (
 )
 from selfalign_operator.effective import Attempt
 from selfalign_operator.reconcile.ending import Ending
-from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, planned_steps
+from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, planned_steps, told
 from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import WorkloadView
@@ -68,7 +68,7 @@ def begin(turn: Turn, step: StepStatus) -> None:
         turn.update(plan=(plan or PlanStatus(config_map_name=name)).model_copy(update={"config_map_name": name}))
     turn.create(manifest, workload_of=step.name)
     now = time_text(turn.observed.now)
-    queued = turn.effective.spec.compute is not None and turn.effective.spec.compute.queue_name is not None
+    queued = manifest["spec"].get("suspend") is True  # for Kueue
     turn.step(
         step,
         state="Queued" if queued else "Running",
@@ -133,7 +133,7 @@ def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: Wor
     if turn.effective is not None and turn.effective.spec.workload_retention == "AfterStep":
         turn.delete(workload)
         turn.step(done, workload=None)
-    _tell_success(turn, done)
+    _tell_success(turn, done, told(result))
 
 
 def _folder_of(turn: Turn, step: StepStatus) -> str | None:
@@ -161,11 +161,10 @@ def _accepted(turn: Turn, body: Mapping[str, Any]) -> None:
     turn.condition("Accepted", "True", "Accepted", f"{len(steps)} steps are planned")
 
 
-def _tell_success(turn: Turn, step: StepStatus) -> None:
+def _tell_success(turn: Turn, step: StepStatus, figures: str) -> None:
     if step.kind == "accept":
         turn.tell("Accepted", f"the run is as it must be; {len(turn.status.steps) - 1} steps are planned")
         return
-    figures = ", ".join(f"{figure.name} {figure.value}" for figure in step.result[:6])
     words = f"{step.name} is done" + (f" ({figures})" if figures else "")
     if step.state == "Reused":
         turn.tell("StepReused", f"{step.name} was found done in another run")

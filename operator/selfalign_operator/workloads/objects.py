@@ -21,7 +21,7 @@ RUN_FILE = "run.json"
 PLATFORM_FILE = "platform.json"  # for the operator
 PROGRESS_PORT = 8080
 DASHBOARD_PORT = 8265  # Ray's
-TOKEN_KEY = "auth_token"  # KubeRay reads the token of a RayCluster under this key
+TOKEN_KEY = "auth_token"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"  # the apiserver sets it on every namespace
 
 

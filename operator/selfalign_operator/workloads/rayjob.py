@@ -10,14 +10,13 @@ import shlex
 from collections.abc import Mapping
 
 from selfalign_operator.effective import Attempt, EffectiveRun
-from selfalign_operator.names import RAYJOB_MAX, ray_name, workload_name
+from selfalign_operator.names import RAYJOB_MAX, workload_name
 from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import NAME_LABEL, suspended, workload_metadata
 from selfalign_operator.workloads.objects import DASHBOARD_PORT
 from selfalign_operator.workloads.pod import (
     ENTRY_POINT,
     pod_template,
-    ray_token,
     shape_of,
     step_arguments,
     step_of,
@@ -60,7 +59,9 @@ def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     helpers = shape_of(effective, attempt).size - 1
     cluster: Manifest = {
         "rayVersion": RAY_VERSION,
-        "authOptions": {"mode": "token", "secretName": ray_name(effective.name, effective.uid)},
+        # With a Secret of KubeRay's own, which goes when the cluster goes. Ours goes when the run does, at the same time as
+        # the RayJob, and KubeRay keeps a RayJob for ever whose Secret it cannot read (its finalizer stops the job first).
+        "authOptions": {"mode": "token"},
         "headGroupSpec": _group(effective, attempt, HEAD_PORTS),
     }
     if helpers:
@@ -87,7 +88,7 @@ def _group(effective: EffectiveRun, attempt: Attempt, ports: Mapping[str, int]) 
 def _template(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """The pod of a step without its entry point: KubeRay writes `ray start` there."""
     quiet = {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}  # a run reports to nobody
-    template = pod_template(effective, attempt, [*ray_token(effective), quiet])
+    template = pod_template(effective, attempt, [quiet])
     del template["spec"]["subdomain"]  # KubeRay has Services of its own,
     del template["metadata"]["labels"][NAME_LABEL]  # which find its pods by its own value of this label
     step = step_of(template)
