@@ -50,12 +50,13 @@ cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
 e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
 	$(BIN)/pytest tests/e2e/test_run.py
 
+MORE := tests/e2e/test_storage.py tests/e2e/test_kuberay.py
 e2e: $(INSTALLED)  ## and runs that are killed, suspended, and fail
-	$(BIN)/pytest tests/e2e --ignore=tests/e2e/test_kuberay.py
+	$(BIN)/pytest tests/e2e $(MORE:%=--ignore=%)
 
-e2e-more: $(INSTALLED)  ## RayJobs by the KubeRay that KUBERAY_OPERATOR and KUBERAY_CRDS name (docs/testbed.md)
+e2e-more: $(INSTALLED)  ## storage that outlives a run, storage in a bucket; RayJobs by the KubeRay that KUBERAY_OPERATOR and KUBERAY_CRDS name (docs/testbed.md)
 	$(BIN)/pytest tests/cluster/test_kuberay.py
-	$(BIN)/pytest tests/e2e/test_kuberay.py
+	$(BIN)/pytest $(MORE)
 
 images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh
 	images/build.sh

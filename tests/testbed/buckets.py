@@ -38,15 +38,15 @@ class Buckets:
 
 
 @contextmanager
-def buckets(root: Path, log: Path) -> Iterator[Buckets]:
-    """Serve the folder on loopback while the context lasts."""
+def buckets(root: Path, log: Path, address: str = "127.0.0.1") -> Iterator[Buckets]:
+    """Serve the folder at an address of this machine while the context lasts."""
     port = free_port()
-    command: list[str | Path] = [binary("versitygw"), "--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet"]
+    command: list[str | Path] = [binary("versitygw"), "--port", f"{address}:{port}", "--health", "/health", "--quiet"]
     credentials = ["--access", ACCESS_KEY, "--secret", SECRET_KEY]
     root.mkdir(parents=True, exist_ok=True)
     server = Process([*command, *credentials, "posix", root], log)
     try:
-        server.wait_for(f"http://127.0.0.1:{port}/health")
-        yield Buckets(root, f"http://127.0.0.1:{port}")
+        server.wait_for(f"http://{address}:{port}/health")
+        yield Buckets(root, f"http://{address}:{port}")
     finally:
         server.stop()
