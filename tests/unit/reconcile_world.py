@@ -14,8 +14,8 @@ from typing import Any
 from selfalign_api.load import parse_spec
 from selfalign_api.operator_config import Images, OperatorConfig
 from selfalign_api.outcome import pack_steps
-from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
-from selfalign_api.status import Status, read_status
+from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
+from selfalign_api.status import Condition, Status, read_status
 from selfalign_operator.effective import Attempt, EffectiveRun, Frozen, Platform
 from selfalign_operator.reconcile import decide
 from selfalign_operator.views import ClaimView, Manifest, Observed, PodView, ProgressView, RunView, WorkloadView
@@ -234,3 +234,25 @@ def with_uid(status: Status, step: str, uid: str) -> Status:
         for each in status.steps
     )
     return status.model_copy(update={"steps": steps})
+
+
+def reason(world: World, kind: str) -> tuple[str, str]:
+    """Status and reason of a condition."""
+    found = world.status.condition(kind)
+    assert isinstance(found, Condition)
+    return found.status, found.reason
+
+
+def message(world: World, kind: str = "Progressing") -> str:
+    found = world.status.condition(kind)
+    assert found is not None
+    return found.message
+
+
+def finish(world: World) -> None:
+    """All steps go well."""
+    for _ in range(10):
+        world.settle()
+        for job in world.active():
+            world.complete(job)
+    world.settle()

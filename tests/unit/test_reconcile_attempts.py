@@ -1,0 +1,170 @@
+"""How attempts are lost, judged and given up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from reconcile_world import START, World, message, reason
+
+from selfalign_operator.views import PodView, ProgressView
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        ({"disruption": "EvictionByEvictionAPI", "exit_code": 143}, ("Disrupted", False)),
+        ({"status_reason": "Evicted"}, ("Disrupted", False)),
+        ({"exit_code": 137, "exit_reason": "OOMKilled"}, ("OutOfMemory", True)),
+        ({"exit_code": 75}, ("Stopped", True)),
+        ({"exit_code": 1}, ("StepFailed", True)),
+    ],
+)
+def test_how_an_attempt_was_lost(pod: dict[str, object], expected: tuple[str, bool]) -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.fail(job)
+    world.pod(job, phase="Failed", **pod)
+    world.turn()
+    step = world.status.step("i1-train")
+    assert step is not None
+    lost = step.lost_attempts[-1]
+    assert ((lost.reason, lost.counted), lost.node) == (expected, "node-1")
+
+
+def test_without_its_pods_a_job_tells_by_its_condition_why_it_failed() -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.fail(job)
+    said = "Container step for pod ns/x failed with exit code 64 matching FailJob rule at index 0"
+    world.jobs[job.name] = replace(world.jobs[job.name], reason="PodFailurePolicy", message=said)
+    world.lose_pods(job)
+    world.settle()
+    assert reason(world, "Failed") == ("True", "InvalidConfig")
+
+
+def test_a_lost_termination_message_is_read_from_the_storage() -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.complete(job)
+    world.lose_pods(job)
+    world.settle()
+    assert world.made[-1] == "run-i1-generate-1-c"
+    world.complete(world.active()[0])
+    world.settle()
+    assert world.active()[0].step == "i1-train"
+
+
+def test_no_manifest_means_that_the_attempt_failed() -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.complete(job)
+    world.lose_pods(job)
+    world.settle()
+    world.fail(world.active()[0], 1)
+    world.turn()
+    step = world.status.step("i1-generate")
+    assert step is not None
+    assert (step.lost_attempts[-1].reason, step.failures) == ("ResultMissing", 1)
+
+
+def test_a_training_gang_that_finds_no_room_gives_its_gpus_back() -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.wait(1801)
+    world.pod(
+        job, phase="Pending", node=None, scheduled_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    )
+    world.turn()
+    assert world.active() == []
+    step = world.status.step("i1-train")
+    assert step is not None
+    assert (step.lost_attempts[-1].reason, step.failures) == ("GangNotPlaced", 0)
+    assert "nvidia.com/gpu" in step.lost_attempts[-1].message
+
+
+def test_progress_that_stands_still_is_given_up_and_counted() -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.run(job)
+    stands = ProgressView(10, 100, "records", "generate", 0.0, world.now, world.now)
+    world.progress = stands
+    world.turn()
+    world.wait(1801)
+    world.progress = replace(stands, read_at=world.now)
+    world.turn()
+    step = world.status.step("i1-generate")
+    assert step is not None
+    assert (step.lost_attempts[-1].reason, step.failures) == ("Stalled", 1)
+    assert world.active() == []
+
+
+def test_progress_that_cannot_be_read_is_shown_with_its_age_and_kills_nothing() -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.run(job)
+    world.progress = ProgressView(10, 100, "records", "generate", 1.0, world.now, world.now)
+    world.turn()
+    world.wait(4000)
+    world.turn()
+    assert world.active() == [world.jobs[job.name]]
+    assert "4000 s ago" in message(world)
+
+
+def test_a_lost_node_is_named_and_the_run_goes_on() -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.run(job)
+    world.pod(job, deleted=world.now)
+    world.wait(61)
+    world.turn()
+    step = world.status.step("i1-train")
+    assert step is not None
+    assert (step.lost_attempts[-1].reason, step.lost_attempts[-1].node, step.failures) == ("NodeLost", "node-1", 0)
+    world.wait(11)
+    world.settle()
+    assert world.made[-1] == "run-i1-train-2"
+
+
+def test_pods_still_within_their_grace_period_are_not_lost() -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.run(job)
+    world.pods[job.name] = (PodView("p", "u", 0, "Running", START, deleted=world.now + timedelta(seconds=30)),)
+    world.wait(60)
+    world.turn()
+    assert world.active() != []
+
+
+def test_a_suspension_between_a_creation_and_the_status_that_says_so_stops_what_was_made() -> None:
+    world = World()
+    accept = world.until("accept")
+    world.complete(accept)
+    world.turn(cut="created")
+    assert [job.step for job in world.active()] == ["i1-generate"]
+    world.change(suspend=True)
+    world.settle()
+    assert world.active() == []
+    assert world.status.state == "Suspended"
+    assert {step.name: (step.state, step.attempts) for step in world.status.steps[:2]} == {
+        "accept": ("Succeeded", 1),
+        "i1-generate": ("Pending", 1),
+    }
+
+
+def test_an_attempt_that_ended_before_the_status_knew_of_it_is_judged_by_its_own_pods() -> None:
+    world = World()
+    first = world.until("i1-train")
+    world.run(first)
+    world.settle()
+    world.fail(first)
+    world.wait(700)
+    world.turn()
+    world.wait(700)
+    world.turn(cut="created")
+    (second,) = world.active()
+    world.complete(second)
+    world.settle()
+    assert world.made[-1].startswith("run-i1-evaluate")
+    assert not any(name.endswith("-c") for name in world.made)
