@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from selfalign_api.plan import EngineSettings, GenerationMeans
+from selfalign_api.plan import EngineSettings
+from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.actors import SLICE_SECONDS
 from selfalign_jobs.generate.driver import Batch
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, Sampling

@@ -17,12 +17,13 @@ from selfalign_api.means import (
     TrainingCompute,
 )
 from selfalign_api.operator_config import ClusterProfile, OperatorConfig
-from selfalign_api.plan import Json, Means
+from selfalign_api.plan import Json
 from selfalign_api.platform import platform_problems
 from selfalign_api.profiles import DEFAULT_PROFILE, with_profile
 from selfalign_api.resolved import Engines, resolved_means, trains_on_cpu
 from selfalign_api.rules import broken_rules
 from selfalign_api.run import Spec
+from selfalign_api.run_file import Means
 
 __all__ = ["Pods", "ProfileNotFound", "effective_spec", "pods_of", "profile_of", "resolve_on_cluster"]
 

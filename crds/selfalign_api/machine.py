@@ -7,9 +7,9 @@ from typing import Any
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.load import as_json
 from selfalign_api.means import Compute, EvaluationCompute, GenerationCompute, TrainingCompute
-from selfalign_api.plan import Means
 from selfalign_api.resolved import Device, Engines, resolved_means, trains_on_cpu
 from selfalign_api.run import Spec
+from selfalign_api.run_file import Means
 
 __all__ = ["Device", "ignored_on_one_machine", "resolve_compute"]
 

@@ -17,6 +17,7 @@ __all__ = [
     "HubModel",
     "Place",
     "Relative",
+    "absolute",
     "local_path",
     "mounts_from",
     "parse_place",
@@ -122,6 +123,11 @@ def local_path(url: str, mounts: Mapping[str, str], relative_to: Path = Path(), 
         case Relative(path_beside):
             return relative_to / path_beside
     raise ConfigError.one(field, "is not a file of this machine; write pvc://CLAIM/PATH, file:///PATH or ./PATH", url)
+
+
+def absolute(url: str, beside: Path) -> str:
+    """The URL, for whoever does not know where the run file lies: a path beside it becomes file://."""
+    return (beside / url).resolve().as_uri() if url.startswith(".") else url
 
 
 def mounts_from(options: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

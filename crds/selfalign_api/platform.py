@@ -14,8 +14,8 @@ from selfalign_api.means import Compute
 from selfalign_api.method import Storage
 from selfalign_api.operator_config import ClusterProfile
 from selfalign_api.places import Claim, parse_place
-from selfalign_api.plan import Means
 from selfalign_api.run import Spec
+from selfalign_api.run_file import Means
 
 __all__ = ["STEP_CONTAINER", "claims_of", "is_under", "mount_paths", "platform_problems", "urls_of"]
 

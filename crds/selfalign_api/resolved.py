@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
-from selfalign_api.plan import GenerationMeans, Means, TrainingMeans
+from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
 
 __all__ = ["Device", "Engines", "resolved_means", "trains_on_cpu"]
 

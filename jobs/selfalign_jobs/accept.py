@@ -17,9 +17,10 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse
 from selfalign_api.machine import Device
 from selfalign_api.outcome import ACCEPT, pack_steps
-from selfalign_api.plan import Json, Plan, Publish, RunFile
+from selfalign_api.plan import Json, Plan, Publish
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.run_file import RunFile
 from selfalign_jobs import preflight
 from selfalign_jobs.bucket import reading
 from selfalign_jobs.owner import claim

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from selfalign_api.errors import ConfigError
+from selfalign_jobs.machine import cache_folder
 from selfalign_jobs.store import Folder
 
 # As the AWS SDK names what no second try mends.
@@ -36,7 +36,7 @@ class Listing:
 
     def fetch(self, wanted: Callable[[str], bool] = lambda _: True) -> Path:
         """The wanted objects on this machine (one object: the file), each whole; what is here is not fetched again."""
-        target = cache() / self.digest.removeprefix("sha256:")[:32]
+        target = cache_folder("fetched") / self.digest.removeprefix("sha256:")[:32]
         here = Folder(pafs.LocalFileSystem(), str(target))
         for name in self.names:
             if wanted(name) and not here.exists(name):
@@ -60,8 +60,6 @@ def reading(url: str, field: str) -> Iterator[None]:
         yield
     except (pa.ArrowInvalid, ValueError) as error:
         raise ConfigError.one(field, f"no bucket can be opened by it: {error}", url) from error
-    except ConfigError:
-        raise
     except OSError as error:
         if any(word in str(error) for word in REFUSALS):
             message = (
@@ -84,20 +82,15 @@ def _list(url: str, field: str) -> Listing:
         folder, infos = Folder(filesystem, path), [entry for entry in found if entry.type == pafs.FileType.File]
     if not infos:
         raise ConfigError.one(field, "there is nothing in the bucket; write the URL of an object or a folder", url)
-    sizes = {entry.path[len(folder.path) + 1 :]: entry for entry in infos}
-    return Listing(folder, tuple(sorted(sizes)), is_object, _digest(filesystem, sizes))
+    objects = {info.path[len(folder.path) + 1 :]: info for info in infos}
+    return Listing(folder, tuple(sorted(objects)), is_object, _digest(filesystem, objects))
 
 
-def _digest(filesystem: pafs.FileSystem, infos: dict[str, pafs.FileInfo]) -> str:
+def _digest(filesystem: pafs.FileSystem, objects: dict[str, pafs.FileInfo]) -> str:
     """Of names, sizes and ETags: an ETag changes with the content, and weights need not be read to know them."""
     whole = hashlib.sha256()
-    for name, info in sorted(infos.items()):
+    for name, info in sorted(objects.items()):
         with filesystem.open_input_stream(info.path) as stream:
             tag = stream.metadata().get("ETag", str(info.mtime_ns).encode())
         whole.update(f"{name}\0{info.size}\0".encode() + tag + b"\n")
     return "sha256:" + whole.hexdigest()
-
-
-def cache() -> Path:
-    """Where copies are kept: XDG_CACHE_HOME/selfalign/fetched."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfalign" / "fetched"

@@ -17,10 +17,10 @@ from selfalign_api.load import as_json, load_run
 from selfalign_api.machine import ignored_on_one_machine, resolve_compute
 from selfalign_api.outcome import Exit
 from selfalign_api.places import local_path, mounts_from
-from selfalign_api.plan import Means, RunFile
 from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.run_file import Means, RunFile
 from selfalign_jobs.accept import accept, examine
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.owner import only_one

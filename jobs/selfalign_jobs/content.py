@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from selfalign_jobs.machine import cache_folder
+
 BIG_FILE = 64 * 2**20  # bytes; from here on a file's digest is remembered
 SKIPPED = {".git", ".cache", "README.md"}  # what does not change what a model computes
 
@@ -47,8 +49,7 @@ class _Remembered:
     """Digests of big files by path, size, times and inode, so that a finished run of a 9B model is recognised in seconds."""
 
     def __init__(self) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.folder = cache / "selfalign" / "digests"
+        self.folder = cache_folder("digests")
 
     def get(self, file: Path) -> str | None:
         entry = self._entry(file)

@@ -2,7 +2,7 @@
 
     python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen HOST:PORT] [--termination-message FILE] [--collect]
 
-RUN.json (`selfalign_api.plan.RunFile`) is the same for all steps of a run; the plan lies in the run's folder, where the
+RUN.json (`selfalign_api.run_file.RunFile`) is the same for all steps of a run; the plan lies in the run's folder, where the
 step `accept` has written it.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
-from selfalign_api.plan import RunFile, StepConfig
+from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.accept import accept
 from selfalign_jobs.gang import Gang
 from selfalign_jobs.init import take_signals

@@ -39,18 +39,18 @@ class Pinned:
         return f"commit:{self.commit}"
 
 
-def pin_model(place: HubModel, field: str) -> Pinned:
-    """The commit that a model's revision is now. Raises ConfigError or ConnectionError (`_refused`)."""
-    return _pin(place.repo, "model", place.revision, field)
+def pin(place: HubModel | HubDataset, field: str) -> Pinned:
+    """The commit that the place's revision is now. Raises ConfigError or ConnectionError (`_refused`)."""
+    from huggingface_hub import HfApi
 
-
-def pin_dataset(place: HubDataset, field: str) -> Pinned:
-    """The commit that a dataset's revision is now; as `pin_model`."""
-    return _pin(place.repo, "dataset", place.revision, field)
+    kind: RepoType = "model" if isinstance(place, HubModel) else "dataset"
+    with _refused(place.repo, kind, place.revision, field):
+        info = HfApi().repo_info(place.repo, repo_type=kind, revision=place.revision)
+    return Pinned(place.repo, info.sha, tuple(sorted(file.rfilename for file in info.siblings)))
 
 
 def fetch_small(pinned: Pinned, field: str) -> Path:
-    """A folder with a model's config, tokenizer and templates, without its weights; raises as `pin_model`."""
+    """A folder with a model's config, tokenizer and templates, without its weights; raises as `pin`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
@@ -94,14 +94,6 @@ def read_dataset(place: HubDataset, subset: str | None, split: str, field: str) 
             message = f"the hub's dataset {place.repo} cannot be read so: {error}"
             raise ConfigError.one(field, message) from error
         return pa.concat_tables(found.with_format("arrow").iter(batch_size=10_000)) if len(found) else pa.table({})
-
-
-def _pin(repo: str, kind: RepoType, revision: str | None, field: str) -> Pinned:
-    from huggingface_hub import HfApi
-
-    with _refused(repo, kind, revision, field):
-        info = HfApi().repo_info(repo, repo_type=kind, revision=revision)
-    return Pinned(repo, info.sha, tuple(sorted(file.rfilename for file in info.siblings)))
 
 
 @contextmanager

@@ -9,6 +9,11 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")  # version 2: a container sees its own there
 
 
+def cache_folder(what: str) -> Path:
+    """Where this user keeps what can be had again: XDG_CACHE_HOME/selfalign/WHAT."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfalign" / what
+
+
 def gpus_here() -> int:
     """GPUs by their device files, less those that CUDA_VISIBLE_DEVICES hides."""
     devices = [device for device in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", device.name)]

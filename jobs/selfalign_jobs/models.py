@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import Bucket, HubModel, local_path, parse_place
-from selfalign_api.plan import ModelRef, ModelSource, StepConfig
+from selfalign_api.places import Bucket, HubModel, absolute, local_path, parse_place
+from selfalign_api.plan import ModelRef, ModelSource
+from selfalign_api.run_file import StepConfig
 from selfalign_jobs import hub
 from selfalign_jobs.bucket import list_bucket
 from selfalign_jobs.content import folder_digest
@@ -29,13 +30,12 @@ class GivenModel:
 
 
 def given_model(url: str, mounts: Mapping[str, str], beside: Path) -> GivenModel:
-    """Find a model and pin it. Raises ConfigError for one that is not there, ConnectionError for now."""
+    """Find a model and pin it. Raises ConfigError for one that is not there, ConnectionError where that cannot be seen."""
     place = parse_place(url, FIELD)
     if isinstance(place, HubModel):
-        pinned = hub.pin_model(place, FIELD)
-        return GivenModel(
-            f"hf://{place.repo}@{pinned.commit}", pinned.digest, pinned.names, hub.fetch_small(pinned, FIELD)
-        )
+        pinned = hub.pin(place, FIELD)
+        folder = hub.fetch_small(pinned, FIELD)
+        return GivenModel(f"hf://{place.repo}@{pinned.commit}", pinned.digest, pinned.names, folder)
     if isinstance(place, Bucket):
         listing = list_bucket(url, FIELD)
         folder = listing.fetch(lambda name: not name.endswith(".safetensors"))
@@ -44,8 +44,7 @@ def given_model(url: str, mounts: Mapping[str, str], beside: Path) -> GivenModel
     if not path.is_dir():
         raise ConfigError.one(FIELD, f"there is no folder {path}; write the URL of a model folder", url)
     names = tuple(sorted(file.name for file in path.iterdir()))
-    # A relative place means the run file's folder, which a step program does not know.
-    return GivenModel(path.resolve().as_uri() if url.startswith(".") else url, folder_digest(path), names, path)
+    return GivenModel(absolute(url, beside), folder_digest(path), names, path)
 
 
 def locate_model(config: StepConfig, ref: ModelRef) -> Path:

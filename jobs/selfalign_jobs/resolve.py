@@ -16,7 +16,7 @@ from selfalign_api.load import as_json
 from selfalign_api.machine import Device
 from selfalign_api.merge import merge
 from selfalign_api.method import Output
-from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
+from selfalign_api.places import Bucket, HubDataset, absolute, local_path, parse_place
 from selfalign_api.plan import (
     AnyStep,
     ArtifactRef,
@@ -103,11 +103,7 @@ def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path)
         return ()
     last = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"][-1]
     pairs = tuple(ref for ref in last.data.inputs if isinstance(ref, ArtifactRef) and ref.name == "pairs")
-    places = (
-        None if url is None else (beside / url).resolve().as_uri() if url.startswith(".") else url
-        for url in (output.url, output.dataset_url)
-    )
-    url, dataset_url = places
+    url, dataset_url = (url and absolute(url, beside) for url in (output.url, output.dataset_url))
     return (Publish(iteration=last.iteration, model=last.result, pairs=pairs, url=url, dataset_url=dataset_url),)
 
 
@@ -218,23 +214,18 @@ def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tup
     field = f"{field_of(name)}.url"
     place = parse_place(url, field)
     if isinstance(place, HubDataset):
-        pinned = hub.pin_dataset(place, field)
+        pinned = hub.pin(place, field)
         file = f"/{place.file}" if place.file else ""
         return f"hf://datasets/{place.repo}@{pinned.commit}{file}", pinned.digest + file
     if isinstance(place, Bucket):
         return url, list_bucket(url, field).digest
     path = local_path(url, mounts, folder, field)
     files = source_files(name, path)
-    return _absolute(url, path), files_digest(files, path if path.is_dir() else path.parent)
+    return absolute(url, folder), files_digest(files, path if path.is_dir() else path.parent)
 
 
 def _path(name: str) -> str:
     return "evaluation.prompts.url" if name == "evaluation" else f"data.{name}.url"
-
-
-def _absolute(url: str, path: Path) -> str:
-    """A relative place means the run file's folder, which a step program does not know."""
-    return path.resolve().as_uri() if url.startswith(".") else url
 
 
 def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:

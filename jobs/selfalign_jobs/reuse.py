@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Plan, Publish, StepConfig
+from selfalign_api.plan import Plan, Publish
+from selfalign_api.run_file import StepConfig
 from selfalign_jobs.store import (
     MANIFEST,
     PLAN_FILE,
@@ -42,10 +43,8 @@ def done_before(config: StepConfig) -> Manifest | None:
     step = config.plan.step(config.step)
     folder = step_folder(Folder.open(config.storage), step.iteration, step.name)
     manifest = read_manifest(folder)
-    if isinstance(
-        step, Publish
-    ):  # its result lies elsewhere: where another run copied to is not here, and places change
-        return manifest if manifest is not None and manifest.digest == config.plan.step_digest(step.name) else None
+    if isinstance(step, Publish) and manifest is not None and manifest.digest != config.plan.step_digest(step.name):
+        return None  # it was copied to another place than is asked for now
     if manifest is not None:
         return manifest
     for source, manifest in finished_elsewhere(config):

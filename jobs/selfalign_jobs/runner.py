@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import FailurePolicy
 from selfalign_api.outcome import Exit
-from selfalign_api.plan import Plan, RunFile, StepConfig
+from selfalign_api.plan import Plan
+from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.reuse import done_before
 from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder

@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import ArtifactRef, Means, ModelRef, Plan, Publish, SourceRef, TableRef, Train
+from selfalign_api.plan import ArtifactRef, ModelRef, Plan, Publish, SourceRef, TableRef, Train
+from selfalign_api.run_file import Means
 from selfalign_jobs.recipes.base import Step
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import Exit
-from selfalign_api.plan import Evaluate, Generate, Json, Publish, StepConfig, Train
+from selfalign_api.plan import Evaluate, Generate, Json, Publish, Train
+from selfalign_api.run_file import StepConfig
 from selfalign_jobs.gang import Gang
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.reuse import done_before

@@ -9,8 +9,8 @@ from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import Credential
 from selfalign_api.operator_config import Images, OperatorConfig
-from selfalign_api.plan import Means, RunFile
 from selfalign_api.run import Spec
+from selfalign_api.run_file import Means, RunFile
 from selfalign_api.status import StepKind
 from selfalign_operator.reasons import EventReason
 

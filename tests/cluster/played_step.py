@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-from selfalign_api.plan import RunFile
+from selfalign_api.run_file import RunFile
 from selfalign_jobs.entry import parser
 from selfalign_jobs.progress import Progress, ProgressServer
 

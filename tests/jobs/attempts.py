@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from run_files import entry_arguments
 
-from selfalign_api.plan import StepConfig
+from selfalign_api.run_file import StepConfig
 
 PATIENCE_SECONDS = 120.0  # for a state that must come; never part of what is asserted
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from attempts import Attempt
 
-from selfalign_api.plan import StepConfig
+from selfalign_api.run_file import StepConfig
 
 HEAD = "127.0.0.2"
 

@@ -13,7 +13,7 @@ from gangs import GangOf, Pod
 from logged_engine import HOLD, read_logs
 from tiny_run import STEP, step_config, tiny_plan
 
-from selfalign_api.plan import StepConfig
+from selfalign_api.run_file import StepConfig
 from selfalign_jobs.store import Folder, read_manifest, read_parts, step_folder
 
 pytestmark = pytest.mark.heavy

@@ -12,19 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfalign_api.plan import (
-    GenerationMeans,
-    Loss,
-    Means,
-    ModelRef,
-    ModelSource,
-    Plan,
-    Prepare,
-    StepConfig,
-    Train,
-    TrainingMeans,
-    TrainSettings,
-)
+from selfalign_api.plan import Loss, ModelRef, ModelSource, Plan, Prepare, Train, TrainSettings
+from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.progress import Progress
 from selfalign_jobs.step import StepContext
 

@@ -15,8 +15,8 @@ from typing import Any
 from kubernetes import client
 
 from selfalign_api.places import Folder, parse_place
-from selfalign_api.plan import RunFile
 from selfalign_api.platform import STEP_CONTAINER
+from selfalign_api.run_file import RunFile
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from selfalign_api.plan import RunFile, StepConfig
+from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.entry import parser
 from selfalign_jobs.store import Folder, Manifest, read_plan, step_folder, write_manifest
 

@@ -20,19 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from selfalign_api.digest import method_of as digested_method
-from selfalign_api.plan import (
-    DataSource,
-    Evaluate,
-    Generate,
-    GenerationMeans,
-    Means,
-    ModelSource,
-    Plan,
-    StepConfig,
-    Train,
-    TrainingMeans,
-    digest_of,
-)
+from selfalign_api.plan import DataSource, Evaluate, Generate, ModelSource, Plan, Train, digest_of
+from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.evaluate.program import evaluate
 from selfalign_jobs.flow import Ask, Compare, Comparison, Completion, Ended, Reply, Request, SetAside, Write
 from selfalign_jobs.generate.parts import PartWriter, read_ledger

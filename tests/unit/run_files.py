@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfalign_api.plan import RunFile, StepConfig
+from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.store import Folder, write_plan
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfalign_api.plan import Lora, TrainingMeans, TrainSettings
+from selfalign_api.plan import Lora, TrainSettings
+from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.memory import state_bytes, token_bytes
 
 GIB = 2.0**30

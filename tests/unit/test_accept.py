@@ -12,7 +12,7 @@ import pytest
 
 from selfalign_api.load import as_json, load_run
 from selfalign_api.outcome import unpack_steps
-from selfalign_api.plan import GenerationMeans, Means, RunFile, TrainingMeans
+from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
 from selfalign_jobs import accept as accepting
 from selfalign_jobs import entry
 from selfalign_jobs.accept import accept

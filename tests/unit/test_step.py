@@ -16,7 +16,7 @@ from run_files import entry_arguments
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import Exit
-from selfalign_api.plan import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs import entry
 from selfalign_jobs import step as contract
 from selfalign_jobs.progress import Progress

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from selfalign_api.plan import Lora, TrainingMeans, TrainSettings
+from selfalign_api.plan import Lora, TrainSettings
+from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train import memory
 
 SETTINGS = TrainSettings(learning_rate=1)

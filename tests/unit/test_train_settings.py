@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Lora, Loss, ModelRef, Prepare, Train, TrainingMeans, TrainSettings
+from selfalign_api.plan import Lora, Loss, ModelRef, Prepare, Train, TrainSettings
+from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.settings import check, deepspeed_config, layout, rank_count, uses_deepspeed
 
 

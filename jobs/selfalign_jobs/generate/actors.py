@@ -17,7 +17,8 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import FlowJob, GenerationMeans
+from selfalign_api.plan import FlowJob
+from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.gang import Gang
 from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts

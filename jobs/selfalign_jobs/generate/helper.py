@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from selfalign_api.plan import GenerationMeans
+from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.gang import Gang
 from selfalign_jobs.generate.actors import RAY_PORT, ray_environment, ray_resources
 from selfalign_jobs.step import Stopped

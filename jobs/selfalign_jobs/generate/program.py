@@ -11,18 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from selfalign_api.plan import (
-    EngineLoad,
-    EngineSettings,
-    Evaluate,
-    FlowJob,
-    Generate,
-    GenerationMeans,
-    Json,
-    ModelRef,
-    Plan,
-    StepConfig,
-)
+from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, FlowJob, Generate, Json, ModelRef, Plan
+from selfalign_api.run_file import GenerationMeans, StepConfig
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, engines_here, ray_session
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfalign_api.plan import EngineSettings, GenerationMeans
+from selfalign_api.plan import EngineSettings
+from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,

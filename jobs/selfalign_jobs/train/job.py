@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.plan import Frozen, Json, StepConfig
+from selfalign_api.plan import Frozen, Json
+from selfalign_api.run_file import StepConfig
 from selfalign_jobs.step import Stopped
 from selfalign_jobs.train.checkpoint import Checkpoint
 from selfalign_jobs.train.settings import Layout

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from selfalign_api.plan import TrainingMeans, TrainSettings
+from selfalign_api.plan import TrainSettings
+from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.machine import free_memory_here
 from selfalign_jobs.train.settings import uses_deepspeed
 

@@ -12,7 +12,8 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Lora, TrainingMeans, TrainSettings
+from selfalign_api.plan import Lora, TrainSettings
+from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.settings import Layout, deepspeed_config, uses_deepspeed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, ModelRef, StepConfig, Train, TrainingMeans
+from selfalign_api.plan import Json, ModelRef, Train
+from selfalign_api.run_file import StepConfig, TrainingMeans
 from selfalign_jobs.gang import Gang
 from selfalign_jobs.models import locate_model
 from selfalign_jobs.prepared import prepare_table

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Frozen, Train, TrainingMeans, TrainSettings
+from selfalign_api.plan import Frozen, Train, TrainSettings
+from selfalign_api.run_file import TrainingMeans
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "rmsprop": "rmsprop", "adafactor": "adafactor"}

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from selfalign_api.load import as_json
 from selfalign_api.operator_config import Peer
-from selfalign_api.plan import RunFile
 from selfalign_api.run import GROUP, LIFE_FIELDS, VERSION
+from selfalign_api.run_file import RunFile
 from selfalign_operator.effective import EffectiveRun, Frozen, Platform
 from selfalign_operator.names import base_name, ray_name
 from selfalign_operator.names import config_map_name as name_of_config_map
