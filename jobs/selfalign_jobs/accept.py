@@ -33,7 +33,7 @@ from selfalign_jobs.store import Folder, write_plan
 # What a write to a folder ends in when the folder is the wrong one; other errors may pass.
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
-PROBE = ".writable"
+PROBE = ".tmp-writable"  # never listed as a file of the folder, should it outlive us
 
 
 @dataclass(frozen=True)
