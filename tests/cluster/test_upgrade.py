@@ -29,6 +29,15 @@ def jobs_of(cluster: Cluster, namespace: str) -> dict[str, tuple[str, dict[str, 
     return {job.metadata.name: (job.metadata.resource_version, job.spec.to_dict()) for job in found}
 
 
+def settled(cluster: Cluster, namespace: str) -> bool:
+    """Whether the Job controller has said all that it knows: who hangs is ready, the others are Complete."""
+    jobs = cluster.batch.list_namespaced_job(namespace).items
+    ended = [
+        any(each.type == "Complete" and each.status == "True" for each in job.status.conditions or ()) for job in jobs
+    ]
+    return all(done or job.status.ready == 1 for job, done in zip(jobs, ended, strict=True))
+
+
 def test_an_operator_with_other_templates_changes_and_repeats_no_job_of_100_runs(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
@@ -47,6 +56,7 @@ def test_an_operator_with_other_templates_changes_and_repeats_no_job_of_100_runs
         until(lambda: len(hanging()) == RUNS, "pod of every run", 180, pause=0.5)
         until(lambda: all(made.step("i1-generate").get("state") == "Running" for made in runs), "status of every run")
         assert first.stop() == 0
+        until(lambda: settled(cluster, namespace), "status of every Job, by its controller")
         before = jobs_of(cluster, namespace)
         second = OperatorProcess(tmp_path / "second", cluster.kubeconfig, *options, config=OTHER)
         second.wait_ready()
