@@ -153,7 +153,7 @@ def _cpu(kubeconfig: Path, operator: OperatorProcess | None = None) -> dict[str,
 
 
 def _difference(before: dict[str, float], after: dict[str, float]) -> str:
-    return ", ".join(f"{name} {seconds - before[name]:.0f}" for name, seconds in after.items())
+    return ", ".join(f"{name} {seconds - before[name]:.1f}" for name, seconds in after.items())
 
 
 if __name__ == "__main__":
