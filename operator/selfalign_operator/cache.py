@@ -171,8 +171,6 @@ class Cache:
         if view.owner_uid == run_uid:
             self.gpus.hold(uid, namespace, run_uid, view.gpus * view.ready)
         self._children.setdefault(run_uid, set()).add(uid)
-        if before is not None and (before.run_uid, before.view) == (run_uid, view):
-            return None  # its controller has noted something that is read nowhere
         key = self._keys.get(run_uid)
         return key if key is not None and key[0] == namespace else None
 

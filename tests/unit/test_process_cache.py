@@ -63,16 +63,6 @@ def test_a_workload_is_news_of_its_run() -> None:
     assert cache.workloads("uid-run") == ()
 
 
-def test_what_a_controller_notes_for_itself_is_no_news() -> None:
-    cache = Cache()
-    cache.put(run_object())
-    cache.put(job_object(version=2, status={"active": 1}))
-    noted = {"active": 1, "uncountedTerminatedPods": {"succeeded": ["p"]}}
-    assert cache.put(job_object(version=3, status=noted)) is None
-    assert cache.put(job_object(version=2, status={})) is None
-    assert cache.put(job_object(version=4, status=noted | {"ready": 1})) == KEY
-
-
 def test_a_workload_of_an_unknown_run_waits_for_it() -> None:
     cache = Cache()
     assert cache.put(job_object()) is None
