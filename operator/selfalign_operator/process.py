@@ -74,8 +74,7 @@ class OperatorProcess:
         self._connection = Connection(options.kubeconfig, self.traffic)
         self._lease = self._leadership()
         self._kube = Kube(self._connection, self._lease.may_write)
-        through = self._kube if options.progress_through_apiserver else None
-        self.progress = ProgressPoller(self.queue.add, through)
+        self.progress = ProgressPoller(self.queue.add, self._kube, through_apiserver=options.progress_through_apiserver)
         self._ray_jobs = False
         self._worker = Worker(
             queue=self.queue,

@@ -22,7 +22,7 @@ from selfalign_operator.cache import Key
 from selfalign_operator.kube.client import ApiError, Kube
 from selfalign_operator.kube.resources import POD, SERVICE
 from selfalign_operator.read import pod_view
-from selfalign_operator.views import ProgressView
+from selfalign_operator.views import PodView, ProgressView
 
 __all__ = ["ProgressPoller", "parse_progress"]
 
@@ -46,17 +46,23 @@ class _Polled:
 
 
 class ProgressPoller:
-    """One task a running attempt. With `kube` it asks through the apiserver (pods/proxy): for outside of a cluster."""
+    """One task a running attempt. It asks index 0 itself, by the address of its pod: only gangs have a Service.
+
+    With `through_apiserver` by pods/proxy, for outside of a cluster.
+    """
 
     def __init__(
         self,
         enqueue: Callable[[Key], None],
-        kube: Kube | None = None,
+        kube: Kube,
+        *,
+        through_apiserver: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
         self._enqueue = enqueue
         self._kube = kube
+        self._through_apiserver = through_apiserver
         self._now = now
         self._every = every_seconds
         self._first = min(FIRST_SECONDS, every_seconds)
@@ -93,16 +99,21 @@ class ProgressPoller:
             self._session = None
 
     async def _poll(self, key: Key, url: str) -> None:
-        wait = self._first
+        wait, address = self._first, ""
         while True:
             await asyncio.sleep(wait * random.uniform(0.9, 1.1))
             wait = self._every
             try:
                 async with self._turn:
-                    content = await (self._direct(url) if self._kube is None else self._proxied(key, url))
+                    if self._through_apiserver:
+                        content = await self._proxied(key, url)
+                    else:
+                        address = address or await self._address(key, url)
+                        content = await self._direct(address)
                 found = parse_progress(content, self._now())
             except (aiohttp.ClientError, ApiError, TimeoutError, OSError, ValueError) as error:
                 log.debug("run %s/%s: %s does not say how far it is: %s", *key, url, error)
+                address = ""  # index 0 of a gang may have been replaced
                 continue
             self._note(key, found)
 
@@ -114,6 +125,16 @@ class ProgressPoller:
         self._views[key] = found
         if not stands:
             self._enqueue(key)
+
+    async def _address(self, key: Key, url: str) -> str:
+        """The URL with the address of the pod in the place of its name."""
+        found = POD_URL.fullmatch(url)
+        if found is None:
+            return url
+        ip = (await self._index_0(key[0], found["job"])).ip
+        if ip is None:
+            raise ValueError("its index 0 has no address yet")
+        return f"http://{f'[{ip}]' if ':' in ip else ip}:{found['port']}/progress"
 
     async def _direct(self, url: str) -> bytes:
         if self._session is None:  # of its own: a pod must not see the apiserver's token
@@ -131,24 +152,21 @@ class ProgressPoller:
         return content
 
     async def _proxied(self, key: Key, url: str) -> bytes:
-        assert self._kube is not None
         if (found := SERVICE_URL.fullmatch(url)) is not None:
             path = SERVICE.path(key[0], f"http:{found['service']}:{found['port']}", "proxy/progress")
         elif (found := POD_URL.fullmatch(url)) is not None:
-            path = POD.path(
-                key[0], f"http:{await self._index_0(key[0], found['job'])}:{found['port']}", "proxy/progress"
-            )
+            pod = await self._index_0(key[0], found["job"])
+            path = POD.path(key[0], f"http:{pod.name}:{found['port']}", "proxy/progress")
         else:
             raise ValueError("it is neither a pod's address nor a Service's")
         return await self._kube.fetch(path, seconds=TIMEOUT_SECONDS, limit=LIMIT_BYTES)
 
-    async def _index_0(self, namespace: str, job: str) -> str:
-        assert self._kube is not None
+    async def _index_0(self, namespace: str, job: str) -> PodView:
         pods = (pod_view(pod) for pod in await self._kube.list(POD, namespace, labels=f"{JOB_NAME}={job}"))
-        names = [pod.name for pod in pods if pod is not None and pod.index == 0 and pod.phase == "Running"]
-        if not names:
+        heads = [pod for pod in pods if pod is not None and pod.index == 0 and pod.phase == "Running"]
+        if not heads:
             raise ValueError("its index 0 does not run")
-        return names[-1]
+        return heads[-1]
 
 
 def parse_progress(content: bytes, now: datetime) -> ProgressView:

@@ -52,7 +52,8 @@ def test_kubectl_wait_still_works_after_a_later_edit(cluster: Cluster, namespace
 
 
 def test_children_are_the_runs_own_and_go_with_it(cluster: Cluster, namespace: str) -> None:
-    made = Run(cluster, namespace, run("owned", step_is("i1-generate", **HANGS)))
+    gang = {"generation": {"replicas": 2}}
+    made = Run(cluster, namespace, run("owned", step_is("i1-generate", **HANGS), compute=gang))
     made.until_step("i1-generate", "Running")
     uid = made.read()["metadata"]["uid"]
     children = json.loads(cluster.kubectl("get", "job,svc,cm,secret,netpol", f"-n={namespace}", "-o=json"))["items"]

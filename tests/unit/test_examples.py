@@ -53,7 +53,10 @@ def test_the_rules_hold_and_the_cluster_would_make_its_pods(file: Path) -> None:
     run = load_run(file)
     check_rules(run)
     steps = 3 * (run.spec.iterations or 1) + (run.spec.output is not None)  # generate, train, evaluate; publish
-    kinds = ["Service", "ConfigMap", "Secret", "NetworkPolicy", *["Job"] * (1 + steps)]
+    means = effective_run(as_view(run), CONFIG).means
+    gang = max(means.generation.replicas, means.training.nodes, means.evaluation.replicas) > 1
+    objects = ["Service", "ConfigMap", "Secret", "NetworkPolicy"] if gang else ["ConfigMap", "NetworkPolicy"]
+    kinds = [*objects, *["Job"] * (1 + steps)]
     assert [each["kind"] for each in rendered(run, CONFIG)] == kinds
 
 

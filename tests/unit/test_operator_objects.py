@@ -43,13 +43,20 @@ def test_a_collect_job_is_told_apart_by_its_label_and_its_name() -> None:
 
 
 def test_the_objects_of_a_run_are_immutable_and_found_by_its_pods() -> None:
-    service, config_map, secret, policy = run_objects(effective(), "the token")
+    service, config_map, secret, policy = run_objects(effective(GANGS), "the token")
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert service["spec"]["selector"] == {UID_LABEL: UID}
     assert config_map["immutable"] and secret["immutable"]
     assert secret["data"] == {"auth_token": "dGhlIHRva2Vu"}
     assert policy["spec"]["podSelector"] == {"matchLabels": {UID_LABEL: UID}}
+
+
+def test_single_pods_need_neither_a_service_nor_a_token() -> None:
+    assert [each["kind"] for each in run_objects(effective(CPU), "t")] == ["ConfigMap", "NetworkPolicy"]
+    for gang in ({"generation": {"replicas": 2}}, {"training": {"nodes": 2}}, {"evaluation": {"replicas": 2}}):
+        kinds = [each["kind"] for each in run_objects(effective({"compute": gang}), "t")]
+        assert kinds == ["Service", "ConfigMap", "Secret", "NetworkPolicy"]
 
 
 def ingress(spec: dict[str, Any] | None = None, **network: Any) -> list[Manifest]:

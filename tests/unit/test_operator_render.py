@@ -36,9 +36,7 @@ def test_the_example_is_rendered_without_a_configuration(capsys: pytest.CaptureF
     manifests: list[dict[str, Any]] = list(yaml.safe_load_all(rendered(capsys, EXAMPLES / "sao-tiny.yaml")))
     base = base_name("sao-tiny", PLACEHOLDER_UID)
     assert [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests] == [
-        ("Service", base),
-        ("ConfigMap", manifests[1]["metadata"]["name"]),
-        ("Secret", f"{base}-ray"),
+        ("ConfigMap", manifests[0]["metadata"]["name"]),
         ("NetworkPolicy", f"{base}-ray"),
         ("Job", f"{base}-accept-1"),
         ("Job", f"{base}-i1-generate-1"),
@@ -59,7 +57,7 @@ def test_templates_and_files_of_the_run_need_not_be_there(tmp_path: Path, capsys
         manifest["metadata"]["labels"].get("selfalign.dev/step")
         for manifest in yaml.safe_load_all(rendered(capsys, run))
     ]
-    assert steps[4:] == ["accept"] + [f"i{k}-{kind}" for k in (1, 2) for kind in ("generate", "train", "evaluate")]
+    assert steps[2:] == ["accept"] + [f"i{k}-{kind}" for k in (1, 2) for kind in ("generate", "train", "evaluate")]
 
 
 def test_a_run_that_cannot_be_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,7 @@ def test_ranks_wait_for_one_another_as_long_as_the_operator_does() -> None:
 
 
 def test_engines_in_a_gang_show_one_another_a_token_and_ranks_need_none() -> None:
-    secret = {"secretKeyRef": {"name": run_objects(effective(), "t")[2]["metadata"]["name"], "key": "auth_token"}}
+    secret = {"secretKeyRef": {"name": run_objects(effective(GANGS), "t")[2]["metadata"]["name"], "key": "auth_token"}}
     variables = env(GENERATE, GANGS)
     assert (variables["RAY_AUTH_MODE"], variables["RAY_AUTH_TOKEN"]) == ("token", secret)
     assert not [name for name in env(TRAIN, GANGS) if name.startswith("RAY_")]

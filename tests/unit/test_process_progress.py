@@ -92,7 +92,8 @@ def poll(pod: Pod, use: Callable[[ProgressPoller, str, list[Key]], Awaitable[Non
         await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
         enqueued: list[Key] = []
         clock = iter(NOW + timedelta(seconds=second) for second in range(10_000))
-        poller = ProgressPoller(enqueued.append, now=lambda: next(clock), every_seconds=0.01)
+        nobody: Any = None  # an address needs no look-up
+        poller = ProgressPoller(enqueued.append, nobody, now=lambda: next(clock), every_seconds=0.01)
         try:
             await use(poller, f"http://127.0.0.1:{runner.addresses[0][1]}/progress", enqueued)
         finally:
@@ -170,17 +171,21 @@ def test_another_attempt_begins_without_the_last_ones_progress() -> None:
 
 
 class Proxy:
-    """What the poller needs of Kube, to ask through the apiserver."""
+    """What the poller needs of Kube: where index 0 is, and its answer through the apiserver."""
 
-    def __init__(self) -> None:
+    def __init__(self, *addresses: str) -> None:
         self.paths: list[str] = []
+        self.addresses = list(addresses)  # of index 0, look-up by look-up
 
     async def list(self, resource: Any, namespace: str, *, labels: str = "") -> list[dict[str, Any]]:
         assert labels == "batch.kubernetes.io/job-name=run-0a-i1-train-1"
         index = "batch.kubernetes.io/job-completion-index"
         return [
-            {"metadata": {"name": f"p{n}", "uid": "u", "labels": {index: str(n)}}, "status": {"phase": "Running"}}
-            for n in (1, 0)
+            {
+                "metadata": {"name": f"p{n}", "uid": "u", "labels": {index: str(n)}},
+                "status": status | {"phase": "Running"},
+            }
+            for n, status in ((1, {}), (0, {"podIP": self.addresses.pop(0)} if self.addresses else {}))
         ]
 
     async def fetch(self, path: str, *, seconds: float, limit: int) -> bytes:
@@ -198,10 +203,25 @@ class Proxy:
 def test_outside_of_a_cluster_it_asks_through_the_apiserver(host: str, path: str) -> None:
     async def run() -> None:
         proxy: Any = Proxy()
-        poller = ProgressPoller(lambda key: None, proxy, every_seconds=0.01)
+        poller = ProgressPoller(lambda key: None, proxy, through_apiserver=True, every_seconds=0.01)
         poller.watch(KEY, f"http://{host}.ns.svc:8080/progress")
         await until(lambda: poller.view(KEY))
         assert proxy.paths[0] == f"/api/v1/namespaces/ns/{path}/proxy/progress"
         await poller.close()
 
     asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_in_a_cluster_index_0_is_asked_at_the_address_of_its_pod_and_looked_up_again_when_it_is_gone() -> None:
+    pod = Pod(body(done=4))
+
+    async def use(_: ProgressPoller, url: str, enqueued: list[Key]) -> None:
+        port = url.split(":")[2].split("/")[0]
+        kube: Any = Proxy("127.0.0.2", "127.0.0.1")  # nobody listens at the first
+        poller = ProgressPoller(enqueued.append, kube, every_seconds=0.01)
+        poller.watch(KEY, f"http://run-0a-i1-train-1-0.run-0a.ns.svc:{port}/progress")
+        await until(lambda: pod.asked > 3)
+        assert (kube.addresses, kube.paths) == ([], [])
+        await poller.close()
+
+    poll(pod, use)

@@ -58,7 +58,7 @@ class Scene:
             observer=Observer(kube, self.cache, self.middle, lambda key: None, lambda: True),
             middle=self.middle,
             applier=Applier(kube, self.cache, "me"),
-            progress=ProgressPoller(self.queue.add),
+            progress=ProgressPoller(self.queue.add, self.kube),
             metrics=self.metrics,
             leads=lambda: self.leads,
         )

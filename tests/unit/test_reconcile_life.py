@@ -51,6 +51,14 @@ def test_a_finished_run_follows_its_generation() -> None:
     assert world.status.observed_generation == 2
 
 
+def test_a_run_that_ends_is_looked_at_again_without_any_news() -> None:
+    world = World(spec={**World().spec, "ttlSecondsAfterFinished": 60})
+    world.complete(world.until("i1-evaluate"))
+    assert world.turn() == 0
+    assert world.status.state == "Complete"
+    assert world.turn() == 60
+
+
 def test_a_finished_run_is_deleted_after_its_ttl_and_not_before() -> None:
     world = World(spec={**World().spec, "ttlSecondsAfterFinished": 60})
     finish(world)

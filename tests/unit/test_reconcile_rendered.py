@@ -28,10 +28,14 @@ def first_turn(engines: int = 1, **extra: object) -> Decision:
 def test_the_first_turn_tries_a_job_of_each_kind_and_makes_the_accept_job() -> None:
     decision = first_turn(claims={"selfalign": ClaimView("selfalign", ("ReadWriteMany",))})
     assert [manifest["kind"] for manifest in decision.dry_runs] == ["Job", "Job", "Job"]
-    kinds = [manifest["kind"] for manifest in decision.creations]
-    assert kinds == ["Service", "ConfigMap", "Secret", "NetworkPolicy", "Job"]
+    assert [manifest["kind"] for manifest in decision.creations] == ["ConfigMap", "NetworkPolicy", "Job"]
     arguments = decision.creations[-1]["spec"]["template"]["spec"]["containers"][0]
     assert "accept" in [*arguments.get("command", ()), *arguments.get("args", ())]
+
+
+def test_a_run_with_a_gang_makes_what_its_pods_find_one_another_by() -> None:
+    kinds = [manifest["kind"] for manifest in first_turn(engines=2, claims={}).creations]
+    assert kinds == ["Service", "ConfigMap", "Secret", "NetworkPolicy", "Job"]
 
 
 def test_a_missing_claim_is_named_before_anything_is_made() -> None:
@@ -78,5 +82,6 @@ def test_progress_is_asked_of_index_0_or_of_the_head_that_kuberay_serves() -> No
 
 
 def test_every_run_has_a_token_of_its_own() -> None:
-    tokens = {Manifests().run_objects(effective())[2]["data"]["auth_token"] for _ in range(3)}
+    gang = effective({"compute": {"generation": {"replicas": 2}}})
+    tokens = {Manifests().run_objects(gang)[2]["data"]["auth_token"] for _ in range(3)}
     assert len(tokens) == 3

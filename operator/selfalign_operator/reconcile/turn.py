@@ -50,7 +50,7 @@ class Render(Protocol):
         """The run as it counts. Raises ConfigError (a RunError where it has a reason of its own)."""
 
     def run_objects(self, effective: EffectiveRun) -> tuple[Manifest, ...]:
-        """Service, ConfigMap, Secret and NetworkPolicy of a run."""
+        """ConfigMap and NetworkPolicy of a run, Service and Secret of its gangs."""
 
     def config_map_name(self, effective: EffectiveRun) -> str:
         """Name of the ConfigMap among `run_objects`; another compute has another name."""

@@ -1,4 +1,4 @@
-"""A run's own objects, made at its start: Service, ConfigMap, Secret and NetworkPolicy."""
+"""A run's own objects, made at its start: ConfigMap and NetworkPolicy; for gangs a Service and a Secret."""
 
 from __future__ import annotations
 
@@ -26,8 +26,20 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"  # the apiserver sets it on ever
 
 
 def run_objects(effective: EffectiveRun, token: str) -> tuple[Manifest, ...]:
-    """What all attempts of a run share. `token` is what Ray's processes show one another (any unguessable text)."""
-    return (service(effective), config_map(effective), secret(effective, token), network_policy(effective))
+    """What all attempts of a run share. `token` is what Ray's processes show one another (any unguessable text).
+
+    A Service that only single pods stand behind serves nobody, and each of those pods would cost its two controllers four
+    writes. A resumed run that has become a gang has another ConfigMap, and makes all of these again.
+    """
+    if not has_gang(effective):
+        return config_map(effective), network_policy(effective)
+    return service(effective), config_map(effective), secret(effective, token), network_policy(effective)
+
+
+def has_gang(effective: EffectiveRun) -> bool:
+    """Whether pods of a step must find one another."""
+    means = effective.means
+    return max(means.generation.replicas, means.training.nodes, means.evaluation.replicas) > 1
 
 
 def service(effective: EffectiveRun) -> Manifest:
