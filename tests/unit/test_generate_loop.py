@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fake_engine import FakeEngine, likes_first
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Comparison, Completion, Dropped, Flow, Row, SetAside
-from selfalign_jobs.generate.engine import EngineRequest, Labels, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
+from selfalign_jobs.generate.engine import EngineRequest, EngineResult, Labels, Sample, Sampling
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 
@@ -85,6 +85,48 @@ def test_no_role_waits_for_another() -> None:
         loop.advance()
         finished = loop.take_finished()["out"]
     assert loop.unfinished == 1
+
+
+@given(sizes=st.lists(st.integers(1, 3), min_size=1, max_size=30), data=st.data())
+def test_no_slot_of_the_engine_is_empty_while_rows_are_left(sizes: list[int], data: st.DataObject) -> None:
+    """Each step of the engine has as many sequences as it runs at once, until the last rows are begun."""
+    begun = 0
+
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
+        nonlocal begun
+        begun += 1
+        yield ask.write("ask", n=row["n"], topic="t")
+        yield ask.write("ask", n=row["n"], topic="u")
+        return [{"n": 1}]
+
+    class Slots(FakeEngine):
+        def step(self) -> list[EngineResult]:
+            sequences = sum(cast(Sampling, request.task).n for request in self.open.values())
+            assert sequences >= self.facts.max_sequences or begun == len(sizes)
+            return super().step()
+
+    def chosen(count: int) -> list[int]:
+        return data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))
+
+    engine = Slots(likes_first, chosen, sequences=4)
+    assert len(run(flow, [{"n": size} for size in sizes], engine, max_open=max_open_flows(engine.facts))) == len(sizes)
+
+
+def test_finished_requests_gather_until_a_slot_would_be_empty() -> None:
+    """Six requests on an engine of four slots, one finishes at each step: nothing is read until three are left."""
+    engine = FakeEngine(likes_first, lambda _: [0], sequences=4)
+
+    def flow(row: Row, ask: Ask) -> Generator[Any, Any, list[Row]]:
+        yield ask.write("ask", topic="t")
+        return [{"n": 1}]
+
+    loop = FlowLoop(engine, {"out": JobSetup(JOB, flow, Renderer(Letters(), ROLES, 256), run_seed=0)}, max_open=6)
+    loop.add([Task("out", number, f"r{number}", 1, {}) for number in range(6)])
+    ended = []
+    while loop.unfinished:
+        loop.advance()
+        ended.append(len(loop.take_finished()["out"]))
+    assert ended == [0, 0, 0, 3, 1, 1, 1]
 
 
 def test_at_most_max_open_flows_are_open() -> None:

@@ -68,18 +68,19 @@ def spare_the_collector() -> None:
 
 
 def max_open_flows(facts: EngineFacts) -> int:
-    """How many flows to keep open on an engine: as many as it runs requests at once.
+    """How many flows to keep open on an engine: as many as it runs requests at once, and some whose requests wait there.
 
-    A flow asks for one request or more, so no slot stays empty while rows are left; and what a kill costs stays small.
+    So no slot stays empty while the loop lets finished requests gather; and what a kill costs stays small.
     """
-    return facts.max_sequences
+    return facts.max_sequences + facts.max_sequences // 4
 
 
 class FlowLoop:
     """Advances flows against one engine.
 
     At most `max_open` flows are open: enough that the engine always has requests waiting, few enough that a record,
-    once begun, is soon done and durable.
+    once begun, is soon done and durable. Finished requests gather until the engine would have an empty slot: rendering
+    and reading a few at a time between two steps costs twice as much (cold caches; benchmarks/README.md, Generation).
     """
 
     def __init__(self, engine: Engine, jobs: Mapping[str, JobSetup], max_open: int) -> None:
@@ -89,8 +90,10 @@ class FlowLoop:
         self._queue: deque[Task] = deque()
         # request id -> its flow, its place in the flow's list, what was asked, and the rendered prompt
         self._waiting_for: dict[str, tuple[_Open, int, Request, list[int]]] = {}
+        self._arrived: dict[str, EngineResult] = {}  # answered, and not yet read
         self._open = 0
         self._requests = 0
+        self._sequences = 0  # that the engine has, running or waiting
         self._finished: dict[str, list[Record]] = {name: [] for name in jobs}
 
     @property
@@ -103,12 +106,16 @@ class FlowLoop:
         self._queue.extend(tasks)
 
     def advance(self) -> None:
-        """One step of the engine, and all that follows from what it finished."""
-        while self._queue and self._open < self._max_open:
-            self._begin(self._queue.popleft())
-        if self._waiting_for:
+        """One step of the engine; before it, where the engine would have an empty slot, all that has arrived is read."""
+        if self._sequences < self._engine.facts.max_sequences:
+            while self._arrived:
+                self._receive(self._arrived.pop(next(iter(self._arrived))))
+            while self._queue and self._open < self._max_open:
+                self._begin(self._queue.popleft())
+        if self._sequences:
             for result in self._engine.step():
-                self._receive(result)
+                self._arrived[result.id] = result
+                self._sequences -= _sequences(self._waiting_for[result.id][2])
 
     def take_finished(self) -> dict[str, list[Record]]:
         """The records that ended since the last call, by job."""
@@ -160,14 +167,12 @@ class FlowLoop:
             self._requests += 1
             id = f"{flow.task.record}-{self._requests}"
             self._waiting_for[id] = (flow, place, request, prompt_ids)
+            self._sequences += _sequences(request)
             self._engine.submit(EngineRequest(id, prompt_ids, task))
 
     def _receive(self, result: EngineResult) -> None:
         id, answer = result
-        waiting = self._waiting_for.pop(id, None)
-        if waiting is None:  # its flow has ended by another of its answers in this step
-            return
-        flow, place, request, prompt_ids = waiting
+        flow, place, request, prompt_ids = self._waiting_for.pop(id)
         counts = flow.tokens.get(request.role)
         if counts is None:
             counts = flow.tokens[request.role] = [0, 0]
@@ -192,8 +197,10 @@ class FlowLoop:
         """Abort what a flow still waits for: nobody will read it."""
         ids = [id for id, (waiting, *_) in self._waiting_for.items() if waiting is flow] if flow.waiting else []
         for id in ids:
-            del self._waiting_for[id]
-            self._engine.abort(id)
+            _, _, request, _ = self._waiting_for.pop(id)
+            if self._arrived.pop(id, None) is None:
+                self._sequences -= _sequences(request)
+                self._engine.abort(id)
 
     def _end(self, flow: _Open, how: Any) -> None:
         self._open -= 1
@@ -208,3 +215,8 @@ class FlowLoop:
         else:
             record.status, record.reason = "dropped", "no rows"
         self._finished[task.job].append(record)
+
+
+def _sequences(request: Request) -> int:
+    """How many of the engine's slots a request takes."""
+    return request.n if isinstance(request, Write) else 1

@@ -102,7 +102,9 @@ class ModelChat:
         return [*self._encode_piece(text[:cut]), *self._encode_piece(text[cut:])]
 
     def _encode_whole(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        # Of a batch of one: only that call spares the offsets, a quarter of its time.
+        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoding.ids
         return ids
 
     def decode(self, ids: tuple[int, ...]) -> str:
