@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -23,7 +23,7 @@ demo-smollm2: $(INSTALLED)  ## the same with a real instruct model of 135 M para
 
 install: $(INSTALLED)  ## .venv, as the lock says
 $(INSTALLED):
-	@requirements/check-machine.sh $(PYTHON)
+	@requirements/check-machine.sh $(PYTHON) $(LOCK)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip sync -q --python $(BIN)/python $(LOCK)
@@ -60,6 +60,9 @@ e2e-more: $(INSTALLED)  ## storage that outlives a run, storage in a bucket; Ray
 
 images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh
 	images/build.sh
+
+images-check: $(INSTALLED)  ## build generate and train for clusters without GPUs, and run a step of each; as root, not in CI (docs/images.md)
+	$(BIN)/pytest tests/images
 
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once

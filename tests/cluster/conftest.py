@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from kubernetes import client
-from operators import OperatorProcess
+from operators import OWN_ERROR, OperatorProcess
 
-from testbed.binaries import NoBinaries, build
+from testbed.before_tests import before_tests
+from testbed.binaries import build
 from testbed.cluster import Cluster
 
 HERE = Path(__file__).parent
@@ -20,19 +20,8 @@ CRD = HERE.parents[1] / "crds" / "selfalignmentruns.yaml"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Builds the programs before the first test starts: a test's timeout does not count it."""
-    ours = [item for item in items if HERE in item.path.parents]
-    if not ours or config.option.collectonly:
-        return
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        try:
-            build()
-        except NoBinaries as problem:
-            if os.environ.get("CI") == "true":
-                return  # the fixture fails, saying so
-            for item in ours:
-                item.add_marker(pytest.mark.skip(reason=f"NO CLUSTER, SO NO CLUSTER TESTS: {problem}"))
+    """Builds the programs before the first test starts."""
+    before_tests(config, items, HERE, build, "NO CLUSTER, SO NO CLUSTER TESTS")
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +68,13 @@ def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield operator
     finally:
         assert operator.stop() == 0, operator.log.read_text()[-4000:]
+
+
+@pytest.fixture
+def unharmed(operator: OperatorProcess) -> Iterator[OperatorProcess]:
+    """The operator of this file, which lives on without one error of its own while the test runs."""
+    before = operator.log.stat().st_size
+    yield operator
+    assert operator.process.poll() is None
+    said = operator.log.read_bytes()[before:].decode()
+    assert not OWN_ERROR.search(said), said[OWN_ERROR.search(said).start() :][:4000]  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from testbed.processes import free_port
 from testbed.waiting import until
 
+OWN_ERROR = re.compile(r"an error of the operator's own|Traceback")
 CONFIG = "images: {generate: example.invalid/generate, train: example.invalid/train}\n"
 
 

@@ -149,3 +149,8 @@ class Run:
             self.namespace, field_selector=f"involvedObject.name={self.name},involvedObject.kind=SelfAlignmentRun"
         ).items
         return [event.reason for event in sorted(found, key=lambda each: each.event_time or each.last_timestamp)]
+
+
+def a_healthy_run_completes(cluster: Administrator, namespace: str, name: str) -> None:
+    """Whatever else is on the cluster."""
+    Run(cluster, namespace, run(name)).until("Complete", "True", seconds=180)  # a busy machine beside a thousand others

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ import pytest
 from host import host_folders
 from installation import install
 
-from testbed import machine, operator_image
-from testbed.binaries import REAL, NoBinaries, build
-from testbed.machine import NoNode
+from testbed import images, machine
+from testbed.before_tests import before_tests
+from testbed.binaries import REAL, build
+from testbed.images import OPERATOR
 from testbed.node import NAME
 from testbed.real_cluster import RealCluster
 from testbed.standing import CLAIM, EXAMPLE_MODEL
@@ -25,23 +25,15 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Builds programs and image before the first test starts: a test's timeout does not count it."""
-    ours = [item for item in items if HERE in item.path.parents]
-    if not ours or config.option.collectonly:
-        return
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        try:
-            machine.check()
-            build(REAL)
-        except (NoNode, NoBinaries) as problem:
-            if os.environ.get("CI") == "true":
-                return  # the fixture fails, saying so
-            for item in ours:
-                item.add_marker(pytest.mark.skip(reason=f"NO NODE, SO NO END-TO-END TESTS: {problem}"))
-            return
+    """Builds programs and image before the first test starts."""
+
+    def prepare() -> None:
+        machine.check()
+        build(REAL)
         with suppress(RuntimeError):  # the fixture fails, saying so
-            operator_image.build()
+            images.archive(OPERATOR)
+
+    before_tests(config, items, HERE, prepare, "NO NODE, SO NO END-TO-END TESTS")
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
     folder = tmp_path_factory.mktemp("node")
     cluster = RealCluster(folder)
     try:
-        cluster.node.load_image(operator_image.build())
+        cluster.node.load_image(images.archive(OPERATOR))
         install(cluster, folder / "helm", RESTRICTED)
         yield cluster
     finally:

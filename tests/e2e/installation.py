@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 from host import pod_template
 
-from testbed import operator_image
 from testbed.administrator import Administrator
 from testbed.binaries import binary
 from testbed.image_file import HOST
+from testbed.images import OPERATOR
 from testbed.standing import REPOSITORY
 
 RELEASE, NAMESPACE = "selfalign", "selfalign-system"
@@ -22,7 +22,7 @@ CHART = REPOSITORY / "charts" / "selfalign-operator"
 def values() -> dict[str, object]:
     """The operator's image as it was built, and a profile whose pods run this machine's programs."""
     return {
-        "image": {"repository": operator_image.NAME, "tag": operator_image.tag()},
+        "image": {"repository": OPERATOR.repository, "tag": OPERATOR.tag},
         "images": {"generate": HOST, "train": HOST},
         "profiles": {"default": {"compute": {"device": "CPU", "podTemplate": pod_template()}}},
     }

@@ -13,7 +13,6 @@ from selfalign_jobs.accept import check_writable
 from selfalign_jobs.bucket import list_bucket
 from selfalign_jobs.models import given_model
 from selfalign_jobs.store import Folder
-from testbed import binaries
 from testbed.buckets import Buckets, buckets
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-model/model"
@@ -22,7 +21,6 @@ FIELD = "spec.model.url"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
-    binaries.build()
     folder = tmp_path_factory.mktemp("s3")
     with buckets(folder / "root", folder / "log.txt") as found:
         shutil.copytree(MODEL, found.bucket("models") / "tiny")

@@ -15,7 +15,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from testbed import binaries
 from testbed.buckets import Buckets, buckets
 from testbed.hub import hub
 
@@ -35,7 +34,6 @@ pytestmark = pytest.mark.heavy
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
-    binaries.build()
     folder = tmp_path_factory.mktemp("s3")
     with buckets(folder / "root", folder / "log.txt") as server:
         for name in ("sources", "storage", "outputs"):

@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = Path(__file__).parent / "modules"  # one folder a Go module: go.mod, go.sum, tools.go
+MODULES = Path(__file__).parent / "modules"  # one folder a Go module: go.mod, go.sum, tools.go or main.go
 
 
 @dataclass(frozen=True)
 class Binary:
     module: str  # a folder of `modules/`
-    package: str
+    package: str  # in that module, or one that it names
 
 
 # A line here and a blank import in the module's tools.go (then `go mod tidy` there) make a program part of the testbed.
@@ -42,10 +42,11 @@ BINARIES = {
     "helm": Binary("helm", "helm.sh/helm/v3/cmd/helm"),
     "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet"),
     "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy"),
-    "coredns": Binary("coredns", "github.com/coredns/coredns"),
+    "coredns": Binary("coredns", "."),
 }
 PLAYED = ("kubernetes", "helm", "kwok")  # modules of a cluster whose nodes are played
-REAL = ("kubernetes", "helm", "node", "coredns")  # and of one whose node is this machine
+REAL = ("kubernetes", "helm", "node", "coredns", "versitygw")  # and of one whose node is this machine
+BUCKETS = ("versitygw",)  # an S3 server, for step programs without a cluster
 
 
 class NoBinaries(RuntimeError):
@@ -88,10 +89,11 @@ def build(modules: Sequence[str] = PLAYED) -> None:
 
 
 def cache_folder(module: str) -> Path:
-    """`<cache>/selfalign/testbed/<module>-<hash>`: another go.mod or other flags are another folder."""
+    """`<cache>/selfalign/testbed/<module>-<hash>`: other files or other flags are another folder."""
     digest = hashlib.sha256()
-    for file in ("go.mod", "go.sum", "tools.go"):
-        digest.update((MODULES / module / file).read_bytes())
+    place = MODULES / module
+    for file in (place / "go.mod", place / "go.sum", *sorted(place.glob("*.go"))):
+        digest.update(file.read_bytes())
     digest.update(" ".join(_flags(module)).encode())
     return cache() / f"{module}-{digest.hexdigest()[:16]}"
 

@@ -1,0 +1,19 @@
+"""What some of these tests need is built before the first of them starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed.before_tests import before_tests
+from testbed.binaries import BUCKETS, build
+
+HERE = Path(__file__).parent
+WITH_BUCKETS = ("test_buckets.py", "test_stores.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Builds the S3 server for those that have one."""
+    for name in WITH_BUCKETS:
+        before_tests(config, items, HERE / name, lambda: build(BUCKETS), "NO S3 SERVER, SO NO TESTS OF BUCKETS")

@@ -1,6 +1,0 @@
-//go:build tools
-
-// Package tools names the commands that ../../binaries.py builds from this module.
-package tools
-
-import _ "github.com/coredns/coredns"
