@@ -12,8 +12,8 @@ from testbed.cluster import Cluster
 from testbed.fault_proxy import FaultProxy
 from testbed.scripts import Rule, script
 
-# Its own objects (4), for each of its 4 steps a Job, a status and an Event, and what it tells beside its steps.
-WRITES_OF_A_RUN = 4 + 4 * 3 + 4
+# Its own objects (2 without a gang), for each of its 4 steps a Job, a status and an Event, and what it tells beside its steps.
+WRITES_OF_A_RUN = 2 + 4 * 3 + 4
 SLOWLY = Rule(script(run_seconds=0.4))
 
 
