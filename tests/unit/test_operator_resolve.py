@@ -177,6 +177,14 @@ def test_a_changed_compute_is_resolved_anew_and_the_method_stays() -> None:
     assert config_map_name(after) != before.config_map_name
 
 
+def test_a_run_resumed_as_a_gang_has_another_config_map_and_what_a_gang_needs() -> None:
+    """The step that begins next makes all of a run's objects again when the ConfigMap's name is another."""
+    single = frozen({"compute": {"generation": {"replicas": 1}}})
+    gang = effective({"compute": {"generation": {"replicas": 2}}}, frozen=single)
+    assert config_map_name(gang) != single.config_map_name
+    assert [each["kind"] for each in run_objects(gang, "t")] == ["Service", "ConfigMap", "Secret", "NetworkPolicy"]
+
+
 def test_how_a_run_lives_is_what_it_says_now() -> None:
     now = effective_run(open_run(failurePolicy={"maxRetriesPerStep": 7}, activeDeadlineSeconds=5), OTHER, begun())
     assert now.spec.failure_policy.max_retries_per_step == 7
