@@ -282,6 +282,11 @@ class Status(ApiModel):
         found = self.condition(kind)
         return found is not None and found.status == "True"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is Complete or Failed."""
+        return self.is_true("Complete") or self.is_true("Failed")
+
     def step(self, name: str) -> StepStatus | None:
         """The step of that name."""
         return next((step for step in self.steps if step.name == name), None)

@@ -67,7 +67,7 @@ class Observer:
             return None
         now = self.now()
         status = run.status
-        if run.deleting or status.is_true("Complete") or status.is_true("Failed"):
+        if run.deleting or status.has_ended:
             return Observed(run=run, now=now, workloads=self.cache.workloads(run.uid), rayjob_installed=self.ray_jobs())
         workloads = await self._workloads(run)
         current = _current(status)

@@ -36,10 +36,10 @@ MOST = 0.15  # of all requests
 OF_REQUESTS = ("conflict", "too_many", "error", "cut_before", "cut_after", "stall")
 BURST, BURST_SECONDS = 4.0, 2.0  # so many times as much goes wrong for so long
 EVENTFUL_CALLS = 150  # fewer than the runs of a seed cost: bursts and kills fall among these
-# A run's own objects (4), and for each of its 4 steps a Job, a status and an Event; two more statuses and Events for what
-# a run tells beside its steps (accepted, complete). Each lost attempt costs one more of each; a suspension and a resumption
-# a status, an Event and a deletion each.
-WRITES_OF_A_RUN = 4 + 4 * 3 + 4
+# A run's own objects (2 without a gang), and for each of its 4 steps a Job, a status and an Event; two more statuses and
+# Events for what a run tells beside its steps (accepted, complete). Each lost attempt costs one more of each; a suspension
+# and a resumption a status, an Event and a deletion each.
+WRITES_OF_A_RUN = 2 + 4 * 3 + 4
 WRITES_OF_AN_ATTEMPT = 4 + 4  # a retry makes the run's objects again where somebody deleted them
 WRITES_OF_A_SUSPENSION = 8 + WRITES_OF_AN_ATTEMPT
 # What a kill interrupts is done once more, at most all writes of one turn. Other faults have one call made again.

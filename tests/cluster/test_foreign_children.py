@@ -18,6 +18,14 @@ def foreign_job(name: str, labels: dict[str, str], owners: list[dict[str, Any]])
     return {"metadata": {"name": name, "labels": labels, "ownerReferences": owners}, "spec": {"template": template}}
 
 
+def goes_on_after_a_suspension(made: Run) -> None:
+    """The attempt that hangs is given up, and the next one ends."""
+    made.patch({"spec": {"suspend": True}})
+    made.until("Suspended", "True")
+    made.patch({"spec": {"suspend": False}})
+    made.until("Complete", "True")
+
+
 def test_children_with_our_labels_that_are_not_ours_are_left_alone(
     cluster: Cluster, namespace: str, unharmed: OperatorProcess
 ) -> None:
@@ -36,10 +44,7 @@ def test_children_with_our_labels_that_are_not_ours_are_left_alone(
     for job in foreign:
         cluster.batch.create_namespaced_job(namespace, job)
     a_healthy_run_completes(cluster, namespace, "beside-foreign-ones")
-    made.patch({"spec": {"suspend": True}})
-    made.until("Suspended", "True")
-    made.patch({"spec": {"suspend": False}})
-    made.until("Complete", "True")
+    goes_on_after_a_suspension(made)
     left = {job.metadata.name for job in cluster.batch.list_namespaced_job(namespace).items}
     assert {job["metadata"]["name"] for job in foreign} <= left
 
@@ -54,10 +59,7 @@ def test_a_job_that_claims_to_be_a_later_attempt_of_ours_does_not_wedge_the_run(
     labels = {"selfalign.dev/run-uid": uid, STEP: "i1-generate", "selfalign.dev/attempt": "999999999"}
     cluster.batch.create_namespaced_job(namespace, foreign_job("claims", labels, [owner | {"controller": True}]))
     a_healthy_run_completes(cluster, namespace, "beside-a-claim")
-    made.patch({"spec": {"suspend": True}})
-    made.until("Suspended", "True")
-    made.patch({"spec": {"suspend": False}})
-    made.until("Complete", "True")
+    goes_on_after_a_suspension(made)
 
 
 def test_an_object_that_has_a_childs_name_is_named_and_then_the_run_goes_on(

@@ -16,7 +16,7 @@ SPARE_CALLS = 100  # what is parsed here can be written and compared from a deep
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 AS_LISTS = bytes.maketrans(b"{}", b"[]")
 NO_MARKS = bytes(set(range(256)) - set(b"[]{}"))
-TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}]', re.DOTALL)
+TOKEN = re.compile(STRING.pattern + rb"|[\[{\]}]", re.DOTALL)
 
 
 def loads(text: bytes | str) -> Any:

@@ -10,7 +10,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.decision import Decision
 from selfalign_operator.reconcile.acceptance import acceptable, readable, refused
 from selfalign_operator.reconcile.attempt import adopt, current_attempt, next_attempt
-from selfalign_operator.reconcile.life import account_time, deadline, finished, has_ended, held, retry, suspended
+from selfalign_operator.reconcile.life import account_time, deadline, finished, held, retry, suspended
 from selfalign_operator.reconcile.turn import Policy, Render, Turn
 from selfalign_operator.views import Observed
 
@@ -44,7 +44,7 @@ def decide(observed: Observed, config: OperatorConfig, render: Render) -> Decisi
     for policy in POLICIES:
         if policy(turn):
             break
-    if has_ended(turn.status) and not has_ended(observed.run.status):
+    if turn.status.has_ended and not observed.run.status.has_ended:
         turn.look_again(0.0)  # its time to live begins, and nothing else need happen to it any more
     account_time(turn)
     return turn.decision()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfalign_api.status import Status, StepStatus
+from selfalign_api.status import StepStatus
 from selfalign_operator.reconcile.acceptance import readable
 from selfalign_operator.reconcile.attempt import adopt, current_attempt
 from selfalign_operator.reconcile.ending import Ending, termination_of
@@ -11,7 +11,7 @@ from selfalign_operator.reconcile.times import parse_time, seconds_since, time_t
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import RETRY_ANNOTATION
 
-__all__ = ["account_time", "deadline", "finished", "has_ended", "held", "retry", "suspended"]
+__all__ = ["account_time", "deadline", "finished", "held", "retry", "suspended"]
 
 
 def retry(turn: Turn) -> bool:
@@ -48,7 +48,7 @@ def _go_on(turn: Turn, why: str) -> None:
 def finished(turn: Turn) -> bool:
     """A finished run changes no more; it is deleted when its time is over."""
     status = turn.status
-    if not has_ended(status):
+    if not status.has_ended:
         return False
     for workload in active_workloads(turn):
         turn.delete(workload)
@@ -61,11 +61,6 @@ def finished(turn: Turn) -> bool:
         else:
             turn.look_again(left)
     return True
-
-
-def has_ended(status: Status) -> bool:
-    """Whether the run is Complete or Failed."""
-    return status.is_true("Complete") or status.is_true("Failed")
 
 
 def _ttl(turn: Turn) -> int | None:
@@ -130,7 +125,7 @@ def _counts(turn: Turn) -> bool:
     status = turn.status
     progressing = status.condition("Progressing")
     reason = progressing.reason if progressing else ""
-    if status.is_true("Complete") or status.is_true("Failed") or reason in ("Queued", "Suspended", "Held"):
+    if status.has_ended or reason in ("Queued", "Suspended", "Held"):
         return False
     ran_before = any(step.state in ("Succeeded", "Reused") or step.lost_attempts for step in status.steps)
     return (
