@@ -22,7 +22,7 @@ from testbed.fault_proxy import FaultProxy, Faults
 from testbed.waiting import until
 
 CERTAIN = 1.0
-STALL_SECONDS = 1.5
+STALL_SECONDS = 3.0
 
 
 class Asking:

@@ -54,10 +54,11 @@ class Queue:
         self.run.until("Progressing", "False", "Queued")
         until(lambda: self.run.status["state"] == "Queued", "state Queued")
 
-    def until_runs(self, step: str) -> None:
-        """Returns when the step runs, and the run says so."""
+    def until_runs(self, step: str, node: str) -> None:
+        """Returns when the step runs, on that node alone, and the run says so."""
         self.run.until_step(step, "Running")
         self.run.until("Progressing", "True", "StepRunning")
+        until(lambda: {pod.spec.node_name for pod in self.run.pods(step)} == {node}, f"pods of {step} on {node}")
 
 
 @pytest.fixture(params=["queueName", "label"])
@@ -79,15 +80,13 @@ def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(q
     queued.until_queued(step)
     assert queued.run.pods(step) == []
     queued.admit(step, "gpu-0")
-    queued.until_runs(step)
-    assert {pod.spec.node_name for pod in queued.run.pods(step)} == {"gpu-0"}
+    queued.until_runs(step, "gpu-0")
 
     queued.evict(step)
     queued.until_queued(step)
     until(lambda: queued.run.pods(step) == [], "end of the evicted pods")
     queued.admit(step, "gpu-1")
-    queued.until_runs(step)
-    assert {pod.spec.node_name for pod in queued.run.pods(step)} == {"gpu-1"}
+    queued.until_runs(step, "gpu-1")
 
     finish(queued, step)
     for step in ("i1-train", "i1-evaluate"):

@@ -238,8 +238,7 @@ def test_a_training_gang_that_finds_no_room_is_given_up_uncounted(cluster: Clust
 
 def test_a_job_that_somebody_deletes_is_made_again(cluster: Cluster, namespace: str) -> None:
     made = Run(cluster, namespace, run("deleted", attempt_is("i1-train", 1, **HANGS)))
-    until(lambda: made.pods("i1-train"), "pod of train")
-    name = made.step("i1-train")["workload"]["name"]
+    name = made.until_step("i1-train", "Running")["workload"]["name"]
     cluster.batch.delete_namespaced_job(name, namespace, propagation_policy="Background")
     made.until("Complete", "True")
     assert made.step("i1-train")["lostAttempts"][0]["reason"] == "Deleted"
