@@ -23,6 +23,10 @@ from selfalign_operator.kube.client import ApiError, Connection, Kube  # noqa: E
 AT_ONCE = 16
 SAMPLE = re.compile(r"(?m)^selfalign_operator_(?P<name>\w+)(?:{(?P<labels>[^}]*)})? (?P<value>\S+)")
 
+REQUESTS = re.compile(r'(?m)^apiserver_request_total{[^}]*verb="(?P<verb>\w+)"[^}]*} (?P<value>\S+)')
+WRITING = ("APPLY", "DELETE", "PATCH", "POST", "PUT")
+REST_SECONDS = 3.0
+
 
 class Unwatched:
     """Nobody wants to know of our calls (kube.traffic.Traffic)."""
@@ -52,6 +56,23 @@ async def make_namespace(connection: Connection, name: str) -> None:
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
+
+
+async def come_to_rest(connection: Connection) -> None:
+    """Returns when hardly anything is written any more: controllers go on telling Events after the work is done."""
+    before = await _writes(connection)
+    while True:
+        await asyncio.sleep(REST_SECONDS)
+        now = await _writes(connection)
+        if now - before <= REST_SECONDS:  # nodes are kept alive meanwhile
+            return
+        before = now
+
+
+async def _writes(connection: Connection) -> float:
+    """How many there have been."""
+    said = (await connection.call("GET", "/metrics")).decode()
+    return sum(float(each["value"]) for each in REQUESTS.finditer(said) if each["verb"] in WRITING)
 
 
 async def at_once(calls: Iterable[Callable[[], Awaitable[Any]]], limit: int = AT_ONCE) -> None:

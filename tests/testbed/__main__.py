@@ -22,7 +22,7 @@ def main() -> int:
                 prometheus.fetch()
             case "up":
                 build()
-                up(given.folder.absolute(), with_operator=given.operator)
+                up(given.folder.absolute(), with_operator=given.operator, default_rates=given.default_rates)
             case "play":
                 play(given.folder.absolute(), given.gate)
             case "down":
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("prometheus", help="unpack Debian's Prometheus, unless there is one")
     start = commands.add_parser("up", help="start a cluster and leave it running")
     start.add_argument("--without-operator", dest="operator", action="store_false", help="you run your own")
+    start.add_argument("--default-rates", action="store_true", help="the controllers as nobody has tuned them")
     player = commands.add_parser("play", help="run the programs of its pods (`up` starts this)")
     player.add_argument("--gate", required=True, help="where the apiserver looks for the way to pods")
     end = commands.add_parser("down", help="end it and remove its folder")

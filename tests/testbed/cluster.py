@@ -18,10 +18,11 @@ class Cluster(Administrator):
         folder: an empty folder.
         nodes: how many nodes of 8 GPUs it starts with.
         outlives_us: it goes on when this process ends (else it dies with it).
+        default_rates: its controllers ask as often as they do where nobody has tuned them.
     """
 
-    def __init__(self, folder: Path, *, nodes: int = 2, outlives_us: bool = False) -> None:
-        super().__init__(ControlPlane(folder, outlives_us=outlives_us))
+    def __init__(self, folder: Path, *, nodes: int = 2, outlives_us: bool = False, default_rates: bool = False) -> None:
+        super().__init__(ControlPlane(folder, outlives_us=outlives_us, default_rates=default_rates))
         try:
             kwok.start(self.control_plane)
             for number in range(nodes):

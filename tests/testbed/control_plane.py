@@ -14,8 +14,9 @@ from testbed.processes import Process, free_port
 
 SERVICES = "10.96.0.0/16"
 LOOPBACK = "127.0.0.1"
-# The controllers' default of 20 requests a second is what a benchmark would measure otherwise.
+# Tests do not wait for what controllers allow themselves: 20 requests a second, five Jobs at once.
 RATE = ("--kube-api-qps=500", "--kube-api-burst=1000")
+JOBS_AT_ONCE = "--concurrent-job-syncs=20"
 
 
 class ControlPlane:
@@ -26,9 +27,12 @@ class ControlPlane:
         address: of this machine, where pods and the kubelet of a real node reach the apiserver. None: the apiserver
             listens on loopback, and looks for the way to pods at the gate.
         outlives_us: the programs go on when this process ends (else they die with it).
+        default_rates: the controllers ask as often as they do where nobody has tuned them.
     """
 
-    def __init__(self, folder: Path, *, address: str | None = None, outlives_us: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, address: str | None = None, outlives_us: bool = False, default_rates: bool = False
+    ) -> None:
         self.folder = folder
         self.authority = Authority()
         self._address = address
@@ -36,6 +40,7 @@ class ControlPlane:
         self.gate = f"selfalign-testbed-{uuid.uuid4().hex}"  # where the apiserver looks for the way to pods (gate.py)
         self.processes: list[Process] = []
         self._outlives_us = outlives_us
+        self._default_rates = default_rates
         (folder / "logs").mkdir()
         (folder / "keys").mkdir(mode=0o700)
         self.admin = self.kubeconfig("admin", ["system:masters"])
@@ -75,7 +80,7 @@ class ControlPlane:
             "--use-service-account-credentials",
             f"--service-account-private-key-file={self.folder}/keys/service-accounts.key",
             f"--root-ca-file={self.folder}/keys/authority.crt",
-            "--concurrent-job-syncs=20",
+            *(() if self._default_rates else (JOBS_AT_ONCE,)),
             "--pvclaimbinder-sync-period=1s",  # a claim that is older than its volume waits for this, 15 s by default
         )
         scheduler, scheduler_port = self._start_controller("kube-scheduler")
@@ -154,7 +159,7 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             f"--secure-port={port}",
             "--leader-elect=false",
-            *RATE,
+            *(() if self._default_rates else RATE),
             *options,
         )
         return process, port

@@ -34,12 +34,12 @@ OPERATOR_CONFIG = {
 }
 
 
-def up(folder: Path, *, with_operator: bool) -> None:
+def up(folder: Path, *, with_operator: bool, default_rates: bool = False) -> None:
     """Starts a cluster in `folder` that goes on after us, in place of one that is there."""
     down(folder)
     folder.mkdir(parents=True)
     start = time.monotonic()
-    cluster = Cluster(folder, outlives_us=True)
+    cluster = Cluster(folder, outlives_us=True, default_rates=default_rates)
     pids = {process.name: process.pid for process in cluster.control_plane.processes}
     _remember(folder, pids)
     _furnish(cluster, folder)
