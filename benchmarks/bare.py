@@ -64,11 +64,11 @@ def lengths(count: int, seed: int, sigma: float) -> list[int]:
     return [max(1, min(LONGEST, int(draw.lognormvariate(3.5, sigma)))) for _ in range(count)]
 
 
-def bare_llm(model: Path) -> Any:
-    """`vllm.LLM` with the arguments that our engine has."""
+def bare_llm(model: Path, settings: EngineSettings | None = None) -> Any:
+    """`vllm.LLM` with the arguments that our engine has; without settings, those of the tiny model."""
     from vllm import LLM
 
-    return LLM(**engine_arguments(EngineSpec(EngineSettings(precision="float32"), MEANS), model))
+    return LLM(**engine_arguments(EngineSpec(settings or EngineSettings(precision="float32"), MEANS), model))
 
 
 class BenchEngine(VllmEngine):

@@ -1,11 +1,12 @@
 """Benchmark: the whole of SAO's first step as flows against the same flows in stages, each stage one bare `LLM.generate`.
 
-    python benchmarks/generate_sao.py [--personas N] [--runs N] [--skewed]
+    python benchmarks/generate_sao.py [--personas N] [--runs N] [--skewed [--model FOLDER]]
 
 Prompts, then two answers each, then verdicts in both orders; and the initial model's answers to held-out prompts, in the
 demo's proportion. Both sides render and read alike; they differ in who schedules: the loop without a barrier, or a
 barrier after each stage and each table. Without --skewed: the tiny model as in the demo, with its own lengths. With it:
-random weights, and lengths from a wide log-normal draw.
+lengths from a wide log-normal draw, and random weights, or those of a folder (`python examples/smollm2/fetch.py` makes
+out/smollm2). The tiny model's step costs next to nothing of its own; a real one's has to read all weights.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bare import (
 )
 from generate_driver import sao_jobs
 
+from selfalign_api.plan import EngineSettings
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, EngineResult, Labels
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
 from selfalign_jobs.generate.render import ModelChat, Renderer
@@ -42,8 +44,8 @@ HELD_OUT_SHARE = 600 / 4000  # of the personas: what the demo has
 
 
 def skewed_length(request: EngineRequest) -> int:
-    """The same for the same prompt and seed, whoever asks."""
-    text = f"{list(request.prompt_ids)} {request.task}"
+    """The same for the same seed, whoever asks and whatever came before: a batch's other rows change a real model's words."""
+    text = str(request.task)
     return DRAWN[int.from_bytes(hashlib.blake2b(text.encode(), digest_size=2).digest(), "big") % len(DRAWN)]
 
 
@@ -83,7 +85,7 @@ class Work:
         chat = ModelChat(model, None)
         for job in sao_jobs():
             roles = job.roles
-            if skewed:  # random weights write no prefix, and their text grows
+            if skewed:  # random weights write no prefix, a model that is cut off may not, and their text grows
                 free = {"output_prefix": None, "max_tokens": 200}
                 roles = {name: role.model_copy(update=free) for name, role in roles.items()}
             flow = RECIPE.flows[job.flow]
@@ -127,12 +129,14 @@ def main() -> None:
     parser.add_argument("--personas", type=int, default=1500)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--skewed", action="store_true")
+    parser.add_argument("--model", type=Path, help="with --skewed: a model folder, run in bfloat16")
     options = parser.parse_args()
     set_environment()
     with scratch() as folder:
         context = 1024 if options.skewed else 256
-        model = random_model(Path(folder), context) if options.skewed else TINY
-        work, llm = Work(model, context, options.personas, skewed=options.skewed), bare_llm(model)
+        model = options.model or (random_model(Path(folder), context) if options.skewed else TINY)
+        settings = EngineSettings(precision="bfloat16", max_model_tokens=context) if options.model else None
+        work, llm = Work(model, context, options.personas, skewed=options.skewed), bare_llm(model, settings)
         spare_the_collector()
         sides = {"flows": lambda: work.run_flows(llm), "staged": lambda: work.run_staged(llm)}
         rates = compare(options.runs, sides)

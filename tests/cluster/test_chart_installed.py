@@ -74,7 +74,7 @@ def test_after_install_upgrade_and_uninstall_nothing_is_left(
     operator = start()
     until(operator.leads, "leader")
     release.upgrade("--set=replicas=3", "--set=profiles.a100.maxGpus=8", "--wait")
-    assert release.deployment.status.ready_replicas == 3
+    until(lambda: release.deployment.status.ready_replicas == 3, "three ready replicas, and none of before")
     assert operator.stop() == 0
     release.uninstall()
     until(lambda: objects(cluster, release.namespace) <= before, "end of what controllers had made for the release")

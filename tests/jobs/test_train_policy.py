@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig
 
-from selfalign_jobs.train.policy import attention_of, load
+from selfalign_api.plan import Lora, TrainSettings
+from selfalign_jobs.train.policy import attention_of, load, training_dtype
 
 TOKENS = torch.arange(20)[None]
 
@@ -30,6 +31,13 @@ def test_a_soft_cap_on_the_attention_scores_is_kept(tmp_path: Path) -> None:
     loaded = load(tmp_path, torch.float32, remote_code=False)(TOKENS).logits
     assert torch.equal(loaded, whole)
     assert not torch.allclose(fast, whole, atol=0.1)  # else transformers has learnt it, and attention_of may go
+
+
+def test_a_frozen_base_is_held_in_16_bits_and_what_autocast_trains_in_32() -> None:
+    whole = TrainSettings(learning_rate=1, precision="bfloat16")
+    adapters = whole.model_copy(update={"lora": Lora()})
+    assert [training_dtype(each, deepspeed=False) for each in (whole, adapters)] == [torch.float32, torch.bfloat16]
+    assert training_dtype(whole, deepspeed=True) == torch.bfloat16
 
 
 def test_other_models_keep_their_fast_attention() -> None:

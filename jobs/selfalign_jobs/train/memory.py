@@ -38,8 +38,9 @@ def token_bytes(shape: Mapping[str, Any], width: int, means: TrainingMeans) -> f
 def state_bytes(parameters: float, width: int, settings: TrainSettings, means: TrainingMeans, ranks: int) -> float:
     """Bytes of weights, gradients and optimiser states in one rank's device memory (ZeRO, arXiv 1910.02054, figure 1)."""
     trained = 0.02 if settings.lora is not None else 1.0  # adapters are a few hundredths of a model
-    if not uses_deepspeed(means):  # autocast: weights, gradients and moments are all float32 (policy.training_dtype)
-        return parameters * (4 + trained * 12)
+    if not uses_deepspeed(means):  # autocast: what is trained has weights, gradients and moments in float32
+        frozen = width if settings.lora is not None else 0  # policy.training_dtype
+        return parameters * (frozen + trained * 16)
     shards = {stage: ranks if means.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     weights = parameters * width / shards[3]
     gradients = parameters * trained * width / shards[2]

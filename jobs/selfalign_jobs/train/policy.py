@@ -36,9 +36,12 @@ def attention_of(config: Any) -> str | None:
     return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else None
 
 
-def training_dtype(precision: str, deepspeed: bool) -> torch.dtype:
-    """In what the weights are loaded: DeepSpeed keeps float32 masters of 16-bit weights, autocast wants float32 ones."""
-    return DTYPES[precision] if deepspeed else torch.float32
+def training_dtype(settings: TrainSettings, deepspeed: bool) -> torch.dtype:
+    """In what the weights are loaded: 16 bits where no optimiser needs them as float32 masters.
+
+    DeepSpeed keeps masters of its own, and a LoRA's base is frozen (PEFT makes the adapters in float32).
+    """
+    return DTYPES[settings.precision] if deepspeed or settings.lora is not None else torch.float32
 
 
 def source_dtype(folder: Path, remote_code: bool) -> torch.dtype:

@@ -188,7 +188,7 @@ class Rank:
             pq.write_table(pa.Table.from_pylist(rows), self.job.folder / LOG)
 
     def _load(self, folder: Path) -> Any:
-        dtype = policy.training_dtype(self.step.settings.precision, self.deepspeed)
+        dtype = policy.training_dtype(self.step.settings, self.deepspeed)
         return policy.load(folder, dtype, remote_code=self.source.remote_code)
 
 
