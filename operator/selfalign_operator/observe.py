@@ -193,10 +193,10 @@ def _newest(run: RunView, current: StepStatus | None, workloads: tuple[WorkloadV
 
 
 def _pods_matter(workload: WorkloadView, now: datetime) -> bool:
-    """While it does not start, loses pods or has ended; a workload that waits for its queue has none."""
+    """While it does not start, loses pods or has ended; one that waits for its queue or its controller has none."""
     if workload.phase != "Active" or workload.terminating or workload.failed or workload.head_is_silent:
         return True
-    if workload.suspended and not workload.active:
+    if not workload.active and (workload.suspended or workload.started is None):
         return False
     return workload.ready < workload.size and _is_past(workload.started or workload.created, NO_PODS_SECONDS, now)
 

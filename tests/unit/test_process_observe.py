@@ -131,6 +131,12 @@ def test_an_attempt_that_has_just_begun_is_not_asked_for_its_pods() -> None:
     assert failed.asked == [("list", "pods")]
 
 
+def test_an_attempt_that_its_controller_has_not_taken_up_is_not_asked_for_its_pods() -> None:
+    scene = under_way(job_object(status={}))
+    scene.observe()
+    assert scene.asked == []
+
+
 def test_a_workload_that_waits_for_its_queue_has_no_pods_and_kueue_is_asked() -> None:
     scene = under_way(job_object(spec={"suspend": True}))
     assert scene.observe().kueue_workload is False  # there is no Kueue

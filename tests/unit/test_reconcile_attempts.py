@@ -33,6 +33,17 @@ def test_how_an_attempt_was_lost(pod: dict[str, object], expected: tuple[str, bo
     assert ((lost.reason, lost.counted), lost.node) == (expected, "node-1")
 
 
+def test_an_attempt_that_waits_for_its_pods_says_nothing_new() -> None:
+    world = World()
+    world.until("i1-train")
+    before = world.status
+    assert before.step("i1-train").message == "i1-train starts: 0 of 1 pods run"  # type: ignore[union-attr]
+    for _ in range(3):
+        world.wait(40)
+        world.turn()
+    assert world.status == before
+
+
 def test_without_its_pods_a_job_tells_by_its_condition_why_it_failed() -> None:
     world = World()
     job = world.until("i1-train")

@@ -13,6 +13,7 @@ from selfalign_operator.reconcile.steps import (
     longest_backoff,
     lose,
     remember,
+    starting,
     succeed,
 )
 from selfalign_operator.reconcile.times import parse_time, time_text
@@ -242,9 +243,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
         turn.look_again(_starting_seconds(turn, workload))
         return
     reason = "StepRunning" if started else "StepStarting"
-    message = (
-        _words(turn, step, workload) if started else f"{step.name} starts: {workload.ready} of {workload.size} pods run"
-    )
+    message = _words(turn, step, workload) if started else starting(step, workload.ready, workload.size)
     turn.step(step, reason=reason, message=message)
     turn.condition("Progressing", "True", reason, message)
     if step.kind == "accept" and turn.status.condition("Accepted") is not None and not turn.status.is_true("Accepted"):

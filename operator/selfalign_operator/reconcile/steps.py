@@ -32,6 +32,7 @@ __all__ = [
     "longest_backoff",
     "lose",
     "remember",
+    "starting",
     "succeed",
 ]
 
@@ -69,11 +70,10 @@ def begin(turn: Turn, step: StepStatus) -> None:
     turn.create(manifest, workload_of=step.name)
     now = time_text(turn.observed.now)
     queued = manifest["spec"].get("suspend") is True  # for Kueue
-    turn.step(
+    step = turn.step(
         step,
         state="Queued" if queued else "Running",
         reason="Queued" if queued else "StepStarting",
-        message="",
         attempts=number,
         start_time=step.start_time or now,
         running_since=None,
@@ -85,12 +85,23 @@ def begin(turn: Turn, step: StepStatus) -> None:
     turn.update(start_time=turn.status.start_time or now)
     if len(turn.status.steps) > 1 and not turn.status.is_true("Accepted"):  # a NameConflict that is over
         turn.condition("Accepted", "True", "Accepted", "what kept the run is gone")
-    words = f"{step.name} starts" if number == 1 else f"{step.name} starts again, attempt {number}"
     if queued:
+        turn.step(step, message="")
         turn.condition("Progressing", "False", "Queued", f"{step.name} waits for its queue")
     else:
+        words = starting(step, 0, manifest["spec"].get("parallelism", 1))
+        turn.step(step, message=words)
         turn.condition("Progressing", "True", "StepStarting", words)
-    turn.tell("StepStarted", words)
+    turn.tell("StepStarted", _starts(step))
+
+
+def starting(step: StepStatus, ready: int, size: int) -> str:
+    """What is said of an attempt while no pod of it runs, from its first moment on: waiting costs no other write."""
+    return f"{_starts(step)}: {ready} of {size} pods run"
+
+
+def _starts(step: StepStatus) -> str:
+    return f"{step.name} starts" if step.attempts == 1 else f"{step.name} starts again, attempt {step.attempts}"
 
 
 def collect(turn: Turn, step: StepStatus) -> None:
