@@ -131,6 +131,8 @@ def main() -> None:
     parser.add_argument("--skewed", action="store_true")
     parser.add_argument("--model", type=Path, help="with --skewed: a model folder, run in bfloat16")
     options = parser.parse_args()
+    if options.model and not options.skewed:
+        parser.error("--model is for --skewed: the demo's lengths are the tiny model's own; write both")
     set_environment()
     with scratch() as folder:
         context = 1024 if options.skewed else 256

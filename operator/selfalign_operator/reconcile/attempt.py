@@ -243,7 +243,9 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
         turn.look_again(_starting_seconds(turn, workload))
         return
     reason = "StepRunning" if started else "StepStarting"
-    message = _words(turn, step, workload) if started else starting(step, workload.ready, workload.size)
+    message = (
+        _words(turn, step, workload) if started else starting(step.name, step.attempts, workload.ready, workload.size)
+    )
     turn.step(step, reason=reason, message=message)
     turn.condition("Progressing", "True", reason, message)
     if step.kind == "accept" and turn.status.condition("Accepted") is not None and not turn.status.is_true("Accepted"):

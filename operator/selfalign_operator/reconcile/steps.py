@@ -70,10 +70,12 @@ def begin(turn: Turn, step: StepStatus) -> None:
     turn.create(manifest, workload_of=step.name)
     now = time_text(turn.observed.now)
     queued = manifest["spec"].get("suspend") is True  # for Kueue
-    step = turn.step(
+    words = "" if queued else starting(step.name, number, 0, manifest["spec"].get("parallelism", 1))
+    turn.step(
         step,
         state="Queued" if queued else "Running",
         reason="Queued" if queued else "StepStarting",
+        message=words,
         attempts=number,
         start_time=step.start_time or now,
         running_since=None,
@@ -86,22 +88,19 @@ def begin(turn: Turn, step: StepStatus) -> None:
     if len(turn.status.steps) > 1 and not turn.status.is_true("Accepted"):  # a NameConflict that is over
         turn.condition("Accepted", "True", "Accepted", "what kept the run is gone")
     if queued:
-        turn.step(step, message="")
         turn.condition("Progressing", "False", "Queued", f"{step.name} waits for its queue")
     else:
-        words = starting(step, 0, manifest["spec"].get("parallelism", 1))
-        turn.step(step, message=words)
         turn.condition("Progressing", "True", "StepStarting", words)
-    turn.tell("StepStarted", _starts(step))
+    turn.tell("StepStarted", _starts(step.name, number))
 
 
-def starting(step: StepStatus, ready: int, size: int) -> str:
+def starting(step: str, attempt: int, ready: int, size: int) -> str:
     """What is said of an attempt while no pod of it runs, from its first moment on: waiting costs no other write."""
-    return f"{_starts(step)}: {ready} of {size} pods run"
+    return f"{_starts(step, attempt)}: {ready} of {size} pods run"
 
 
-def _starts(step: StepStatus) -> str:
-    return f"{step.name} starts" if step.attempts == 1 else f"{step.name} starts again, attempt {step.attempts}"
+def _starts(step: str, attempt: int) -> str:
+    return f"{step} starts" if attempt == 1 else f"{step} starts again, attempt {attempt}"
 
 
 def collect(turn: Turn, step: StepStatus) -> None:
