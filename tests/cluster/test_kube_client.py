@@ -58,7 +58,8 @@ class Scene:
         reference = {"apiVersion": RUN.api_version, "kind": RUN.kind, "name": "run", "uid": uid, "controller": True}
         pods = {"restartPolicy": "Never", "containers": [{"name": "step", "image": "example.invalid/step"}]}
         metadata = {"name": name, "labels": labels, "ownerReferences": [reference]}
-        spec = {"suspend": True, "template": {"spec": pods}}
+        # Managed by nobody: the Job controller leaves it alone, so only these tests write to it.
+        spec = {"suspend": True, "managedBy": "example.invalid/nobody", "template": {"spec": pods}}
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
