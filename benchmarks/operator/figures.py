@@ -25,7 +25,7 @@ SAMPLE = re.compile(r"(?m)^selfalign_operator_(?P<name>\w+)(?:{(?P<labels>[^}]*)
 
 REQUESTS = re.compile(r'(?m)^apiserver_request_total{[^}]*verb="(?P<verb>\w+)"[^}]*} (?P<value>\S+)')
 WRITING = ("APPLY", "DELETE", "PATCH", "POST", "PUT")
-REST_SECONDS = 3.0
+LOOK_SECONDS = 3.0
 
 
 class Unwatched:
@@ -62,9 +62,9 @@ async def come_to_rest(connection: Connection) -> None:
     """Returns when hardly anything is written any more: controllers go on telling Events after the work is done."""
     before = await _writes(connection)
     while True:
-        await asyncio.sleep(REST_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         now = await _writes(connection)
-        if now - before <= REST_SECONDS:  # nodes are kept alive meanwhile
+        if now - before <= LOOK_SECONDS:  # nodes are kept alive meanwhile
             return
         before = now
 

@@ -13,16 +13,23 @@ import pyarrow.fs as pafs
 
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.machine import cache_folder
-from selfalign_jobs.store import Folder
+from selfalign_jobs.store import Folder, filesystem_of
 
-# As the AWS SDK names what no second try mends.
-REFUSALS = (
+# As the clients of Amazon and of Google name what no second try mends, and what mends it.
+AMAZON_REFUSES = (
     "ACCESS_DENIED",
     "SIGNATURE_DOES_NOT_MATCH",
     "INVALID_ACCESS_KEY_ID",
     "INVALID_CLIENT_TOKEN_ID",
     "NO_SUCH_BUCKET",
 )
+GOOGLE_REFUSES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "NOT_FOUND", "Could not create a OAuth2 access token")
+MENDS = {
+    "s3": "give its keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on a cluster in a Secret that credentials: "
+    "[{urlPrefix: s3://BUCKET, secretName: NAME}] names",
+    "gs": "name a service account's key file in GOOGLE_APPLICATION_CREDENTIALS, on a cluster give the pods by "
+    "compute.podTemplate a serviceAccountName that may open it (docs/one-machine.md, Places)",
+}
 
 
 @dataclass(frozen=True)
@@ -61,17 +68,14 @@ def reading(url: str, field: str) -> Iterator[None]:
     except (pa.ArrowInvalid, ValueError) as error:
         raise ConfigError.one(field, f"no bucket can be opened by it: {error}", url) from error
     except OSError as error:
-        if any(word in str(error) for word in REFUSALS):
-            message = (
-                f"the bucket refuses us ({error}); give its keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on a "
-                "cluster in a Secret that credentials: [{urlPrefix: s3://BUCKET, secretName: NAME}] names"
-            )
+        if any(word in str(error) for word in (*AMAZON_REFUSES, *GOOGLE_REFUSES)):
+            message = f"the bucket refuses us ({error}); {MENDS[url.partition('://')[0]]}"
             raise ConfigError.one(field, message, url) from error
         raise ConnectionError(f"{field}: {url} cannot be reached now: {error}") from error
 
 
 def _list(url: str, field: str) -> Listing:
-    filesystem, path = pafs.FileSystem.from_uri(url)
+    filesystem, path = filesystem_of(url)
     path = path.rstrip("/")
     info = filesystem.get_file_info(path)
     is_object = info.type == pafs.FileType.File
@@ -87,10 +91,11 @@ def _list(url: str, field: str) -> Listing:
 
 
 def _digest(filesystem: pafs.FileSystem, objects: dict[str, pafs.FileInfo]) -> str:
-    """Of names, sizes and ETags: an ETag changes with the content, and weights need not be read to know them."""
+    """Of names, sizes and what servers say of the content (Amazon an ETag, Google a checksum): weights need not be read."""
     whole = hashlib.sha256()
     for name, info in sorted(objects.items()):
         with filesystem.open_input_stream(info.path) as stream:
-            tag = stream.metadata().get("ETag", str(info.mtime_ns).encode())
+            said = stream.metadata()
+        tag = said.get("ETag") or said.get("crc32c") or str(info.mtime_ns).encode()
         whole.update(f"{name}\0{info.size}\0".encode() + tag + b"\n")
     return "sha256:" + whole.hexdigest()

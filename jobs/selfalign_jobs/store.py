@@ -15,7 +15,7 @@ import mmap
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,7 @@ from selfalign_api.plan import Frozen, Json, Plan
 PLAN_FILE = "plan.json"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 8 << 20
+GOOGLE_RETRY_SECONDS = 60  # its client goes on for a quarter of an hour else, also without any credentials
 
 Content = bytes | mmap.mmap
 
@@ -48,7 +49,7 @@ class Folder:
         Raises ConfigError for a URL that pyarrow.fs cannot serve.
         """
         try:
-            filesystem, path = pafs.FileSystem.from_uri(url)
+            filesystem, path = filesystem_of(url)
         except (pa.ArrowInvalid, ValueError) as error:
             message = f"no store can be opened here ({error}); write file:///PATH, s3://BUCKET/PATH or gs://BUCKET/PATH"
             raise ConfigError.one("spec.storage.url", message, url) from error
@@ -143,9 +144,18 @@ class Folder:
         path = f"{self.path}/{name}"
         kind = self.filesystem.get_file_info(path).type
         if kind == pafs.FileType.Directory:
-            self.filesystem.delete_dir(path)
+            # On Google's store this ends with the folder's own marker, which a folder of committed files has not.
+            with suppress(FileNotFoundError):
+                self.filesystem.delete_dir(path)
         elif kind == pafs.FileType.File:
             self.filesystem.delete_file(path)
+
+
+def filesystem_of(url: str) -> tuple[pafs.FileSystem, str]:
+    """What serves a URL, and the path there. Raises ArrowInvalid or ValueError for one that pyarrow.fs cannot serve."""
+    limit = f"?retry_limit_seconds={GOOGLE_RETRY_SECONDS}" if url.startswith("gs://") else ""
+    filesystem, path = pafs.FileSystem.from_uri(url + limit)
+    return filesystem, path
 
 
 @contextmanager

@@ -66,6 +66,8 @@ def objects(cluster: Cluster, namespace: str) -> set[str]:
 def test_after_install_upgrade_and_uninstall_nothing_is_left(
     cluster: Cluster, release: Release, start: Callable[[], OperatorProcess]
 ) -> None:
+    of_every_namespace = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+    until(lambda: of_every_namespace <= objects(cluster, release.namespace), "what controllers put into a namespace")
     before = objects(cluster, release.namespace)
     notes = release.install(NO_CRD, "--wait")
     assert f"kubectl -n {release.namespace} rollout status deployment/{release.name}" in notes

@@ -9,7 +9,7 @@ import pytest
 from runs import COLLECT, STEP, Run, attempt_is, run, step_is
 
 from testbed.cluster import Cluster
-from testbed.scripts import Rule, script
+from testbed.scripts import INDEX_LABEL, Rule, script
 from testbed.waiting import until
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -108,6 +108,16 @@ def test_retries_run_out_and_the_retry_annotation_goes_on(cluster: Cluster, name
     made.patch({"metadata": {"annotations": {"selfalign.dev/retry": "1"}}})
     made.until("Complete", "True")
     assert made.step("i1-train")["attempts"] == 3
+
+
+def test_a_pod_of_a_gang_is_tried_again_as_often_as_the_step_may_and_no_more(cluster: Cluster, namespace: str) -> None:
+    head_hangs = step_is("i1-generate", **HANGS)
+    helper_fails = Rule(script(exit_code=1), where={STEP: "i1-generate", INDEX_LABEL: "1"})
+    gang, policy = {"generation": {"replicas": 2}}, {"maxRetriesPerStep": 1, "backoffSeconds": 0}
+    manifest = run("gang", head_hangs, helper_fails, compute=gang, failurePolicy=policy)
+    made = Run(cluster, namespace, manifest)
+    made.until("Failed", "True", "RetriesExhausted")
+    assert made.step("i1-generate")["attempts"] == 1
 
 
 def test_exit_64_ends_the_run_with_what_the_program_said(cluster: Cluster, namespace: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from gang_run import GangRun, tiny
 
 from selfalign_jobs.store import Folder, parts_of, step_folder
-from testbed.buckets import Buckets, buckets
+from testbed.buckets import Buckets, amazon
 from testbed.enclosure import HOST
 from testbed.real_cluster import RealCluster
 from testbed.standing import CLAIM
@@ -55,7 +55,7 @@ def test_another_method_is_refused_the_folder_of_a_run(cluster: RealCluster, nam
 @pytest.fixture
 def s3(cluster: RealCluster, tmp_path: Path) -> Iterator[Buckets]:
     """An S3 server that pods reach, with two buckets."""
-    with buckets(tmp_path / "s3", tmp_path / "s3.log", HOST) as server:
+    with amazon(tmp_path / "s3", HOST) as server:
         server.bucket("storage")
         server.bucket("outputs")
         yield server

@@ -14,6 +14,6 @@ WITH_BUCKETS = ("test_buckets.py", "test_stores.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Builds the S3 server for those that have one."""
+    """Builds the servers of buckets for those that have some."""
     for name in WITH_BUCKETS:
-        before_tests(config, items, HERE / name, lambda: build(BUCKETS), "NO S3 SERVER, SO NO TESTS OF BUCKETS")
+        before_tests(config, items, HERE / name, lambda: build(BUCKETS), "NO SERVERS OF BUCKETS, SO NO TESTS OF THEM")

@@ -1,8 +1,7 @@
-"""Buckets on a real S3 server: what is there, what is refused, and that nothing is ever half written."""
+"""Buckets on servers of both kinds: what is there, what is refused, and that nothing is ever half written."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,53 +12,66 @@ from selfalign_jobs.accept import check_writable
 from selfalign_jobs.bucket import list_bucket
 from selfalign_jobs.models import given_model
 from selfalign_jobs.store import Folder
-from testbed.buckets import Buckets, buckets
+from testbed.buckets import amazon, google
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-model/model"
 FIELD = "spec.model.url"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
-    folder = tmp_path_factory.mktemp("s3")
-    with buckets(folder / "root", folder / "log.txt") as found:
-        shutil.copytree(MODEL, found.bucket("models") / "tiny")
-        found.bucket("runs")
-        yield found
+@pytest.fixture(scope="module", autouse=True)
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with (
+        amazon(tmp_path_factory.mktemp("s3")) as s3,
+        google(tmp_path_factory.mktemp("gs")) as gs,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for server in (s3, gs):
+            for name, value in server.environment.items():
+                patch.setenv(name, value)
+            server.bucket("runs")
+            server.bucket("models")
+            Folder.open(f"{server.scheme}://models").upload(MODEL, "tiny")
+        yield
 
 
 @pytest.fixture(autouse=True)
-def keys(server: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (server.environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}).items():
-        monkeypatch.setenv(name, value)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_a_model_is_looked_at_without_its_weights_and_fetched_whole() -> None:
-    model = given_model("s3://models/tiny", {}, Path())
+SCHEMES = pytest.mark.parametrize("scheme", ["s3", "gs"])
+
+
+@SCHEMES
+def test_a_model_is_looked_at_without_its_weights_and_fetched_whole(scheme: str) -> None:
+    model = given_model(f"{scheme}://models/tiny", {}, Path())
     assert "model.safetensors" in model.names
     assert not (model.folder / "model.safetensors").exists()
-    fetched = list_bucket("s3://models/tiny", FIELD).fetch()
+    fetched = list_bucket(f"{scheme}://models/tiny", FIELD).fetch()
     assert fetched == model.folder
     assert (fetched / "model.safetensors").read_bytes() == (MODEL / "model.safetensors").read_bytes()
 
 
-def test_the_digest_changes_with_the_content_of_an_object() -> None:
-    folder = Folder.open("s3://models/changing")
+@SCHEMES
+def test_the_digest_changes_with_the_content_of_an_object(scheme: str) -> None:
+    folder = Folder.open(f"{scheme}://models/changing")
     folder.write("config.json", b"{}")
-    before = list_bucket("s3://models/changing", FIELD).digest
-    assert list_bucket("s3://models/changing", FIELD).digest == before
+    before = list_bucket(f"{scheme}://models/changing", FIELD).digest
+    assert list_bucket(f"{scheme}://models/changing", FIELD).digest == before
     folder.write("config.json", b"[]")
-    assert list_bucket("s3://models/changing", FIELD).digest != before
+    assert list_bucket(f"{scheme}://models/changing", FIELD).digest != before
 
 
-def test_one_object_is_a_file() -> None:
-    found = list_bucket("s3://models/tiny/config.json", FIELD).fetch()
+@SCHEMES
+def test_one_object_is_a_file(scheme: str) -> None:
+    found = list_bucket(f"{scheme}://models/tiny/config.json", FIELD).fetch()
     assert found.read_bytes() == (MODEL / "config.json").read_bytes()
 
 
-def test_what_is_not_there_is_said() -> None:
+@SCHEMES
+def test_what_is_not_there_is_said(scheme: str) -> None:
     with pytest.raises(ConfigError, match="there is nothing in the bucket; write the URL of an object or a folder"):
-        list_bucket("s3://models/nobody", FIELD)
+        list_bucket(f"{scheme}://models/nobody", FIELD)
 
 
 def test_wrong_keys_are_said_with_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +82,10 @@ def test_wrong_keys_are_said_with_what_to_give(monkeypatch: pytest.MonkeyPatch) 
         check_writable("s3://runs/a", "spec.storage.url")
 
 
-def test_a_bucket_that_is_not_there_cannot_be_written() -> None:
-    with pytest.raises(ConfigError, match="NO_SUCH_BUCKET"):
-        check_writable("s3://nowhere/a", "spec.storage.url")
+@pytest.mark.parametrize(("scheme", "word"), [("s3", "NO_SUCH_BUCKET"), ("gs", "NOT_FOUND")])
+def test_a_bucket_that_is_not_there_cannot_be_written(scheme: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=f"the bucket refuses us .*{word}"):
+        check_writable(f"{scheme}://nowhere/a", "spec.storage.url")
 
 
 def test_a_server_that_does_not_answer_is_no_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +94,31 @@ def test_a_server_that_does_not_answer_is_no_mistake_of_the_users(monkeypatch: p
         list_bucket("s3://models/tiny/config.json", FIELD)
 
 
-def test_a_copy_that_breaks_off_leaves_no_object() -> None:
-    target = Folder.open("s3://runs/copies")
+def test_without_credentials_googles_client_gives_up_with_what_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where gcloud keeps a person's
+    monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:9")  # where a machine of Google has its own
+    monkeypatch.setattr("selfalign_jobs.store.GOOGLE_RETRY_SECONDS", 1)
+    with pytest.raises(ConfigError, match=r"the bucket refuses us .* GOOGLE_APPLICATION_CREDENTIALS"):
+        list_bucket("gs://models/tiny/config.json", FIELD)
+
+
+@SCHEMES
+def test_a_folder_is_deleted_with_all_that_is_in_it(scheme: str) -> None:
+    folder = Folder.open(f"{scheme}://runs/deleted")
+    for name in ("checkpoints/1/weights.bin", "checkpoints/1/rank/state.bin", "checkpoints/2/weights.bin"):
+        folder.write(name, b"x")
+    folder.delete("checkpoints/1")
+    assert folder.files() == ["checkpoints/2/weights.bin"]
+    assert not folder.exists("checkpoints/1")
+    folder.delete("checkpoints/1")
+
+
+@SCHEMES
+def test_a_copy_that_breaks_off_leaves_no_object(scheme: str) -> None:
+    target = Folder.open(f"{scheme}://runs/copies")
 
     def chunks() -> Iterator[bytes]:
         yield b"the beginning"

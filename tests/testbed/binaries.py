@@ -39,6 +39,7 @@ BINARIES = {
     "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "versitygw": Binary("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+    "fake-gcs-server": Binary("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
     "helm": Binary("helm", "helm.sh/helm/v3/cmd/helm"),
     "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet"),
     "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy"),
@@ -46,7 +47,7 @@ BINARIES = {
 }
 PLAYED = ("kubernetes", "helm", "kwok")  # modules of a cluster whose nodes are played
 REAL = ("kubernetes", "helm", "node", "coredns", "versitygw")  # and of one whose node is this machine
-BUCKETS = ("versitygw",)  # an S3 server, for step programs without a cluster
+BUCKETS = ("versitygw", "fake-gcs-server")  # for step programs without a cluster
 
 
 class NoBinaries(RuntimeError):

@@ -20,6 +20,7 @@ from selfalign_operator.progress import LIMIT_BYTES, ProgressPoller, parse_progr
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 KEY = ("ns", "run")
+OTHER: Key = ("ns", "other")
 
 
 def body(**fields: Any) -> bytes:
@@ -75,10 +76,14 @@ class Pod:
 
     def __init__(self, *answers: Callable[[], Awaitable[web.Response]] | bytes) -> None:
         self.answers = list(answers)
-        self.asked = 0
+        self.queries: list[str] = []  # of the questions, in their order
+
+    @property
+    def asked(self) -> int:
+        return len(self.queries)
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.queries.append(request.query_string)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return web.Response(body=answer) if isinstance(answer, bytes) else await answer()
 
@@ -153,7 +158,7 @@ def test_a_pod_that_redirects_is_not_followed() -> None:
     poll(pod, use)
 
 
-def test_another_attempt_begins_without_the_last_ones_progress() -> None:
+def test_another_attempt_begins_without_the_last_ones_progress_and_a_step_that_ended_is_asked_no_more() -> None:
     pod = Pod(body(done=5))
 
     async def use(poller: ProgressPoller, url: str, enqueued: list[Key]) -> None:
@@ -163,10 +168,12 @@ def test_another_attempt_begins_without_the_last_ones_progress() -> None:
         assert poller.view(KEY) is None
         await until(lambda: poller.view(KEY))
         poller.watch(KEY, None)
-        await asyncio.sleep(0.05)  # a question that was on its way
-        asked = pod.asked
-        await asyncio.sleep(0.05)
-        assert (poller.view(KEY), pod.asked) == (None, asked)
+        assert poller.view(KEY) is None
+        poller.watch(OTHER, url + "?other")
+        await until(lambda: pod.queries.count("other") > 3)  # a question that was on its way has come by then
+        asked = pod.queries.count("attempt=2")
+        await until(lambda: pod.queries.count("other") > 6)
+        assert (poller.view(KEY), pod.queries.count("attempt=2")) == (None, asked)
 
     poll(pod, use)
 

@@ -33,6 +33,16 @@ def test_how_an_attempt_was_lost(pod: dict[str, object], expected: tuple[str, bo
     assert ((lost.reason, lost.counted), lost.node) == (expected, "node-1")
 
 
+def test_an_index_that_its_job_has_tried_again_as_often_as_the_step_may_ends_the_run() -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.fail(job)
+    world.jobs[job.name] = replace(world.jobs[job.name], reason="MaxFailedIndexesExceeded")
+    world.pod(job, phase="Failed", exit_code=1)
+    world.settle()
+    assert reason(world, "Failed") == ("True", "RetriesExhausted")
+
+
 def test_an_attempt_that_waits_for_its_pods_says_nothing_new() -> None:
     world = World()
     world.until("i1-train")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
@@ -29,11 +29,18 @@ class Ending:
     exit_code: int | None = None
     node: str | None = None
     final: bool = False  # exit 64: trying again would end the same way
+    spent: bool = False  # the Job has tried again as often as the step may be
     details: str = ""  # the reason that the step program gave, such as DataNotFound
 
 
 def failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
     """How a failed workload ended. What pods say counts; when they are gone, what the Job's condition says."""
+    ending = _failure_of(workload, pods)
+    # An index of a generation gang has failed as often as a step may (backoffLimitPerIndex, workloads/gang.py).
+    return replace(ending, spent=ending.counted and workload.reason == "MaxFailedIndexesExceeded")
+
+
+def _failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
     ended = sorted((pod for pod in pods), key=lambda pod: (pod.index, pod.created))
     if workload.kind == "RayJob" and EXIT_CODE.search(workload.message):
         return _from_condition(workload)

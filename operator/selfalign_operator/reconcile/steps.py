@@ -212,7 +212,7 @@ def remember(turn: Turn, step: StepStatus, ending: Ending) -> StepStatus:
 def lose(turn: Turn, step: StepStatus, ending: Ending) -> None:
     """The attempt did not succeed: remember it, and say when the next may begin, or give up."""
     step = remember(turn, step, ending)
-    if ending.final or (ending.counted and step.failures > _policy(turn).max_retries_per_step):
+    if ending.final or ending.spent or (ending.counted and step.failures > _policy(turn).max_retries_per_step):
         give_up(turn, step, ending)
         return
     if ending.reason == "Suspended":
