@@ -44,8 +44,9 @@ unit: $(INSTALLED)  ## no engine, no training
 jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 	$(PYTEST) tests/jobs
 
+WITH_OTHERS := tests/cluster/test_kuberay.py tests/cluster/test_real_kueue.py
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
-	$(PYTEST) tests/cluster --ignore=tests/cluster/test_kuberay.py
+	$(PYTEST) tests/cluster $(WITH_OTHERS:%=--ignore=%)
 
 e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a real kubelet: this machine (docs/testbed.md)
 	$(BIN)/pytest tests/e2e/test_run.py
@@ -54,8 +55,8 @@ MORE := tests/e2e/test_storage.py tests/e2e/test_kuberay.py
 e2e: $(INSTALLED)  ## and runs that are killed, suspended, and fail
 	$(BIN)/pytest tests/e2e $(MORE:%=--ignore=%)
 
-e2e-more: $(INSTALLED)  ## storage that outlives a run, storage in a bucket; RayJobs by the KubeRay that KUBERAY_OPERATOR and KUBERAY_CRDS name (docs/testbed.md)
-	$(BIN)/pytest tests/cluster/test_kuberay.py
+e2e-more: $(INSTALLED)  ## storage that outlives a run, storage in a bucket; RayJobs and queues by the KubeRay and the Kueue that one names (docs/testbed.md)
+	$(BIN)/pytest $(WITH_OTHERS)
 	$(BIN)/pytest $(MORE)
 
 images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh

@@ -17,7 +17,7 @@ from selfalign_operator.effective import Frozen
 from selfalign_operator.kube.client import ApiError, Kube
 from selfalign_operator.kube.resources import CLAIM, CONFIG_MAP, EVENT, JOB, POD, RAY_JOB
 from selfalign_operator.middle import Middle
-from selfalign_operator.read import claim_view, controller_uid, event_view, pod_view, workload_view
+from selfalign_operator.read import claim_view, controller_uid, event_view, pod_view, queue_words, workload_view
 from selfalign_operator.views import (
     ATTEMPT_LABEL,
     COLLECT_LABEL,
@@ -36,7 +36,7 @@ __all__ = ["Observer"]
 
 NOT_RUNNING_SECONDS = 15.0  # a pod that does not run for so long is in trouble, and its events say in which
 NO_PODS_SECONDS = 5.0  # an attempt that does not run for so long: before, it only starts
-ASK_KUEUE_SECONDS = 60.0
+ASK_KUEUE_SECONDS = 10.0
 PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
 FROZEN_KEPT = 2048  # of runs under way, 10 kB each
@@ -83,7 +83,7 @@ class Observer:
             frozen=frozen,
             claims=await self._claims(run, frozen) if _is_before_first_job(status, current) else {},
             rayjob_installed=self.ray_jobs(),
-            kueue_workload=await self._kueue_workload(run, newest, now) if newest is not None else None,
+            kueue_says=await self._kueue_says(run, newest, now) if newest is not None else None,
             progress=self.progress(key),
         )
 
@@ -153,8 +153,8 @@ class Observer:
                 self._frozen.popitem(last=False)
         return frozen
 
-    async def _kueue_workload(self, run: RunView, workload: WorkloadView, now: datetime) -> bool | None:
-        """Whether Kueue has taken note of a Job that waits for long; False also where there is no Kueue."""
+    async def _kueue_says(self, run: RunView, workload: WorkloadView, now: datetime) -> str | None:
+        """Why a Job that Kueue should admit waits, by the Workload that Kueue made of it; empty also without any Kueue."""
         if not workload.suspended or not _is_past(workload.created, ASK_KUEUE_SECONDS, now):
             return None
         try:
@@ -164,9 +164,9 @@ class Observer:
             found = await self.kube.read(path, {"labelSelector": f"{KUEUE_JOB_UID}={workload.uid}", "limit": "1"})
         except ApiError as error:
             if error.code in (403, 404):
-                return None if error.code == 403 else False
+                return None if error.code == 403 else ""
             raise
-        return bool(found.get("items"))
+        return queue_words(found["items"][0]) if found.get("items") else ""
 
 
 def _current(status: Status) -> StepStatus | None:

@@ -25,13 +25,14 @@ from selfalign_operator.views import (
 )
 
 __all__ = [
-    "claim_view", "controller_uid", "event_view", "moment", "pod_view", "run_view", "text", "workload_view",
+    "claim_view", "controller_uid", "event_view", "moment", "pod_view", "queue_words", "run_view", "text", "workload_view",
 ]  # fmt: skip
 
 Json = Mapping[str, Any]
 INDEX = "batch.kubernetes.io/job-completion-index"  # label and annotation of the pods of an Indexed Job
 RAY_NODE = "ray.io/node-type"  # label of KubeRay's pods: head or worker
 RAY_JOB_STATES = ("", "PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED")
+QUEUE_WORDS = 500  # characters
 EPOCH = datetime.fromtimestamp(0, UTC)
 COMPLETE = ("Complete", "SuccessCriteriaMet")
 FAILED = ("Failed", "FailureTarget")
@@ -230,6 +231,14 @@ def claim_view(claim: Json) -> ClaimView | None:
     if not name:
         return None
     return ClaimView(name, tuple(mode for mode in modes if isinstance(mode, str)) if isinstance(modes, list) else ())
+
+
+def queue_words(workload: Json) -> str:
+    """What Kueue says of a Workload that it has not admitted; never empty."""
+    conditions = _objects(_object(workload, "status"), "conditions")
+    refused = [each for each in conditions if (each.get("type"), each.get("status")) == ("QuotaReserved", "False")]
+    words = text(refused[0], "message") if refused else ""
+    return words[:QUEUE_WORDS] or "Kueue has it in line"
 
 
 def controller_uid(metadata: Json) -> str:

@@ -161,6 +161,6 @@ class Observed:
         default_factory=dict
     )  # looked up before the first Job; None: missing
     rayjob_installed: bool = True
-    kueue_workload: bool | None = None  # whether Kueue made a Workload for a queued Job; None: not asked
+    kueue_says: str | None = None  # why a queued Job waits; empty: Kueue knows nothing of it; None: not asked
     progress: ProgressView | None = None
     refusals: tuple[Refusal, ...] = ()  # what the last try to apply met

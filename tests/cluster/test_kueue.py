@@ -88,7 +88,7 @@ def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(q
     queued.admit(step, "gpu-1")
     queued.until_runs(step, "gpu-1")
 
-    finish(queued, step)
+    finish(queued.run, step)
     for step in ("i1-train", "i1-evaluate"):
         queued.until_queued(step)
         queued.admit(step, "gpu-0")
@@ -99,11 +99,11 @@ def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(q
     assert not {"StepRetrying", "Failed"} & set(queued.run.events())
 
 
-def finish(queued: Queue, step: str) -> None:
+def finish(run: Run, step: str) -> None:
     """Ends the pods of a step that hangs as a program that is done does."""
     message = json.dumps({"step": step, "digest": "sha256:1", "attempt": 1, "result": {}})
-    for pod in queued.run.pods(step):
-        queued.run.cluster.finish_pod(queued.run.namespace, pod.metadata.name, message=message)
+    for pod in run.pods(step):
+        run.cluster.finish_pod(run.namespace, pod.metadata.name, message=message)
 
 
 def writers_of_suspend(job: Any) -> set[str]:

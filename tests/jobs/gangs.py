@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import socket
 import tempfile
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from attempts import Attempt
 
 from selfalign_api.run_file import StepConfig
+from testbed.processes import free_port
 
 HEAD = "127.0.0.2"
 
@@ -23,9 +23,6 @@ class GangOf:
     """What the pods of one gang share."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
         self.folder, self.size = folder, size
         self.environment = {
             "SELFALIGN_GANG_SIZE": str(size),
@@ -33,7 +30,7 @@ class GangOf:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_gcs_rpc_server_reconnect_timeout_s": "3",  # a helper notices sooner than in a cluster that its head is gone
-            "TEST_RAY_PORT": str(port),
+            "TEST_RAY_PORT": str(free_port()),
         }
 
     def pod(self, index: int, config: StepConfig, engine: str) -> Pod:

@@ -101,8 +101,9 @@ def test_a_helper_that_is_killed_is_replaced_and_costs_no_record(generation: Gen
 
 
 def test_a_head_stops_on_request_and_says_so(generation: Generation) -> None:
+    generation.hold(on=True)
     head = generation.start(0)
-    head.wait_until(lambda: int(head.progress().get("done", 0)) > 10 and head.progress()["phase"] == "generate")
+    head.wait_until(lambda: head.progress().get("phase") == "generate" and bool(generation.engines()))
     head.process.send_signal(signal.SIGTERM)
-    assert head.end() == 75
+    assert head.end() == 75, head.output
     assert "records are durable" in head.message["stopped"]

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from selfalign_api.plan import Loss, Plan
 from selfalign_jobs.step import StepContext, ending, run_step
 from selfalign_jobs.train.checkpoint import newest
+from testbed.processes import free_port
 
 pytestmark = pytest.mark.heavy
 STEPS = 16
@@ -85,7 +86,7 @@ class Node:
             return {}
 
     def wait_for_step(self, step: int) -> None:
-        while not (self.progress().get("phase") == "train" and self.progress()["done"] >= step):
+        while (now := self.progress()).get("phase") != "train" or now["done"] < step:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             time.sleep(0.01)
 
@@ -99,10 +100,7 @@ class Gang:
     """Its node programs, in a folder of the test's."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            self.port = free.getsockname()[1]
-        self.folder = folder
+        self.folder, self.port = folder, free_port()
         self.nodes: list[Node] = []
 
     def start(self, index: int, context: StepContext) -> Node:

@@ -15,6 +15,7 @@ from attempts import ENVIRONMENT, PATIENCE_SECONDS, Attempt
 from tiny_run import STEP, step_config, tiny_plan
 
 from selfalign_jobs.store import Folder, read_manifest, step_folder
+from testbed.processes import free_port
 
 PERSONAS, HELD_OUT = 60, 20
 
@@ -24,9 +25,7 @@ def _address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Ray head node on a free port, closed to all without its token."""
     for name, value in (("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", secrets.token_hex(32))):
         monkeypatch.setitem(ENVIRONMENT, name, value)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=2"]
     before = set(psutil.Process().children(recursive=True))
     head = subprocess.Popen(

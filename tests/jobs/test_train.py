@@ -232,7 +232,15 @@ class StepProgram:
         """Processes of rank.py that this program started."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for file in children for pid in file.read_text().split()]
-        return [pid for pid in pids if b"selfalign_jobs.train.rank" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in pids if b"selfalign_jobs.train.rank" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """Empty of a process that has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 @pytest.fixture

@@ -139,17 +139,24 @@ def test_an_attempt_that_its_controller_has_not_taken_up_is_not_asked_for_its_po
 
 def test_a_workload_that_waits_for_its_queue_has_no_pods_and_kueue_is_asked() -> None:
     scene = under_way(job_object(spec={"suspend": True}))
-    assert scene.observe().kueue_workload is False  # there is no Kueue
+    assert scene.observe().kueue_says == ""  # there is no Kueue
     assert ("list", "pods") not in scene.asked
 
 
-@pytest.mark.parametrize(("found", "expected"), [([], False), ([{"metadata": {}}], True)])
-def test_kueue_has_made_a_workload_or_not(found: list[Any], expected: bool) -> None:
+def refused(message: str) -> dict[str, Any]:
+    return {"status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": message}]}}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [([], ""), ([{"metadata": {}}], "Kueue has it in line"), ([refused("no quota")], "no quota")],
+)
+def test_why_kueue_lets_a_workload_wait(found: list[Any], expected: str) -> None:
     scene = under_way(job_object(spec={"suspend": True}))
     version = "kueue.x-k8s.io/v1beta2"
     scene.kube.reads["/apis/kueue.x-k8s.io"] = {"preferredVersion": {"groupVersion": version}}
     scene.kube.reads[f"/apis/{version}/namespaces/ns/workloads"] = {"items": found}
-    assert scene.observe().kueue_workload is expected
+    assert scene.observe().kueue_says == expected
 
 
 def test_a_workload_that_the_cache_lacks_is_asked_for_before_it_is_lost() -> None:

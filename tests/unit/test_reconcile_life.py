@@ -228,9 +228,13 @@ def test_a_job_that_kueue_holds_is_queued_and_never_a_failure() -> None:
     world.turn()
     assert (world.status.state, reason(world, "Progressing")) == ("Queued", ("False", "Queued"))
     world.wait(61)
-    world.extra = {"kueue_workload": False}
+    world.extra = {"kueue_says": ""}
     world.turn()
     assert "does Kueue run" in message(world)
+    world.wait(61)
+    world.extra = {"kueue_says": "no quota"}
+    world.turn()
+    assert message(world) == "i1-generate waits for its queue: no quota"
     world.jobs[job.name] = replace(job, suspended=False, started=world.now)
     world.turn()
     assert world.status.state == "Running"

@@ -28,7 +28,8 @@ __all__ = ["adopt", "current_attempt", "next_attempt"]
 STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked at again: its pods are not watched
 STILL_STARTING_SECONDS = 15.0  # and from then on: each look asks for all its pods, and a thousand runs may wait so
 RUNNING_SECONDS = 60.0
-ASK_KUEUE_SECONDS = 60.0
+ASK_KUEUE_SECONDS = 10.0  # of a Job that waits for so long
+LOOK_AT_QUEUE_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
 
 
@@ -167,17 +168,17 @@ def _under_way(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
 
 def _queued(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
     """Kueue holds the Job: never a failure, whether it was not admitted yet or has been evicted."""
-    observed = turn.observed
-    waited = (observed.now - workload.created).total_seconds()
-    message = f"{step.name} waits for its queue"
-    if waited > ASK_KUEUE_SECONDS and observed.kueue_workload is False:
-        message += (
-            f": Kueue has made no Workload for Job {workload.name} in {waited:.0f} s; "
-            "does Kueue run, does it manage this namespace, and is there a LocalQueue of that name?"
+    says = turn.observed.kueue_says
+    if says == "":
+        says = (
+            f"Kueue has made no Workload for Job {workload.name}; does Kueue run, does it manage this namespace, and is "
+            "there a LocalQueue of that name?"
         )
+    message = f"{step.name} waits for its queue" + (f": {says}" if says else "")
     turn.step(step, state="Queued", reason="Queued", message=message, running_since=None)
     turn.condition("Progressing", "False", "Queued", message)
-    turn.look_again(ASK_KUEUE_SECONDS)
+    waited = (turn.observed.now - workload.created).total_seconds()
+    turn.look_again(ASK_KUEUE_SECONDS if waited < ASK_KUEUE_SECONDS else LOOK_AT_QUEUE_SECONDS)
 
 
 def _node_lost(turn: Turn) -> Ending | None:
