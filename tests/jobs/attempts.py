@@ -15,7 +15,7 @@ from run_files import entry_arguments
 
 from selfalign_api.run_file import StepConfig
 
-PATIENCE_SECONDS = 120.0  # for a state that must come; never part of what is asserted
+PATIENCE_SECONDS = 300.0  # for a state that must come; never part of what is asserted
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 

@@ -221,6 +221,17 @@ def test_the_deadline_counts_neither_suspended_nor_queued_time() -> None:
     assert world.active() == []
 
 
+def test_a_failure_whose_condition_a_hand_has_removed_is_said_again() -> None:
+    world = World()
+    world.fail(world.until("i1-train"), 64)
+    world.settle()
+    kept = tuple(each for each in world.status.conditions if each.type != "Failed")
+    world.status = world.status.model_copy(update={"conditions": kept})
+    world.version += 1
+    world.settle()
+    assert reason(world, "Failed") == ("True", "InvalidConfig")
+
+
 def test_a_job_that_kueue_holds_is_queued_and_never_a_failure() -> None:
     world = World()
     job = world.until("i1-generate")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
 
-__all__ = ["Ending", "failure_of", "head_lost", "termination_of"]
+__all__ = ["FINAL", "Ending", "failure_of", "head_lost", "termination_of"]
 
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
 DIVERGED = "TrainingDiverged"  # what a train step says whose loss is no number any more
+FINAL = ("InvalidConfig", DIVERGED)  # the reasons of endings after which no attempt is made
 # In the message of a Job that podFailurePolicy ended, and of a RayJob whose entry point ended so.
 EXIT_CODE = re.compile(r"exit code (\d+)")
 FIRST_WORDS, LAST_WORDS = 160, 800  # characters kept of a RayJob's message, which ends with 20,000 of its log

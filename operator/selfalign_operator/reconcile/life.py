@@ -5,8 +5,8 @@ from __future__ import annotations
 from selfalign_api.status import StepStatus
 from selfalign_operator.reconcile.acceptance import readable
 from selfalign_operator.reconcile.attempt import adopt, current_attempt
-from selfalign_operator.reconcile.ending import Ending, termination_of
-from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, lose
+from selfalign_operator.reconcile.ending import FINAL, Ending, termination_of
+from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, give_up, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import RETRY_ANNOTATION
@@ -106,8 +106,15 @@ def _take_what_is_done(turn: Turn) -> None:
 
 
 def held(turn: Turn) -> bool:
-    """A held run waits for a person."""
-    return _stopped_step(turn) is not None
+    """A step that was given up waits for a person; a status that does not say so any more, by hand, says it again."""
+    step = _stopped_step(turn)
+    if step is None:
+        return False
+    progressing = turn.status.condition("Progressing")
+    if progressing is None or progressing.reason != "Held":
+        reason, message = step.reason or "StepFailed", step.message or "it was given up"
+        give_up(turn, step, Ending(reason, message, final=reason in FINAL))
+    return True
 
 
 def account_time(turn: Turn) -> None:
