@@ -111,7 +111,7 @@ def test_retries_run_out_and_the_retry_annotation_goes_on(cluster: Cluster, name
 
 
 def test_a_pod_of_a_gang_is_tried_again_as_often_as_the_step_may_and_no_more(cluster: Cluster, namespace: str) -> None:
-    head_hangs = step_is("i1-generate", **HANGS)
+    head_hangs = Rule(script(**HANGS), where={STEP: "i1-generate", INDEX_LABEL: "0"})
     helper_fails = Rule(script(exit_code=1), where={STEP: "i1-generate", INDEX_LABEL: "1"})
     gang, policy = {"generation": {"replicas": 2}}, {"maxRetriesPerStep": 1, "backoffSeconds": 0}
     manifest = run("gang", head_hangs, helper_fails, compute=gang, failurePolicy=policy)
