@@ -19,6 +19,7 @@ from selfalign_operator.kube.resources import CLAIM, CONFIG_MAP, EVENT, JOB, POD
 from selfalign_operator.middle import Middle
 from selfalign_operator.read import claim_view, controller_uid, event_view, pod_view, queue_words, workload_view
 from selfalign_operator.views import (
+    ASK_KUEUE_SECONDS,
     ATTEMPT_LABEL,
     COLLECT_LABEL,
     STEP_LABEL,
@@ -36,7 +37,6 @@ __all__ = ["Observer"]
 
 NOT_RUNNING_SECONDS = 15.0  # a pod that does not run for so long is in trouble, and its events say in which
 NO_PODS_SECONDS = 5.0  # an attempt that does not run for so long: before, it only starts
-ASK_KUEUE_SECONDS = 10.0
 PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
 FROZEN_KEPT = 2048  # of runs under way, 10 kB each

@@ -23,6 +23,7 @@ RUN_ANNOTATION = "selfalign.dev/run"  # the run's name: a label's value is short
 GPUS_ANNOTATION = "selfalign.dev/gpus"  # of a workload: GPUs of each of its pods
 RETRY_ANNOTATION = "selfalign.dev/retry"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+ASK_KUEUE_SECONDS = 10.0  # after which Kueue is asked why a Job waits
 
 
 @dataclass(frozen=True)

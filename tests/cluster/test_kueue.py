@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from runs import STEP, Run, run, step_is
+from runs import STEP, Run, finish, run, step_is
 
+from selfalign_operator.views import QUEUE_LABEL
 from testbed.cluster import Cluster
 from testbed.waiting import until
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-QUEUE = "kueue.x-k8s.io/queue-name"
 KUEUE = "kueue"  # the manager of the fields that it writes
 HANGS = {"trouble": "Hang"}
 
@@ -66,15 +65,15 @@ def queued(request: pytest.FixtureRequest, cluster: Cluster, namespace: str) -> 
     """A run in a queue, named in its compute or by its label; its generation runs until it is deleted."""
     manifest = run("queued", step_is("i1-generate", **HANGS))
     if request.param == "label":
-        manifest["metadata"]["labels"] = {QUEUE: "team-a"}
+        manifest["metadata"]["labels"] = {QUEUE_LABEL: "team-a"}
     else:
         manifest["spec"]["compute"]["queueName"] = "team-a"
     return Queue(Run(cluster, namespace, manifest))
 
 
-def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(queued: Queue) -> None:
+def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(cluster: Cluster, queued: Queue) -> None:
     queued.until_queued("accept")
-    assert queued.job("accept").metadata.labels[QUEUE] == "team-a"
+    assert queued.job("accept").metadata.labels[QUEUE_LABEL] == "team-a"
     queued.admit("accept", "gpu-0")
     step = "i1-generate"
     queued.until_queued(step)
@@ -88,7 +87,7 @@ def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(q
     queued.admit(step, "gpu-1")
     queued.until_runs(step, "gpu-1")
 
-    finish(queued.run, step)
+    finish(cluster, queued.run, step)
     for step in ("i1-train", "i1-evaluate"):
         queued.until_queued(step)
         queued.admit(step, "gpu-0")
@@ -97,13 +96,6 @@ def test_a_run_is_queued_admitted_evicted_and_admitted_again_without_a_failure(q
     assert [(each["attempts"], each["failures"], each["lostAttempts"]) for each in steps] == [(1, 0, [])] * 4
     assert {writer for job in queued.run.jobs() for writer in writers_of_suspend(job)} == {KUEUE}
     assert not {"StepRetrying", "Failed"} & set(queued.run.events())
-
-
-def finish(run: Run, step: str) -> None:
-    """Ends the pods of a step that hangs as a program that is done does."""
-    message = json.dumps({"step": step, "digest": "sha256:1", "attempt": 1, "result": {}})
-    for pod in run.pods(step):
-        run.cluster.finish_pod(run.namespace, pod.metadata.name, message=message)
 
 
 def writers_of_suspend(job: Any) -> set[str]:

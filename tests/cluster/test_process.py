@@ -6,6 +6,7 @@ Kopf's watches, relists and failures are in tests/unit/test_process_whole.py, be
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -139,3 +140,22 @@ def test_in_one_namespace_it_needs_these_rights_only(cluster: Cluster, namespace
     make_run(cluster, namespace, "run", script(run_seconds=0.1))
     wait_state(cluster, namespace, "run", "Complete")
     assert operator.value("api_calls_total", code="403") == 0
+
+
+def test_at_rest_it_is_small_and_writes_nothing(cluster: Cluster, namespace: str, start: Start) -> None:
+    names = [f"run-{number}" for number in range(20)]
+    for name in names:
+        make_run(cluster, namespace, name, script(trouble="Hang"))
+    operator = start()
+    for name in names:
+        wait_state(cluster, namespace, name, "Running")
+    versions = [run_of(cluster, namespace, name)["metadata"]["resourceVersion"] for name in names]
+    make_run(cluster, namespace, "other", script(run_seconds=0.1))
+    wait_state(cluster, namespace, "other", "Complete")
+    assert [run_of(cluster, namespace, name)["metadata"]["resourceVersion"] for name in names] == versions
+    assert resident_bytes(operator) < 120e6
+
+
+def resident_bytes(operator: OperatorProcess) -> int:
+    """Its memory."""
+    return int(Path(f"/proc/{operator.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -19,7 +19,7 @@ from selfalign_operator.reconcile.steps import (
 from selfalign_operator.reconcile.times import parse_time, time_text
 from selfalign_operator.reconcile.trouble import lost_pod, trouble_of
 from selfalign_operator.reconcile.turn import Turn
-from selfalign_operator.views import WorkloadView
+from selfalign_operator.views import ASK_KUEUE_SECONDS, WorkloadView
 
 SUPERSEDED = Ending("Superseded", "a later attempt was made", counted=False)
 
@@ -28,7 +28,6 @@ __all__ = ["adopt", "current_attempt", "next_attempt"]
 STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked at again: its pods are not watched
 STILL_STARTING_SECONDS = 15.0  # and from then on: each look asks for all its pods, and a thousand runs may wait so
 RUNNING_SECONDS = 60.0
-ASK_KUEUE_SECONDS = 10.0  # of a Job that waits for so long
 LOOK_AT_QUEUE_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
 

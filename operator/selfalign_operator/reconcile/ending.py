@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
 
-__all__ = ["FINAL", "Ending", "failure_of", "head_lost", "termination_of"]
+__all__ = ["Ending", "failure_of", "head_lost", "termination_of"]
 
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
 DIVERGED = "TrainingDiverged"  # what a train step says whose loss is no number any more
-FINAL = ("InvalidConfig", DIVERGED)  # the reasons of endings after which no attempt is made
+FINAL = ("InvalidConfig", DIVERGED)  # exit 64: trying again would end the same way
 # In the message of a Job that podFailurePolicy ended, and of a RayJob whose entry point ended so.
 EXIT_CODE = re.compile(r"exit code (\d+)")
 FIRST_WORDS, LAST_WORDS = 160, 800  # characters kept of a RayJob's message, which ends with 20,000 of its log
@@ -29,9 +29,13 @@ class Ending:
     counted: bool = True  # against maxRetriesPerStep
     exit_code: int | None = None
     node: str | None = None
-    final: bool = False  # exit 64: trying again would end the same way
     spent: bool = False  # the Job has tried again as often as the step may be
     details: str = ""  # the reason that the step program gave, such as DataNotFound
+
+    @property
+    def final(self) -> bool:
+        """Whether no attempt is made after it."""
+        return self.reason in FINAL
 
 
 def failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
@@ -96,7 +100,7 @@ def _config(pod: PodView) -> Ending | None:
         return None
     details = str((_body(pod) or {}).get("reason", ""))
     reason = DIVERGED if details == DIVERGED else "InvalidConfig"
-    return Ending(reason, _said(pod), True, Exit.CONFIG, pod.node, final=True, details=details)
+    return Ending(reason, _said(pod), True, Exit.CONFIG, pod.node, details=details)
 
 
 def _disruption(pod: PodView) -> Ending | None:
@@ -134,7 +138,7 @@ def _from_condition(workload: WorkloadView) -> Ending:
     found = EXIT_CODE.search(workload.message)
     code = int(found[1]) if found else None
     if code == Exit.CONFIG or workload.reason == "ValidationFailed":  # the latter is KubeRay's, of its own spec
-        return Ending("InvalidConfig", said, True, code, final=True)
+        return Ending("InvalidConfig", said, True, code)
     return Ending("Stopped" if code == Exit.STOPPED else "StepFailed", said, True, code)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from selfalign_api.status import StepStatus
 from selfalign_operator.reconcile.acceptance import readable
 from selfalign_operator.reconcile.attempt import adopt, current_attempt
-from selfalign_operator.reconcile.ending import FINAL, Ending, termination_of
+from selfalign_operator.reconcile.ending import Ending, termination_of
 from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, give_up, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
@@ -112,8 +112,7 @@ def held(turn: Turn) -> bool:
         return False
     progressing = turn.status.condition("Progressing")
     if progressing is None or progressing.reason != "Held":
-        reason, message = step.reason or "StepFailed", step.message or "it was given up"
-        give_up(turn, step, Ending(reason, message, final=reason in FINAL))
+        give_up(turn, step, Ending(step.reason or "StepFailed", step.message or "it was given up"))
     return True
 
 
