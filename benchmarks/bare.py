@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from selfalign_api.plan import EngineSettings
 from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.generate.actors import SLICE_SECONDS
-from selfalign_jobs.generate.driver import Batch
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, Sampling
+from selfalign_jobs.generate.in_flight import SLICE_SECONDS
 from selfalign_jobs.generate.loop import FlowLoop, Task
+from selfalign_jobs.generate.records import Batch
 from selfalign_jobs.generate.vllm_engine import (
     EngineSpec,
     VllmEngine,

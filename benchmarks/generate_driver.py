@@ -21,8 +21,9 @@ import pyarrow as pa
 import selfalign_jobs.generate.loop as loop_module
 from selfalign_api.load import load_run
 from selfalign_api.plan import FlowJob, Generate
+from selfalign_jobs.accept.resolve import resolve
 from selfalign_jobs.flow import Comparison, Completion, Request, Write
-from selfalign_jobs.generate.driver import Batch, Driver, Event, Report, Started, TableJob
+from selfalign_jobs.generate.driver import Driver, Event, Report, Started, TableJob
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
@@ -33,12 +34,11 @@ from selfalign_jobs.generate.engine import (
 )
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
-from selfalign_jobs.generate.records import PreparedRows
+from selfalign_jobs.generate.records import Batch, PreparedRows
 from selfalign_jobs.generate.render import ModelChat, Renderer
-from selfalign_jobs.progress import Progress
+from selfalign_jobs.places.store import Folder
 from selfalign_jobs.recipes.sao import RECIPE
-from selfalign_jobs.resolve import resolve
-from selfalign_jobs.store import Folder
+from selfalign_jobs.step.progress import Progress
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SEQUENCES = 1024

@@ -34,7 +34,8 @@ from generate_driver import sao_jobs
 
 from selfalign_api.plan import EngineSettings
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, EngineResult, Labels
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
+from selfalign_jobs.generate.in_flight import max_open_flows
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.render import ModelChat, Renderer
 from selfalign_jobs.generate.vllm_engine import _answer
 from selfalign_jobs.recipes.sao import RECIPE

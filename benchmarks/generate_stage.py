@@ -32,7 +32,8 @@ from bare import (
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Row, Write, seed_of
 from selfalign_jobs.generate.engine import EngineRequest
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
+from selfalign_jobs.generate.in_flight import max_open_flows
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.render import ModelChat, Renderer
 from selfalign_jobs.recipes.rows import ANSWERS
 

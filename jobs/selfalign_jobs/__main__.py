@@ -3,7 +3,7 @@
 import os
 import sys
 
-from selfalign_jobs.init import supervise
+from selfalign_jobs.step.init import supervise
 
 if os.getpid() == 1:
     supervise()

@@ -18,13 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
+from selfalign_api.plan import Evaluate, Generate, Publish, Train
 from selfalign_api.run_file import RunFile, StepConfig
-from selfalign_jobs.accept import accept
-from selfalign_jobs.gang import Gang
-from selfalign_jobs.init import take_signals
-from selfalign_jobs.progress import Progress, ProgressServer
-from selfalign_jobs.step import ResultMissing, StepContext, Stopped, Summary, ending, run_step
-from selfalign_jobs.store import Folder, read_manifest, read_plan, step_folder
+from selfalign_jobs.accept.program import accept
+from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_plan, step_folder
+from selfalign_jobs.step.context import ResultMissing, StepContext, Stopped, Summary
+from selfalign_jobs.step.ending import ending
+from selfalign_jobs.step.gang import Gang
+from selfalign_jobs.step.init import take_signals
+from selfalign_jobs.step.progress import Progress, ProgressServer
+from selfalign_jobs.step.reuse import done_before
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,6 +83,49 @@ def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
     finally:
         _on_stop(stop.set)  # how it has ended is said in any case
         server.close()
+
+
+def run_step(context: StepContext) -> Summary:
+    """Do a step, or this pod's share of it, unless it is done; raises as `ending` has it."""
+    if context.gang is not None and context.gang.index > 0:
+        return help_out(context, context.gang)
+    return (done_before(context.config) or execute(context)).summary()
+
+
+def execute(context: StepContext) -> Manifest:
+    """Run the step by its kind. Imports late: an engine's libraries load only where an engine runs."""
+    step = context.config.plan.step(context.config.step)
+    if isinstance(step, Generate):
+        from selfalign_jobs.generate.program import generate
+
+        return generate(context, step)
+    if isinstance(step, Evaluate):
+        from selfalign_jobs.evaluate.program import evaluate
+
+        return evaluate(context, step)
+    if isinstance(step, Publish):
+        from selfalign_jobs.publish.program import publish
+
+        return publish(context, step)
+    from selfalign_jobs.train.program import train
+
+    return train(context, step)
+
+
+def help_out(context: StepContext, gang: Gang) -> Summary:
+    """What the other pods of a gang do for its head, which alone publishes."""
+    step = context.config.plan.step(context.config.step)
+    context.progress.begin("helping", 0, "records")
+    if isinstance(step, Train):
+        from selfalign_jobs.train.program import train_share
+
+        train_share(context, step, gang)
+    else:
+        from selfalign_jobs.generate.helper import help_head
+        from selfalign_jobs.generate.program import means_of
+
+        help_head(gang, means_of(context.config), context.stop)
+    return {"step": step.name, "attempt": context.config.attempt, "index": gang.index}
 
 
 def _collect(run: Folder, name: str) -> Summary:

@@ -82,8 +82,8 @@ def as_view(run: SelfAlignmentRun) -> RunView:
 
 def first_attempts(effective: EffectiveRun, run: SelfAlignmentRun) -> list[Attempt]:
     """What the accept step would plan. The names and kinds of the steps depend on no file that the run names."""
+    from selfalign_jobs.accept.resolve import method_of, method_values, publish_steps
     from selfalign_jobs.recipes.base import recipe
-    from selfalign_jobs.resolve import method_of, method_values, publish_steps
 
     spec = as_json(effective.spec)
     spec["model"].pop("chatTemplateUrl", None)

@@ -9,7 +9,7 @@ import threading
 
 from selfalign_api.run_file import RunFile
 from selfalign_jobs.entry import parser
-from selfalign_jobs.progress import Progress, ProgressServer
+from selfalign_jobs.step.progress import Progress, ProgressServer
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from kubernetes import client
 from runs import Run
 
 from selfalign_api.kubectl_yaml import read_yaml
-from selfalign_jobs.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
+from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.train.checkpoint import newest
 from testbed.real_cluster import RealCluster
 from testbed.scripts import INDEX_LABEL

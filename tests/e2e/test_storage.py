@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gang_run import GangRun, tiny
 
-from selfalign_jobs.store import Folder, parts_of, step_folder
+from selfalign_jobs.places.store import Folder, parts_of, step_folder
 from testbed.buckets import Buckets, amazon
 from testbed.enclosure import HOST
 from testbed.real_cluster import RealCluster

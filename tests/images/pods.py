@@ -12,7 +12,7 @@ from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_api.load import parse
 from selfalign_api.operator_config import Images, OperatorConfig
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_jobs.store import Folder
+from selfalign_jobs.places.store import Folder
 from selfalign_operator.effective import Attempt
 from selfalign_operator.render import PLACEHOLDER_TOKEN, as_view
 from selfalign_operator.resolve import effective_run

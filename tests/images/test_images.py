@@ -10,7 +10,7 @@ import pytest
 from pods import ACCEPT, TinyRun
 
 from selfalign_api.outcome import Exit
-from selfalign_jobs.store import read_manifest, step_folder
+from selfalign_jobs.places.store import read_manifest, step_folder
 from selfalign_operator.effective import Attempt
 from testbed.container import Container
 from testbed.standing import EXAMPLE_MODEL

@@ -19,12 +19,13 @@ from pathlib import Path
 import psutil
 from logged_engine import LettersChat, LoggedEngine
 
-import selfalign_jobs.store as store
+import selfalign_jobs.places.store as store
 from selfalign_api.plan import Generate
-from selfalign_jobs import entry, step
-from selfalign_jobs.generate import actors, helper, parts
+from selfalign_jobs import entry
+from selfalign_jobs.generate import helper, parts, session
 from selfalign_jobs.generate.program import generate
-from selfalign_jobs.store import Manifest
+from selfalign_jobs.places.store import Manifest
+from selfalign_jobs.step.context import StepContext
 
 SMALL_PART = 16
 
@@ -81,16 +82,16 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
 def main() -> int:
     engine, kill, *arguments = sys.argv[1:]
 
-    def execute(context: step.StepContext) -> Manifest:
+    def execute(context: StepContext) -> Manifest:
         todo = context.config.plan.step(context.config.step)
         assert isinstance(todo, Generate)
         if engine == "vllm":
             return generate(context, todo)
         return generate(context, todo, partial(make_engine, Path(engine)), make_chat)
 
-    actors.RAY_PORT = helper.RAY_PORT = int(os.environ.get("TEST_RAY_PORT", "0"))  # of a gang: several tests at once
+    session.RAY_PORT = helper.RAY_PORT = int(os.environ.get("TEST_RAY_PORT", "0"))  # of a gang: several tests at once
     parts.PART_RECORDS = SMALL_PART
-    step.execute = execute
+    entry.execute = execute
     if kill != "-":
         place, count, whom = kill.split(":")
         kill_in_commit(place, int(count), whom)

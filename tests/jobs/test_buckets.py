@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.accept import check_writable
-from selfalign_jobs.bucket import list_bucket
-from selfalign_jobs.models import given_model
-from selfalign_jobs.store import Folder
+from selfalign_jobs.accept.program import check_writable
+from selfalign_jobs.places.bucket import list_bucket
+from selfalign_jobs.places.models import given_model
+from selfalign_jobs.places.store import Folder
 from testbed.buckets import amazon, google
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-model/model"
@@ -100,7 +100,7 @@ def test_without_credentials_googles_client_gives_up_with_what_to_give(
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
     monkeypatch.setenv("HOME", str(tmp_path))  # where gcloud keeps a person's
     monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:9")  # where a machine of Google has its own
-    monkeypatch.setattr("selfalign_jobs.store.GOOGLE_RETRY_SECONDS", 1)
+    monkeypatch.setattr("selfalign_jobs.places.store.GOOGLE_RETRY_SECONDS", 1)
     with pytest.raises(ConfigError, match=r"the bucket refuses us .* GOOGLE_APPLICATION_CREDENTIALS"):
         list_bucket("gs://models/tiny/config.json", FIELD)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from selfalign_api.plan import Plan
-from selfalign_jobs.store import Folder, read_manifest, read_parts, step_folder
+from selfalign_jobs.places.store import Folder, read_manifest, read_parts, step_folder
 
 REPOSITORY = Path(__file__).parents[2]
 PERSONAS = 1500  # enough for a gain that no interval of 600 questions hides
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.heavy
 
 
 def selfalign(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "selfalign_jobs.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "selfalign_jobs.local.cli", *map(str, arguments)]
 
 
 @pytest.fixture(scope="module")

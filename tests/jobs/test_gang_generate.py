@@ -14,7 +14,7 @@ from logged_engine import HOLD, read_logs
 from tiny_run import STEP, step_config, tiny_plan
 
 from selfalign_api.run_file import StepConfig
-from selfalign_jobs.store import Folder, read_manifest, read_parts, step_folder
+from selfalign_jobs.places.store import Folder, read_manifest, read_parts, step_folder
 
 pytestmark = pytest.mark.heavy
 PERSONAS, HELD_OUT = 60, 20

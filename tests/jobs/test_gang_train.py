@@ -22,7 +22,9 @@ from run_files import entry_arguments
 from safetensors.torch import load_file
 
 from selfalign_api.plan import Loss, Plan
-from selfalign_jobs.step import StepContext, ending, run_step
+from selfalign_jobs.entry import run_step
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.ending import ending
 from selfalign_jobs.train.checkpoint import newest
 from testbed.processes import free_port
 

@@ -14,7 +14,7 @@ import pytest
 from attempts import ENVIRONMENT, PATIENCE_SECONDS, Attempt
 from tiny_run import STEP, step_config, tiny_plan
 
-from selfalign_jobs.store import Folder, read_manifest, step_folder
+from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 from testbed.processes import free_port
 
 PERSONAS, HELD_OUT = 60, 20

@@ -19,7 +19,7 @@ from logged_engine import read_logs
 from tiny_run import STEP, step_config, tiny_plan
 
 from selfalign_jobs.generate.records import PreparedRows
-from selfalign_jobs.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
+from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
 
 SEEDS = int(os.environ.get("SELFALIGN_KILL_SEEDS", "20"))
 PLACES = ("written", "flushed", "renaming", "renamed", "committed")

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from selfalign_api.plan import FlowJob, Generate
 from selfalign_jobs.generate.render import ModelChat, render_template
-from selfalign_jobs.prepared import rows_of
-from selfalign_jobs.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
+from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
+from selfalign_jobs.step.prepared import rows_of
 
 PERSONAS, HELD_OUT = 400, 24
 

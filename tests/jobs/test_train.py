@@ -25,8 +25,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, Plan
-from selfalign_jobs.step import StepContext, ending, run_step
-from selfalign_jobs.store import Manifest, read_manifest, read_parts
+from selfalign_jobs.entry import run_step
+from selfalign_jobs.places.store import Manifest, read_manifest, read_parts
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.ending import ending
 from selfalign_jobs.train.checkpoint import MANIFEST as CHECKPOINT_MANIFEST
 from selfalign_jobs.train.checkpoint import newest, published
 from selfalign_jobs.train.dataset import ID_COLUMNS, order, sizes_of

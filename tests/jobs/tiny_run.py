@@ -7,7 +7,7 @@ from pathlib import Path
 from selfalign_api.load import load_run
 from selfalign_api.plan import Generate, Plan
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
-from selfalign_jobs.resolve import resolve
+from selfalign_jobs.accept.resolve import resolve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOUNTS = {"selfalign": str(EXAMPLES)}

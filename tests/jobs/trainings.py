@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from selfalign_api.plan import Loss, ModelRef, ModelSource, Plan, Prepare, Train, TrainSettings
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
-from selfalign_jobs.progress import Progress
-from selfalign_jobs.step import StepContext
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.progress import Progress
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny-model"
 MODEL = TINY / "model"

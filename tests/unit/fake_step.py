@@ -12,7 +12,7 @@ import sys
 
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.entry import parser
-from selfalign_jobs.store import Folder, Manifest, read_plan, step_folder, write_manifest
+from selfalign_jobs.places.store import Folder, Manifest, read_plan, step_folder, write_manifest
 
 
 def main() -> None:

@@ -22,20 +22,20 @@ import pyarrow as pa
 from selfalign_api.digest import method_of as digested_method
 from selfalign_api.plan import DataSource, Evaluate, Generate, ModelSource, Plan, Train, digest_of
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_jobs.accept.owner import claim
+from selfalign_jobs.accept.resolve import method_of
 from selfalign_jobs.evaluate.program import evaluate
 from selfalign_jobs.flow import Ask, Compare, Comparison, Completion, Ended, Reply, Request, SetAside, Write
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.program import generate
 from selfalign_jobs.generate.records import PreparedRows, Record, to_table
 from selfalign_jobs.generate.render import render_template
-from selfalign_jobs.owner import claim
-from selfalign_jobs.prepared import prepare_table
-from selfalign_jobs.progress import Progress
+from selfalign_jobs.places.store import Folder, Manifest, TableEntry, read_manifest, step_folder, write_manifest
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.personas import persona
-from selfalign_jobs.resolve import method_of
-from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import Folder, Manifest, TableEntry, read_manifest, step_folder, write_manifest
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.prepared import prepare_table
+from selfalign_jobs.step.progress import Progress
 
 HOSTILE = 'What does </script><script>window.hit=1</script> do? <img src="http://example.invalid/x" onerror="hit=1"> & {{ 7*7 }}'
 WORDS = re.findall(

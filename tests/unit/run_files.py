@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfalign_api.run_file import RunFile, StepConfig
-from selfalign_jobs.store import Folder, write_plan
+from selfalign_jobs.places.store import Folder, write_plan
 
 
 def entry_arguments(config: StepConfig, folder: Path) -> list[str]:

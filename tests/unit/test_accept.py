@@ -13,11 +13,11 @@ import pytest
 from selfalign_api.load import as_json, load_run
 from selfalign_api.outcome import unpack_steps
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
-from selfalign_jobs import accept as accepting
 from selfalign_jobs import entry
-from selfalign_jobs.accept import accept
-from selfalign_jobs.owner import OWNER
-from selfalign_jobs.store import PLAN_FILE, Folder, read_plan
+from selfalign_jobs.accept import program as accepting
+from selfalign_jobs.accept.owner import OWNER
+from selfalign_jobs.accept.program import accept
+from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
 
 REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[[dict[str, Any]], None]

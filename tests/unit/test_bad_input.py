@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from selfalign_jobs import cli
-from selfalign_jobs.owner import OWNER
+from selfalign_jobs.accept.owner import OWNER
+from selfalign_jobs.local import cli
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "sao-tiny.yaml"

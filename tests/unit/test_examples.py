@@ -18,7 +18,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.plan import TrainSettings
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_jobs.resolve import method_of, method_values
+from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.train.settings import layout, rank_count
 from selfalign_operator.render import as_view, rendered
 from selfalign_operator.resolve import effective_run

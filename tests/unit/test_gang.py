@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from selfalign_jobs import gang as gangs
-from selfalign_jobs.gang import Gang
+from selfalign_jobs.step import gang as gangs
+from selfalign_jobs.step.gang import Gang
 
 ENVIRONMENT = {
     "SELFALIGN_GANG_SIZE": "4",

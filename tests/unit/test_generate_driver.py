@@ -20,7 +20,6 @@ from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Dropped, Row, SetAside
 from selfalign_jobs.generate import driver as driver_module
 from selfalign_jobs.generate.driver import (
-    Batch,
     Driver,
     Event,
     Lost,
@@ -33,12 +32,12 @@ from selfalign_jobs.generate.driver import (
 from selfalign_jobs.generate.leases import LEASE_SECONDS
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
-from selfalign_jobs.generate.records import PreparedRows
+from selfalign_jobs.generate.records import Batch, PreparedRows
 from selfalign_jobs.generate.render import Renderer
-from selfalign_jobs.prepared import rows_of
-from selfalign_jobs.progress import Progress
-from selfalign_jobs.step import Stopped
-from selfalign_jobs.store import Folder, read_parts
+from selfalign_jobs.places.store import Folder, read_parts
+from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.prepared import rows_of
+from selfalign_jobs.step.progress import Progress
 
 ROLES = {"ask": Role(max_tokens=8)}
 SCHEMA = pa.schema([("topic", pa.string()), ("token", pa.int64())])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Comparison, Completion, Dropped, Flow, Row, SetAside
 from selfalign_jobs.generate.engine import EngineRequest, EngineResult, Labels, Sample, Sampling
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows
+from selfalign_jobs.generate.in_flight import max_open_flows
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from selfalign_jobs.generate import parts
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, Record, Status, to_table
-from selfalign_jobs.prepared import rows_of
-from selfalign_jobs.store import Folder, read_parts
+from selfalign_jobs.places.store import Folder, read_parts
+from selfalign_jobs.step.prepared import rows_of
 
 SCHEMA = pa.schema([("text", pa.string()), ("ids", pa.list_(pa.int32())), ("seed", pa.uint64())])
 ROWS = PreparedRows(pa.table({"persona": [f"p{number}" for number in range(20)]}), "pairs", "sha256:step")

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
 from selfalign_api.plan import Plan
-from selfalign_jobs.accept import examine
+from selfalign_jobs.accept.program import examine
 from testbed.hub import hub
 
 REPOSITORY = Path(__file__).parents[2]

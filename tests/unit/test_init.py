@@ -14,7 +14,7 @@ import pytest
 PROGRAM = """
 import ctypes, os, signal, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
-from selfalign_jobs.init import supervise, take_signals
+from selfalign_jobs.step.init import supervise, take_signals
 supervise()
 """
 

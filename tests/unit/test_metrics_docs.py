@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from selfalign_jobs.metrics import Metrics
+from selfalign_jobs.step.metrics import Metrics
 from selfalign_operator.process import OperatorProcess, Options
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from selfalign_jobs.cli import main
+from selfalign_jobs.local.cli import main
 from selfalign_operator.names import base_name
 from selfalign_operator.render import PLACEHOLDER_UID, register
 

@@ -8,8 +8,8 @@ import pytest
 from plans import plan_of, spin
 from rich.console import Console
 
-from selfalign_jobs.panel import Panel, PlainLines, counted, duration
-from selfalign_jobs.store import Manifest
+from selfalign_jobs.local.panel import Panel, PlainLines, counted, duration
+from selfalign_jobs.places.store import Manifest
 
 PLAN = plan_of("spin", spin()[:2])
 GENERATE, TRAIN = PLAN.steps

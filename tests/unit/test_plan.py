@@ -23,9 +23,9 @@ from selfalign_api.plan import (
     artifacts_of,
     models_of,
 )
+from selfalign_jobs.accept.resolve import method_of
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.resolve import method_of
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 

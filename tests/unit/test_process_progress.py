@@ -14,7 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfalign_jobs.progress import Progress
+from selfalign_jobs.step.progress import Progress
 from selfalign_operator.cache import Key
 from selfalign_operator.progress import LIMIT_BYTES, ProgressPoller, parse_progress
 

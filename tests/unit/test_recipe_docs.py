@@ -11,7 +11,7 @@ from test_sao_flow import ask_with, margins, play, said
 
 from selfalign_api.load import load_run
 from selfalign_api.plan import DataSource, Generate, ModelSource, Plan, Train
-from selfalign_jobs import resolve
+from selfalign_jobs.accept import resolve
 from selfalign_jobs.flow import Dropped
 from selfalign_jobs.recipes.base import Recipe
 

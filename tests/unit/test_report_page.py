@@ -13,14 +13,14 @@ from rich.console import Console
 
 from selfalign_api.digest import method_of as digested_method
 from selfalign_api.load import load_run
+from selfalign_jobs.accept.owner import OWNER, Owner
+from selfalign_jobs.accept.resolve import method_values
 from selfalign_jobs.evaluate.statistics import exact_match
-from selfalign_jobs.owner import OWNER, Owner
-from selfalign_jobs.panel import headline
+from selfalign_jobs.local.panel import headline
+from selfalign_jobs.places.store import read_manifest, read_parts, step_folder
 from selfalign_jobs.report import finish_report, render_report, summary
 from selfalign_jobs.report.evidence import read_evidence
 from selfalign_jobs.report.page import run_file
-from selfalign_jobs.resolve import method_values
-from selfalign_jobs.store import read_manifest, read_parts, step_folder
 
 SMALL = {"personas": 120, "held_out": 60}
 

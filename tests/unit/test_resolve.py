@@ -10,7 +10,7 @@ import yaml
 
 from selfalign_api.digest import DIGEST_FIELDS
 from selfalign_api.load import load_run
-from selfalign_jobs.resolve import Resolved, resolve
+from selfalign_jobs.accept.resolve import Resolved, resolve
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "sao-tiny.yaml"

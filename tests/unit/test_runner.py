@@ -19,9 +19,9 @@ from plans import plan_of, spin
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
+from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed
+from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder, write_manifest, write_plan
 from selfalign_jobs.recipes.base import Step
-from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed
-from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder, write_manifest, write_plan
 
 PLAN = plan_of("spin", spin()[:2])
 MEANS = Means(

@@ -18,10 +18,11 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import Exit
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs import entry
-from selfalign_jobs import step as contract
-from selfalign_jobs.progress import Progress
-from selfalign_jobs.step import StepContext, Stopped, ending, run_step
-from selfalign_jobs.store import Folder, Manifest, step_folder, write_manifest, write_plan
+from selfalign_jobs.entry import run_step
+from selfalign_jobs.places.store import Folder, Manifest, step_folder, write_manifest, write_plan
+from selfalign_jobs.step.context import StepContext, Stopped
+from selfalign_jobs.step.ending import ending
+from selfalign_jobs.step.progress import Progress
 
 MEANS = Means(
     generation=GenerationMeans(device="CPU"),
@@ -54,7 +55,7 @@ def test_how_a_step_ends_is_its_exit_code(
     def fail(_: StepContext) -> Manifest:
         raise error
 
-    monkeypatch.setattr(contract, "execute", fail)
+    monkeypatch.setattr(entry, "execute", fail)
     assert ending(lambda: run_step(context))[0] == code
 
 

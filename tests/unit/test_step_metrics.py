@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfalign_jobs.progress import Progress
+from selfalign_jobs.step.progress import Progress
 
 ROW = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "learning_rate": 1e-6, "gradient_norm": 2.0}
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.store import Folder, Manifest, TableEntry, read_manifest, read_parts, write_manifest
+from selfalign_jobs.places.store import Folder, Manifest, TableEntry, read_manifest, read_parts, write_manifest
 
 
 @pytest.fixture

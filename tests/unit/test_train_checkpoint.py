@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from selfalign_jobs.store import Folder
+from selfalign_jobs.places.store import Folder
 from selfalign_jobs.train.checkpoint import Checkpoint, newest, prune, publish, published
 
 

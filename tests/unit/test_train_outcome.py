@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.step import Stopped
+from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train.job import Outcome, error_of, outcome_of, read_outcomes, write_outcome
 
 DONE = Outcome(rank=0, kind="done")

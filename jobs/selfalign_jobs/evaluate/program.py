@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from selfalign_api.plan import Check, Evaluate
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
-from selfalign_jobs.generate.program import MakeChat, MakeEngine, publish, run_loads
+from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_loads
 from selfalign_jobs.generate.render import ModelChat
 from selfalign_jobs.generate.vllm_engine import VllmEngine
-from selfalign_jobs.prepared import read_input
-from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import Manifest
+from selfalign_jobs.places.store import Manifest
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.prepared import read_input
 
 
 def evaluate(
@@ -27,7 +27,7 @@ def evaluate(
     checks: Figures = {}
     for check in step.checks:
         checks |= figures_of(context, step, check)
-    return publish(context, step, started, made, {"checks": checks} | made.figures)
+    return finish(context, step, started, made, {"checks": checks} | made.figures)
 
 
 def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:

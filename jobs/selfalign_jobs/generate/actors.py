@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,20 +15,16 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob
 from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.gang import Gang
-from selfalign_jobs.generate.driver import Batch, Event, Lost, Report, Started
+from selfalign_jobs.generate.driver import Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, max_open_flows, spare_the_collector
+from selfalign_jobs.generate.in_flight import EXCHANGES, SLICE_SECONDS, max_open_flows
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
+from selfalign_jobs.generate.records import Batch
 from selfalign_jobs.generate.render import Chat, Renderer
+from selfalign_jobs.generate.session import ray_resources
 from selfalign_jobs.recipes.base import FlowDef
-from selfalign_jobs.step import Stopped
 
-SLICE_SECONDS = 0.2  # how long an actor works before it gives word
-EXCHANGES = 2  # exchanges under way with an actor: while the driver reads one, the engine works on the next
-OBJECT_STORE_BYTES = 128 << 20  # reports are small and read at once
-RAY_PORT = 6379  # of the head of a gang
 AGAIN_SECONDS = 1.0  # between two tries to reach an actor of a node that may be lost
-RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
 
 
 @dataclass(frozen=True)
@@ -204,62 +196,3 @@ class RayWorkers:
         worker.exchanges -= 1
         worker.owed -= sum(len(batch.sources) for batch in answer.values())
         return Report(name, answer)
-
-
-def ray_resources(means: GenerationMeans, engines: int) -> dict[str, int]:
-    """What Ray is told that `engines` engines take: a node has it, an actor asks for it."""
-    gpus = engines * means.tensor_parallel_size if means.device == "GPU" else 0
-    return {"num_cpus": engines, "num_gpus": gpus, "object_store_memory": OBJECT_STORE_BYTES}
-
-
-def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
-    """What Ray's processes read; what the pod says already stays."""
-    wanted = {
-        "RAY_USAGE_STATS_ENABLED": "0",  # a run reports to nobody
-        # Ray's ports are closed to all without it. Left out, Ray would keep one in the home folder.
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS),
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_seconds),
-    }
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
-
-
-def engines_here(means: GenerationMeans, gang: Gang | None) -> int:
-    """Engines on one node: all of them on a machine, one in each pod of a gang or of a cluster that is there."""
-    return 1 if gang is not None or os.environ.get("RAY_ADDRESS") else means.replicas
-
-
-@contextmanager
-def ray_session(means: GenerationMeans, gang: Gang | None) -> Iterator[None]:
-    """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own, gone at the end.
-
-    Our own is this machine, or, as the head of a gang, this pod and those that join it (helper.py).
-    """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        _init_ray(means, gang)
-    except SystemExit:  # by the handler of SIGTERM that Ray puts in the place of the step's own
-        raise Stopped("stopped while Ray started; the next attempt begins there") from None
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _init_ray(means: GenerationMeans, gang: Gang | None) -> None:
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR)
-        return
-    os.environ.update(ray_environment())
-    if gang is not None:
-        os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
-    ray.init(
-        address="local",  # unset, Ray joins any cluster that is, or was, on this machine
-        **ray_resources(means, engines_here(means, gang)),
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        _node_ip_address=gang.address if gang is not None else None,
-    )

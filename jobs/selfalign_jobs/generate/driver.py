@@ -17,44 +17,17 @@ import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.generate.engine import EngineFacts
+from selfalign_jobs.generate.in_flight import rows_held
 from selfalign_jobs.generate.leases import Lease, Leases
-from selfalign_jobs.generate.loop import Task, max_open_flows
+from selfalign_jobs.generate.loop import Task
 from selfalign_jobs.generate.parts import PartWriter
-from selfalign_jobs.generate.records import PreparedRows, Record, add_tokens, to_table
-from selfalign_jobs.progress import Progress
-from selfalign_jobs.step import Stopped
+from selfalign_jobs.generate.records import Batch, PreparedRows
+from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.progress import Progress
 
 POLL_SECONDS = 0.2
 DEATHS_WITHOUT_PROGRESS = 3  # a worker lost so often, with no record of anyone's between: the step fails
 RATE_SECONDS = 10.0  # tokens a second are shown over this window
-BUFFER = (
-    1.25  # rows a worker holds, in units of the flows that it keeps open: the next ones are there when it needs them
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Finished records of one table: their lines as a table, and what the driver decides by, one entry a record."""
-
-    lines: pa.Table
-    leases: list[int]
-    sources: list[int]
-    outcomes: list[tuple[str, str | None]]
-    tokens: dict[str, list[int]]
-
-    @classmethod
-    def of(cls, records: list[Record], schema: pa.Schema) -> Batch:
-        """The batch of some records."""
-        tokens: dict[str, list[int]] = {}
-        for record in records:
-            add_tokens(tokens, record.tokens)
-        return cls(
-            to_table(records, schema),
-            [record.lease for record in records],
-            [record.source for record in records],
-            [(record.status, record.reason) for record in records],
-            tokens,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +178,7 @@ class Driver:
 
     def _top_up(self, worker: str) -> None:
         """Hand out rows until the worker's engine has enough to do till its next report."""
-        room = int(max_open_flows(self.facts[worker]) * BUFFER) - self._leases.held_by(worker)
+        room = rows_held(self.facts[worker]) - self._leases.held_by(worker)
         tasks: list[Task] = []
         while len(tasks) < room and (lease := self._leases.take(worker, self.clock())) is not None:
             tasks += self.jobs[lease.table].tasks(lease)

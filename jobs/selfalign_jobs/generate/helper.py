@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import NoReturn
 
 from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.gang import Gang
-from selfalign_jobs.generate.actors import RAY_PORT, ray_environment, ray_resources
-from selfalign_jobs.step import Stopped
+from selfalign_jobs.generate.session import RAY_PORT, ray_environment, ray_resources
+from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.gang import Gang
 
 DRAIN_SECONDS = 1  # between SIGTERM and the end of a Ray node: what it held is leased again anyway
 AGAIN_SECONDS = 1.0  # between the end of a node, whose head is gone, and the next look for a head

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-UNIT_ROWS = 16  # rows a lease: small, so that the last ones of a step spread over all engines
+from selfalign_jobs.generate.in_flight import UNIT_ROWS
+
 LEASE_SECONDS = 300.0  # without a word from its holder a lease ends
 
 

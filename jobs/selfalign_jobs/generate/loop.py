@@ -12,7 +12,6 @@ from selfalign_api.plan import FlowJob
 from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
 from selfalign_jobs.generate.engine import (
     Engine,
-    EngineFacts,
     EngineRequest,
     EngineResult,
     Labels,
@@ -65,14 +64,6 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-
-
-def max_open_flows(facts: EngineFacts) -> int:
-    """How many flows to keep open on an engine: as many as it runs requests at once, and some whose requests wait there.
-
-    So no slot stays empty while the loop lets finished requests gather; and what a kill costs stays small.
-    """
-    return facts.max_sequences + facts.max_sequences // 4
 
 
 class FlowLoop:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_jobs.generate.records import LEDGER, PreparedRows, add_tokens, ledger_schema
-from selfalign_jobs.store import Folder, TableEntry, parts_of
+from selfalign_jobs.places.store import Folder, TableEntry, parts_of
 
 PART_RECORDS = 1024
 PART_SECONDS = 30.0

@@ -13,19 +13,21 @@ from typing import Protocol
 
 from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, FlowJob, Generate, Json, ModelRef, Plan
 from selfalign_api.run_file import GenerationMeans, StepConfig
-from selfalign_jobs.generate.actors import ActorSetup, RayWorkers, engines_here, ray_session
+from selfalign_jobs.generate.actors import ActorSetup, RayWorkers
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
 from selfalign_jobs.generate.render import Chat, ModelChat
+from selfalign_jobs.generate.session import engines_here, ray_session
 from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, environment
 from selfalign_jobs.machine import cpus_here
-from selfalign_jobs.models import locate_model
-from selfalign_jobs.prepared import prepare_table
+from selfalign_jobs.places.models import locate_model
+from selfalign_jobs.places.store import Manifest, TableEntry
 from selfalign_jobs.recipes.base import FlowDef, recipe
-from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import Manifest, TableEntry, write_manifest
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.finish import finish_manifest
+from selfalign_jobs.step.prepared import prepare_table
 
 MakeEngine = Callable[[EngineSpec, Path], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
 
@@ -82,33 +84,24 @@ def generate(
     """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
     started = datetime.now(UTC)
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
-    return publish(context, step, started, made, made.figures)
+    return finish(context, step, started, made, made.figures)
 
 
-def publish(
+def finish(
     context: StepContext, step: Generate | Evaluate, started: datetime, made: Generated, result: dict[str, Json]
 ) -> Manifest:
-    """Write the manifest of a step of engine loads: from here on it is done."""
-    plan = context.config.plan
-    manifest = Manifest(
-        step=step.name,
-        kind=step.kind,
-        digest=plan.step_digest(step.name),
-        recipe=plan.recipe,
-        version=plan.version,
-        attempt=context.config.attempt,
-        started=started.isoformat(),
-        finished=datetime.now(UTC).isoformat(),
+    """Finish the manifest of a step of engine loads: from here on it is done."""
+    return finish_manifest(
+        context,
+        step,
+        started,
         active_seconds=made.active_seconds,
         tables=made.tables,
         versions=made.versions,
-        seed=plan.seed,
         models=made.models,
         tokens=made.manifest_tokens,
         result=result,
     )
-    write_manifest(context.folder, manifest)
-    return manifest
 
 
 def run_loads(

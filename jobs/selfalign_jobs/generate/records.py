@@ -106,6 +106,31 @@ def to_table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
     return pa.table([pa.array(columns[item.name], item.type) for item in full], schema=full)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Finished records of one table: their lines as a table, and what the driver decides by, one entry a record."""
+
+    lines: pa.Table
+    leases: list[int]
+    sources: list[int]
+    outcomes: list[tuple[str, str | None]]
+    tokens: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, records: list[Record], schema: pa.Schema) -> Batch:
+        """The batch of some records."""
+        tokens: dict[str, list[int]] = {}
+        for record in records:
+            add_tokens(tokens, record.tokens)
+        return cls(
+            to_table(records, schema),
+            [record.lease for record in records],
+            [record.source for record in records],
+            [(record.status, record.reason) for record in records],
+            tokens,
+        )
+
+
 def add_tokens(total: dict[str, list[int]], more: Mapping[str, Sequence[int]]) -> None:
     """Add counts of tokens, in and out by role, in place."""
     for role, (taken, made) in more.items():

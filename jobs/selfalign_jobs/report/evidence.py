@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Json, Judge, Plan, Train
-from selfalign_jobs.owner import OWNER, Owner
+from selfalign_jobs.accept.owner import OWNER, Owner
+from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of
-from selfalign_jobs.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 
 PAIRS = "pairs"  # the table of a generate step that preference training reads (recipes/rows.py)
 TRAINED = "pairs"  # the prepared table of a train step

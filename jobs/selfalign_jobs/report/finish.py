@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from selfalign_api.plan import Json, Plan
+from selfalign_jobs.places.store import Folder
 from selfalign_jobs.report.evidence import Evidence, read_evidence
 from selfalign_jobs.report.figures import kept_pairs
 from selfalign_jobs.report.page import render
 from selfalign_jobs.report.scale import count, duration
 from selfalign_jobs.report.sections import checks_of, roles_of, signed
-from selfalign_jobs.store import Folder
 
 REPORT = "report.html"
 SUMMARY = "summary.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfalign_api.plan import Frozen
-from selfalign_jobs.store import Folder
+from selfalign_jobs.places.store import Folder
 
 FOLDER = "checkpoints"
 MANIFEST = "checkpoint.json"

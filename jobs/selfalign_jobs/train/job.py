@@ -12,7 +12,7 @@ from typing import Literal
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.plan import Frozen, Json
 from selfalign_api.run_file import StepConfig
-from selfalign_jobs.step import Stopped
+from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train.checkpoint import Checkpoint
 from selfalign_jobs.train.settings import Layout
 

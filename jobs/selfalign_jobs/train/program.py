@@ -1,4 +1,4 @@
-"""The train step: pairs in, a Hugging Face model folder out (the contract is in step.py)."""
+"""The train step: pairs in, a Hugging Face model folder out (the contract is in step/context.py)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, ModelRef, Train
 from selfalign_api.run_file import StepConfig, TrainingMeans
-from selfalign_jobs.gang import Gang
-from selfalign_jobs.models import locate_model
-from selfalign_jobs.prepared import prepare_table
-from selfalign_jobs.progress import Progress
-from selfalign_jobs.reuse import finished_elsewhere
-from selfalign_jobs.step import StepContext, Stopped
-from selfalign_jobs.store import Manifest, TableEntry, read_manifest, write_manifest
+from selfalign_jobs.places.models import locate_model
+from selfalign_jobs.places.store import Manifest, TableEntry, read_manifest
+from selfalign_jobs.step.context import StepContext, Stopped
+from selfalign_jobs.step.finish import finish_manifest
+from selfalign_jobs.step.gang import Gang
+from selfalign_jobs.step.prepared import prepare_table
+from selfalign_jobs.step.progress import Progress
+from selfalign_jobs.step.reuse import finished_elsewhere
 from selfalign_jobs.train import checkpoint
 from selfalign_jobs.train.dataset import Examples, examples, lengths
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
@@ -42,16 +43,14 @@ def train(context: StepContext, step: Train) -> Manifest:
 
     Raises ConfigError before anything is loaded, Stopped after what is done was saved, RuntimeError when a rank fails.
     """
-    started = _now()
+    started = datetime.now(UTC)
     with _work_folder(context) as work:
         found, figures = _run_ranks(context, step, work, _nodes(context))
         context.folder.upload(work / MODEL, MODEL)
         log = pq.read_table(work / LOG)
         context.folder.write_table(LOG_TABLE, log)
         context.progress.advance(1)
-    manifest = _manifest(context.config, step, started, found, log, figures)
-    write_manifest(context.folder, manifest)
-    return manifest
+    return _finish(context, step, started, found, log, figures)
 
 
 def train_share(context: StepContext, step: Train, gang: Gang) -> None:
@@ -222,10 +221,9 @@ def _work_folder(context: StepContext) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _manifest(
-    config: StepConfig, step: Train, started: str, found: Examples, log: pa.Table, figures: dict[str, Json]
+def _finish(
+    context: StepContext, step: Train, started: datetime, found: Examples, log: pa.Table, figures: dict[str, Json]
 ) -> Manifest:
-    plan = config.plan
     last = log.slice(log.num_rows - 1).to_pylist()[0]
     tokens, seconds = sum(log["tokens"].to_pylist()), last["seconds"]
     result = {
@@ -240,21 +238,15 @@ def _manifest(
         "tokensPerSecond": round(tokens / seconds, 1),
         **figures,
     }
-    return Manifest(
-        step=step.name,
-        kind=step.kind,
-        digest=plan.step_digest(step.name),
-        recipe=plan.recipe,
-        version=plan.version,
-        attempt=config.attempt,
-        started=started,
-        finished=_now(),
+    return finish_manifest(
+        context,
+        step,
+        started,
         active_seconds=round(seconds + sum(s for phase, s in figures["seconds"].items() if phase != "train"), 2),
         tables={"log": TableEntry(parts=(LOG_TABLE,), rows=log.num_rows)},
         model=MODEL,
         versions={name: version(name) for name in LIBRARIES},
-        seed=step.settings.seed,
-        models=_lineage(config, step),
+        models=_lineage(context.config, step),
         tokens={"train": int(tokens)},
         result=result,
     )
@@ -270,7 +262,3 @@ def _lineage(config: StepConfig, step: Train) -> dict[str, str]:
 
     loaded = [step.start] if step.reference is None else [step.start, step.reference]
     return {f"{model.lineage}/{model.iteration}": digest(model) for model in loaded}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

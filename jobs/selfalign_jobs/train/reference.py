@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from selfalign_jobs.step import Stopped
-from selfalign_jobs.store import Folder
+from selfalign_jobs.places.store import Folder
+from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train.batch import PairCollator, response_log_probs
 from selfalign_jobs.train.dataset import ID_COLUMNS, lengths, sizes_of
 from selfalign_jobs.train.saving import agreed

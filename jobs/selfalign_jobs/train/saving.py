@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from selfalign_jobs.store import Folder
+from selfalign_jobs.places.store import Folder
 from selfalign_jobs.train.checkpoint import Checkpoint, prune, publish
 
 T = TypeVar("T")

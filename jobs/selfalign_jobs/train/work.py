@@ -18,8 +18,8 @@ import transformers
 
 from selfalign_api.plan import Json, Train
 from selfalign_jobs.machine import cpus_here
-from selfalign_jobs.step import Stopped
-from selfalign_jobs.store import Folder, step_folder
+from selfalign_jobs.places.store import Folder, step_folder
+from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train import policy, reference
 from selfalign_jobs.train.batch import add_scoring_head
 from selfalign_jobs.train.card import card

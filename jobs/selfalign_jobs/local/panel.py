@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from selfalign_api.plan import Plan
+from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.recipes.base import Step
-from selfalign_jobs.store import Manifest
 
 PLAIN_INTERVAL_SECONDS = 10.0
 SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "found": "✓"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from selfalign_jobs.metrics import Metrics
+from selfalign_jobs.step.metrics import Metrics
 
 RATE_WINDOW_SECONDS = 30.0
 

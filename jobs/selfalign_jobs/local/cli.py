@@ -21,14 +21,14 @@ from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_api.run_file import Means, RunFile
-from selfalign_jobs.accept import accept, examine
+from selfalign_jobs.accept.owner import only_one
+from selfalign_jobs.accept.program import accept, examine
+from selfalign_jobs.accept.resolve import Resolved
+from selfalign_jobs.local.panel import Panel, PlainLines
+from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed, work_folder
 from selfalign_jobs.machine import gpus_here
-from selfalign_jobs.owner import only_one
-from selfalign_jobs.panel import Panel, PlainLines
+from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.resolve import Resolved
-from selfalign_jobs.runner import LocalRun, RunStopped, StepFailed, work_folder
-from selfalign_jobs.store import PLAN_FILE, Folder, read_plan
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def validate_command(options: argparse.Namespace) -> int:
 
 def plan_command(options: argparse.Namespace) -> int:
     """`selfalign plan`."""
-    from selfalign_jobs.show_plan import plan_table
+    from selfalign_jobs.local.show_plan import plan_table
 
     loaded = load(options)
     plan = loaded.examine().plan

@@ -35,10 +35,11 @@ from selfalign_api.plan import (
     TrainSettings,
 )
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_jobs import hub
-from selfalign_jobs.bucket import list_bucket
-from selfalign_jobs.content import files_digest
-from selfalign_jobs.models import GivenModel, given_model
+from selfalign_jobs.places import hub
+from selfalign_jobs.places.bucket import list_bucket
+from selfalign_jobs.places.content import files_digest
+from selfalign_jobs.places.models import GivenModel, given_model
+from selfalign_jobs.places.sources import field_of, here, source_files
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (
     Draw,
@@ -50,7 +51,6 @@ from selfalign_jobs.recipes.method import (
     Override,
     Training,
 )
-from selfalign_jobs.sources import field_of, here, source_files
 
 DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
 

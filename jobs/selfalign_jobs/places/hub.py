@@ -66,7 +66,7 @@ def fetch_model(repo: str, commit: str) -> Path:
 
     Raises RuntimeError when it cannot be had; what was fetched so far stays, and the next try goes on.
     """
-    command = [sys.executable, "-m", "selfalign_jobs.hub", repo, commit]
+    command = [sys.executable, "-m", "selfalign_jobs.places.hub", repo, commit]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{repo} at {commit} could not be fetched from the hub; what it said is in the log")
@@ -125,7 +125,7 @@ def _refused(repo: str, kind: RepoType, revision: str | None, field: str) -> Ite
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m selfalign_jobs.hub REPO COMMIT`: fetch a model, print its folder."""
+    """`python -m selfalign_jobs.places.hub REPO COMMIT`: fetch a model, print its folder."""
     from huggingface_hub import snapshot_download
 
     repo, commit = arguments

@@ -12,10 +12,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
-from selfalign_jobs.models import GivenModel
+from selfalign_jobs.places.models import GivenModel
+from selfalign_jobs.places.sources import read_source
 from selfalign_jobs.recipes.base import Recipe, recipe
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.sources import read_source
 
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 

@@ -23,9 +23,9 @@ from selfalign_api.life import FailurePolicy
 from selfalign_api.outcome import Exit
 from selfalign_api.plan import Plan
 from selfalign_api.run_file import RunFile, StepConfig
+from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder
 from selfalign_jobs.recipes.base import Step
-from selfalign_jobs.reuse import done_before
-from selfalign_jobs.store import Folder, Manifest, read_manifest, step_folder
+from selfalign_jobs.step.reuse import done_before
 
 RUN_FILE = "run.json"
 POLL_SECONDS = 0.3

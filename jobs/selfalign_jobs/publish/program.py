@@ -16,9 +16,10 @@ from functools import partial
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, local_path, parse_place
 from selfalign_api.plan import Evaluate, Json, Plan, Publish
-from selfalign_jobs.prepared import rows_of
-from selfalign_jobs.step import StepContext, Stopped
-from selfalign_jobs.store import Folder, Manifest, read_manifest, read_parts, step_folder, write_manifest
+from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_parts, step_folder
+from selfalign_jobs.step.context import StepContext, Stopped
+from selfalign_jobs.step.finish import finish_manifest
+from selfalign_jobs.step.prepared import rows_of
 
 LINEAGE = "selfalign.json"
 CARD = "README.md"
@@ -45,9 +46,9 @@ def publish(context: StepContext, step: Publish) -> Manifest:
         write()
         print(f"wrote {name}", flush=True)
         context.progress.advance(number)
-    manifest = _manifest(context, step, started, len(writes))
-    write_manifest(context.folder, manifest)
-    return manifest
+    seconds = round((datetime.now(UTC) - started).total_seconds(), 2)
+    result = {"files": len(writes), "seconds": {"copy": seconds}}
+    return finish_manifest(context, step, started, active_seconds=seconds, result=result)
 
 
 def destination_url(url: str, mounts: Mapping[str, str], field: str) -> str:
@@ -170,21 +171,3 @@ tags: [selfalign, {plan.recipe}, preference]
 
 Columns: `prompt`, `chosen`, `rejected` as text; `…_ids` are the same as token ids of the model, the end token included.
 """
-
-
-def _manifest(context: StepContext, step: Publish, started: datetime, files: int) -> Manifest:
-    plan, finished = context.config.plan, datetime.now(UTC)
-    seconds = round((finished - started).total_seconds(), 2)
-    return Manifest(
-        step=step.name,
-        kind=step.kind,
-        digest=plan.step_digest(step.name),
-        recipe=plan.recipe,
-        version=plan.version,
-        attempt=context.config.attempt,
-        started=started.isoformat(),
-        finished=finished.isoformat(),
-        active_seconds=seconds,
-        seed=plan.seed,
-        result={"files": files, "seconds": {"copy": seconds}},
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from selfalign_api.digest import differing_fields
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.plan import Frozen, Json, Plan
-from selfalign_jobs.store import Folder
+from selfalign_jobs.places.store import Folder
 
 OWNER = "owner.json"
 

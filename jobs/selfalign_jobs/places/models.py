@@ -11,10 +11,10 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubModel, absolute, local_path, parse_place
 from selfalign_api.plan import ModelRef, ModelSource
 from selfalign_api.run_file import StepConfig
-from selfalign_jobs import hub
-from selfalign_jobs.bucket import list_bucket
-from selfalign_jobs.content import folder_digest
-from selfalign_jobs.store import Folder, read_manifest, step_folder
+from selfalign_jobs.places import hub
+from selfalign_jobs.places.bucket import list_bucket
+from selfalign_jobs.places.content import folder_digest
+from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 
 FIELD = "spec.model.url"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Plan, Publish
 from selfalign_api.run_file import StepConfig
-from selfalign_jobs.store import (
+from selfalign_jobs.places.store import (
     MANIFEST,
     PLAN_FILE,
     Folder,

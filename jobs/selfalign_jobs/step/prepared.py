@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Prepare, TableRef
+from selfalign_jobs.places.sources import read_source
+from selfalign_jobs.places.store import read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.sources import read_source
-from selfalign_jobs.step import StepContext
-from selfalign_jobs.store import read_manifest, read_parts, step_folder
+from selfalign_jobs.step.context import StepContext
 
 
 def prepare_table(context: StepContext, prepare: Prepare, name: str) -> pa.Table:

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.machine import cache_folder
-from selfalign_jobs.store import Folder, filesystem_of
+from selfalign_jobs.places.store import Folder, filesystem_of
 
 # As the clients of Amazon and of Google name what no second try mends, and what mends it.
 AMAZON_REFUSES = (

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource
-from selfalign_jobs import hub
-from selfalign_jobs.bucket import list_bucket
+from selfalign_jobs.places import hub
+from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.

@@ -21,14 +21,14 @@ from selfalign_api.plan import Json, Plan, Publish
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_api.run_file import RunFile
-from selfalign_jobs import preflight
-from selfalign_jobs.bucket import reading
-from selfalign_jobs.owner import claim
-from selfalign_jobs.publish import destination_url, refuse_other_runs
+from selfalign_jobs.accept import preflight
+from selfalign_jobs.accept.owner import claim
+from selfalign_jobs.accept.resolve import Resolved, resolve
+from selfalign_jobs.places.bucket import reading
+from selfalign_jobs.places.store import Folder, write_plan
+from selfalign_jobs.publish.program import destination_url, refuse_other_runs
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.resolve import Resolved, resolve
-from selfalign_jobs.reuse import other_runs
-from selfalign_jobs.store import Folder, write_plan
+from selfalign_jobs.step.reuse import other_runs
 
 # What a write to a folder ends in when the folder is the wrong one; other errors may pass.
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)

@@ -1,0 +1,1 @@
+"""Accepting a run, before anything is paid for: resolved, looked at, its folder claimed, its plan written."""

@@ -1,0 +1,23 @@
+"""How much is in flight between the driver, its actors and their engines, and how often they speak."""
+
+from __future__ import annotations
+
+from selfalign_jobs.generate.engine import EngineFacts
+
+SLICE_SECONDS = 0.2  # how long an actor works before it gives word
+EXCHANGES = 2  # exchanges under way with an actor: while the driver reads one, the engine works on the next
+UNIT_ROWS = 16  # rows a lease: small, so that the last ones of a step spread over all engines
+BUFFER = 1.25  # rows a worker holds, in units of its open flows: the next ones are there when it needs them
+
+
+def max_open_flows(facts: EngineFacts) -> int:
+    """How many flows to keep open on an engine: as many as it runs requests at once, and some whose requests wait there.
+
+    So no slot stays empty while the loop lets finished requests gather; and what a kill costs stays small.
+    """
+    return facts.max_sequences + facts.max_sequences // 4
+
+
+def rows_held(facts: EngineFacts) -> int:
+    """How many rows a worker holds, begun or not."""
+    return int(max_open_flows(facts) * BUFFER)

@@ -1,0 +1,79 @@
+"""Ray for one step: what its processes are told, and a session that is gone at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from selfalign_api.run_file import GenerationMeans
+from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.gang import Gang
+
+OBJECT_STORE_BYTES = 128 << 20  # reports are small and read at once
+RAY_PORT = 6379  # of the head of a gang
+RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
+
+
+def ray_resources(means: GenerationMeans, engines: int) -> dict[str, int]:
+    """What Ray is told that `engines` engines take: a node has it, an actor asks for it."""
+    gpus = engines * means.tensor_parallel_size if means.device == "GPU" else 0
+    return {"num_cpus": engines, "num_gpus": gpus, "object_store_memory": OBJECT_STORE_BYTES}
+
+
+def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
+    """What Ray's processes read; what the pod says already stays."""
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",  # a run reports to nobody
+        # Ray's ports are closed to all without it. Left out, Ray would keep one in the home folder.
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS),
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_seconds),
+    }
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def engines_here(means: GenerationMeans, gang: Gang | None) -> int:
+    """Engines on one node: all of them on a machine, one in each pod of a gang or of a cluster that is there."""
+    return 1 if gang is not None or os.environ.get("RAY_ADDRESS") else means.replicas
+
+
+@contextmanager
+def ray_session(means: GenerationMeans, gang: Gang | None) -> Iterator[None]:
+    """Ray for one step: the cluster that RAY_ADDRESS names, or one of our own, gone at the end.
+
+    Our own is this machine, or, as the head of a gang, this pod and those that join it (helper.py).
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        _init_ray(means, gang)
+    except SystemExit:  # by the handler of SIGTERM that Ray puts in the place of the step's own
+        raise Stopped("stopped while Ray started; the next attempt begins there") from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _init_ray(means: GenerationMeans, gang: Gang | None) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR)
+        return
+    os.environ.update(ray_environment())
+    if gang is not None:
+        os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
+    ray.init(
+        address="local",  # unset, Ray joins any cluster that is, or was, on this machine
+        **ray_resources(means, engines_here(means, gang)),
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=gang.address if gang is not None else None,
+    )
