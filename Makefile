@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -45,6 +45,9 @@ jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
 	$(PYTEST) tests/jobs
 
 WITH_OTHERS := tests/cluster/test_kuberay.py tests/cluster/test_real_kueue.py
+cases: $(INSTALLED)  ## what people bring: inputs of every kind, written anew, tried by the command line; CASES=NAME
+	@PYTHONPATH=tests $(BIN)/python -m cases $(CASES)
+
 cluster-tests: $(INSTALLED)  ## on a real control plane (docs/testbed.md)
 	$(PYTEST) tests/cluster $(WITH_OTHERS:%=--ignore=%)
 

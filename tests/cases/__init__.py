@@ -1,0 +1,1 @@
+"""What people bring: inputs of every kind, written anew and tried by the command line (`make cases`)."""

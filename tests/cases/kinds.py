@@ -1,0 +1,20 @@
+"""The kinds of what people bring, a list of cases each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cases.case import Case
+from cases.failures import CASES as FAILURES
+from cases.machines import CASES as MACHINES
+from cases.models import CASES as MODELS
+from cases.tables import CASES as TABLES
+from cases.training import CASES as TRAINING
+
+KINDS: Mapping[str, Sequence[Case]] = {
+    "tables": TABLES,
+    "models": MODELS,
+    "failures": FAILURES,
+    "machines": MACHINES,
+    "training": TRAINING,
+}
