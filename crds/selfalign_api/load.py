@@ -15,7 +15,7 @@ from selfalign_api.run import SelfAlignmentRun, Spec
 
 __all__ = ["as_json", "load_run", "parse", "parse_spec", "read_file", "without_nulls"]
 
-FREE_FORM = ("podTemplate", "engineArgs")  # null has a meaning of its own in these
+FREE_FORM = ("podTemplate", "headPodTemplate", "engineArgs")  # null has a meaning of its own in these
 M = TypeVar("M", bound=BaseModel)
 
 

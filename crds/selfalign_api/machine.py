@@ -18,6 +18,7 @@ CLUSTER_ONLY = (
     "compute.queueName",
     "compute.podTemplate",
     "compute.generation.runtime",
+    "compute.generation.headPodTemplate",
     *(
         f"compute.{section}.{field}"
         for section in ("generation", "training", "evaluation")

@@ -69,6 +69,9 @@ class GenerationCompute(PodCompute):
     runtime: Literal["Gang", "RayJob"] | None = None
     """What starts the pods: an Indexed Job or KubeRay; on one machine without effect. Unset: the profile's, else Gang."""
 
+    head_pod_template: FreeForm | None = None
+    """Part of a PodTemplateSpec, merged into the pod of a RayJob's head after podTemplate: a node that stays."""
+
     replicas: Count | None = None
     """Engines. Unset: the profile's, else 1; on one machine as many as its GPUs allow."""
 

@@ -10,7 +10,7 @@ __all__ = ["merge"]
 
 # Lists of the method in which an entry overrides the entry of the same key, field by field; any other list is replaced.
 MERGED_LISTS = {"roles": "name", "iterationOverrides": "fromIteration"}
-POD_TEMPLATE = "podTemplate"  # a platform's tolerations stay when a run adds its own
+POD_TEMPLATES = ("podTemplate", "headPodTemplate")  # a platform's tolerations stay when a run adds its own
 
 
 def merge(defaults: Any, override: Any) -> Any:
@@ -28,7 +28,7 @@ def merge(defaults: Any, override: Any) -> Any:
             merged[field] = value
         elif key is not None:
             merged[field] = _merge_entries(defaults[field], value, key)
-        elif field == POD_TEMPLATE and isinstance(defaults[field], dict) and isinstance(value, dict):
+        elif field in POD_TEMPLATES and isinstance(defaults[field], dict) and isinstance(value, dict):
             merged[field] = merge_pod_template(defaults[field], value, keep_nulls=True)
         else:
             merged[field] = merge(defaults[field], value)

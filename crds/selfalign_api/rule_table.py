@@ -16,7 +16,7 @@ from selfalign_api.base import ApiModel
 from selfalign_api.evaluation import Check, Evaluation
 from selfalign_api.generation import Generation, Judge, Role
 from selfalign_api.life import FailurePolicy
-from selfalign_api.means import Compute, TrainingCompute
+from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.method import Model, Output, Source, Storage
 from selfalign_api.run import SelfAlignmentRun, Spec
 from selfalign_api.training import IterationOverride, Loss, Training
@@ -381,6 +381,14 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         given("offload", "zeroStage") + "self.offload == 'None' || self.zeroStage != 0",
         "zeroStage: 0 offloads nothing; write zeroStage: 1, 2 or 3, or offload: None",
         lambda training: training.offload in (None, "None") or training.zero_stage != 0,
+    ),
+    Rule(
+        GenerationCompute,
+        "headPodTemplate",
+        given("headPodTemplate") + "(has(self.runtime) && self.runtime == 'RayJob')",
+        "the pods of a gang are all alike, and only a RayJob's head may differ; write runtime: RayJob beside it, or "
+        "podTemplate for all",
+        lambda generation: generation.head_pod_template is None or generation.runtime == "RayJob",
     ),
     Rule(
         Compute,

@@ -32,11 +32,12 @@ class Image:
     name: str
     lock: str
     source: str
+    variant: str = ""  # what sets its name apart from the other variant's in one store
 
     @property
     def repository(self) -> str:
-        """The image's name without a tag, as `make images` calls it."""
-        return f"localhost/selfalign-{self.name}"
+        """The image's name without a tag, as `make images` calls it but for the variant."""
+        return f"localhost/selfalign-{self.name}{self.variant}"
 
     @property
     def dockerfile(self) -> str:
@@ -65,9 +66,12 @@ class Image:
 
 
 OPERATOR = Image("operator", "requirements/operator.txt", "operator/selfalign_operator")
-# No machine that tests has a GPU: the variants for clusters without.
+# For clusters without GPUs: no machine that tests has one.
 GENERATE = Image("generate", "requirements/generate-cpu.txt", "jobs/selfalign_jobs")
 TRAIN = Image("train", "requirements/train-cpu.txt", "jobs/selfalign_jobs")
+# And for those with GPUs, some 10 GB each: run as far as this machine can.
+GENERATE_GPU = Image("generate", "requirements/generate.txt", "jobs/selfalign_jobs", "-gpu")
+TRAIN_GPU = Image("train", "requirements/train.txt", "jobs/selfalign_jobs", "-gpu")
 
 
 def build(image: Image) -> str:

@@ -234,6 +234,12 @@ CASES = (
         "or offload: None",
     ),
     Case(
+        "spec: {compute: {generation: {runtime: RayJob, headPodTemplate: {spec: {nodeSelector: {spot: no}}}}}}",
+        "spec: {compute: {generation: {headPodTemplate: {spec: {nodeSelector: {spot: no}}}}}}",
+        "spec.compute.generation.headPodTemplate: the pods of a gang are all alike, and only a RayJob's head may differ; "
+        "write runtime: RayJob beside it, or podTemplate for all",
+    ),
+    Case(
         "spec: {compute: {device: CPU, training: {gpusPerNode: 0}}}",
         "spec: {compute: {device: CPU, training: {gpusPerNode: 1}}}",
         "spec.compute.training.gpusPerNode: 1: device: CPU has no GPUs; write training.gpusPerNode: 0 or remove it",

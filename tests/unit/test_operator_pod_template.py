@@ -1,6 +1,7 @@
 """A podTemplate merges into the pod, and cannot touch what makes it a step of a run."""
 
 import copy
+import re
 import string
 from typing import Any
 
@@ -191,9 +192,12 @@ def test_what_belongs_to_the_operator_is_refused_with_what_to_write(part: Any, p
     assert said in message
 
 
-def test_a_sections_own_template_is_checked_under_its_own_path() -> None:
-    compute = Compute.model_validate({"training": {"podTemplate": step(command=["sh"])}})
-    with pytest.raises(ConfigError, match=r"spec\.compute\.training\.podTemplate\.spec\.containers\[step\]\.command"):
+@pytest.mark.parametrize("section", ["training.podTemplate", "evaluation.podTemplate", "generation.headPodTemplate"])
+def test_a_sections_own_template_is_checked_under_its_own_path(section: str) -> None:
+    name, field = section.split(".")
+    compute = Compute.model_validate({name: {field: step(command=["sh"])}})
+    path = re.escape(f"spec.compute.{section}.spec.containers[step].command")
+    with pytest.raises(ConfigError, match=path):
         refuse_owned_fields(compute)
 
 

@@ -337,6 +337,21 @@ def test_a_rayjob_is_one_try_whose_cluster_ends_with_it() -> None:
     assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 2
 
 
+@pytest.mark.parametrize("attempt", [GENERATE, EVALUATE])
+def test_the_head_of_a_rayjob_may_have_a_node_that_stays(attempt: Attempt) -> None:
+    everywhere, stays = {"gpu": "h100"}, {"capacity": "on-demand"}
+    generation = RAYJOB["compute"]["generation"] | {
+        "podTemplate": {"spec": {"nodeSelector": everywhere}},
+        "headPodTemplate": {"spec": {"nodeSelector": stays}},
+    }
+    head, workers = pods_of(job(attempt, {"compute": {"generation": generation}}))
+    assert head["spec"].pop("nodeSelector") == everywhere | stays
+    assert workers["spec"].pop("nodeSelector") == everywhere
+    ports = {port["name"] for port in head["spec"]["containers"][0].pop("ports")}
+    assert ports > {port["name"] for port in workers["spec"]["containers"][0].pop("ports")}
+    assert head == workers
+
+
 def test_one_engine_is_a_head_alone() -> None:
     spec = {"compute": {"generation": {"runtime": "RayJob"}}}
     assert "workerGroupSpecs" not in job(GENERATE, spec)["spec"]["rayClusterSpec"]

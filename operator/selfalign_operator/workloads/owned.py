@@ -47,6 +47,8 @@ def refuse_owned_fields(compute: Compute | None) -> None:
     sections = (("generation", compute.generation), ("training", compute.training), ("evaluation", compute.evaluation))
     parts = [("spec.compute.podTemplate", compute.pod_template)]
     parts += [(f"spec.compute.{name}.podTemplate", part.pod_template) for name, part in sections if part is not None]
+    if compute.generation is not None:
+        parts.append(("spec.compute.generation.headPodTemplate", compute.generation.head_pod_template))
     problems = [problem for path, part in parts if part is not None for problem in problems_of(part, path)]
     if problems:
         raise ConfigError(problems)

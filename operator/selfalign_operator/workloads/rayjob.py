@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from selfalign_api.pod_template import merge_pod_template
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import RAYJOB_MAX, workload_name
 from selfalign_operator.views import Manifest
@@ -62,7 +63,7 @@ def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
         # With a Secret of KubeRay's own, which goes when the cluster goes. Ours goes when the run does, at the same time as
         # the RayJob, and KubeRay keeps a RayJob for ever whose Secret it cannot read (its finalizer stops the job first).
         "authOptions": {"mode": "token"},
-        "headGroupSpec": _group(effective, attempt, HEAD_PORTS),
+        "headGroupSpec": _group(_head(effective, attempt), HEAD_PORTS),
     }
     if helpers:
         cluster["workerGroupSpecs"] = [
@@ -71,21 +72,27 @@ def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
                 "replicas": helpers,
                 "minReplicas": helpers,
                 "maxReplicas": helpers,
-                **_group(effective, attempt, {}),
+                **_group(_pod(effective, attempt), {}),
             }
         ]
     return cluster
 
 
-def _group(effective: EffectiveRun, attempt: Attempt, ports: Mapping[str, int]) -> Manifest:
-    template = _template(effective, attempt)
+def _group(template: Manifest, ports: Mapping[str, int]) -> Manifest:
     step = step_of(template)
     named = {"metrics": METRICS_PORT, **ports}
     step["ports"] = [*step["ports"], *({"name": name, "containerPort": port} for name, port in named.items())]
     return {"rayStartParams": {"metrics-export-port": str(METRICS_PORT)}, "template": template}
 
 
-def _template(effective: EffectiveRun, attempt: Attempt) -> Manifest:
+def _head(effective: EffectiveRun, attempt: Attempt) -> Manifest:
+    """The pod of the head, which may have a node of its own kind: with it all engines of an attempt are lost."""
+    compute = effective.spec.compute
+    own = compute.generation.head_pod_template if compute and compute.generation else None
+    return merge_pod_template(_pod(effective, attempt), own or {})
+
+
+def _pod(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """The pod of a step without its entry point: KubeRay writes `ray start` there."""
     quiet = {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}  # a run reports to nobody
     template = pod_template(effective, attempt, [quiet])
