@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock crd chart dashboards pictures golden generate-kills faults clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -90,6 +90,9 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 	$(COMPILE) --extra train -c requirements/gpu.txt -o requirements/train.txt
 	$(COMPILE) --extra generate requirements/cpu.in --override requirements/overrides.txt -c requirements/cpu.txt -o requirements/generate-cpu.txt
 	$(COMPILE) --extra train -c requirements/cpu.txt -o requirements/train-cpu.txt
+
+pinned: $(INSTALLED)  ## write again what is known of the pinned vLLM and transformers without importing them (after `make lock`)
+	$(BIN)/python requirements/pinned_facts.py
 
 crd: $(INSTALLED)  ## write the CRD and docs/api.md again (after a change of crds/selfalign_api or of a recipe's values)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from selfalign_api.engine_args import plain_engine_args
 from selfalign_api.plan import EngineSettings
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.flow import Comparison
@@ -163,7 +164,7 @@ def engine_arguments(spec: EngineSpec, model: Path) -> dict[str, Any]:
         arguments |= {"enable_chunked_prefill": False, "enforce_eager": True, "block_size": CPU_BLOCK_TOKENS}
     else:
         arguments |= {"gpu_memory_utilization": spec.means.gpu_memory_percent / 100}
-    return arguments | dict(spec.means.engine_args)
+    return arguments | plain_engine_args(spec.means.engine_args)
 
 
 def sampling_params(task: Sampling | Labels) -> Any:
