@@ -17,8 +17,11 @@ CUT = ("error", "stopped")  # texts that may lose their end
 SPARED = ("storage", "model")  # what goes, in this order, when a message is still too long: the run names both
 
 
+FAILED = 1  # any exit code but those of `Exit`: a failure, and retried
+
+
 class Exit(IntEnum):
-    """Exit codes of a step program (design §3). Anything else is a failure, and retried."""
+    """Exit codes of a step program (design §3) that say more than that it failed."""
 
     DONE = 0
     CONFIG = 64  # the user's configuration is wrong; never retried

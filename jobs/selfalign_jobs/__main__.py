@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from selfalign_jobs.step.init import supervise
 
@@ -11,7 +12,8 @@ if os.getpid() == 1:
 from selfalign_jobs.entry import main  # seconds of imports: only now that process 1 has its handlers
 
 code = main()
-sys.stdout.flush()
-sys.stderr.flush()
+for stream in (sys.stdout, sys.stderr):
+    with suppress(OSError):  # a log without room changes no ending
+        stream.flush()
 # An engine's threads must not hold a finished program: everything that counts is durable by now.
 os._exit(code)

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
@@ -39,10 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.with_parent:
         _stop_with_parent()
     code, message = ending(lambda: _attempt(options, stop))
-    if options.termination_message:
-        options.termination_message.write_bytes(termination_message(message))
-    if code != Exit.DONE:
-        print(message.get("error") or message.get("stopped"), file=sys.stderr)
+    with suppress(OSError):  # where there is no room for words, the code has to do
+        if options.termination_message:
+            options.termination_message.write_bytes(termination_message(message))
+        if code != Exit.DONE:
+            print(message.get("error") or message.get("stopped"), file=sys.stderr, flush=True)
     return int(code)
 
 

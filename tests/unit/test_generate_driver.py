@@ -36,6 +36,7 @@ from selfalign_jobs.generate.records import Batch, PreparedRows
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.places.store import Folder, read_parts
 from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.failure import Failed
 from selfalign_jobs.step.prepared import rows_of
 from selfalign_jobs.step.progress import Progress
 
@@ -193,8 +194,11 @@ def test_a_later_engine_takes_its_share(tmp_path: Path) -> None:
 def test_too_many_set_aside_fail_the_step_and_say_why(tmp_path: Path) -> None:
     folder = Folder.open(tmp_path.as_uri())
     driver = make(["bad"] * 3 + ["good"] * 17, folder, LocalWorkers(("a",), steady("a")), percent=10)
-    with pytest.raises(ConfigError, match=r"maxSetAsidePercent: 10 is exceeded: 3 of 20 records of out .*bad topic: 3"):
+    with pytest.raises(
+        ConfigError, match=r"maxSetAsidePercent: 10 is exceeded: 3 of 20 records of out .*bad topic: 3"
+    ) as said:
         driver.run()
+    assert "the first are row 0: bad topic, row 1: bad topic, row 2: bad topic; each says why" in str(said.value)
     assert driver.jobs["out"].writer.pending == 0
 
 
@@ -209,7 +213,7 @@ def test_a_tolerated_share_and_any_number_of_dropped_records_fail_nothing(tmp_pa
 def test_workers_that_only_die_fail_the_step(tmp_path: Path) -> None:
     turns = iter([("start", "a"), ("die", "a")] * 100)
     driver = make(["t"], Folder.open(tmp_path.as_uri()), LocalWorkers(("a",), lambda: next(turns)))
-    with pytest.raises(RuntimeError, match="a was lost 3 times and no record was made between; the last time: killed"):
+    with pytest.raises(Failed, match=r"^killed \(a was lost 3 times and no record was made between\)"):
         driver.run()
 
 

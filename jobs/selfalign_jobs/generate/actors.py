@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from selfalign_api.errors import ConfigError
+from selfalign_api.outcome import FAILED
 from selfalign_api.plan import FlowJob
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.driver import Event, Lost, Report, Started
@@ -23,6 +24,8 @@ from selfalign_jobs.generate.records import Batch
 from selfalign_jobs.generate.render import Chat, Renderer
 from selfalign_jobs.generate.session import ray_resources
 from selfalign_jobs.recipes.base import FlowDef
+from selfalign_jobs.step.failure import Failed, kind_of
+from selfalign_jobs.step.words import words_of
 
 AGAIN_SECONDS = 1.0  # between two tries to reach an actor of a node that may be lost
 
@@ -180,16 +183,18 @@ class RayWorkers:
         except RayTaskError as error:
             if isinstance(error.cause, ConfigError):
                 raise error.cause from None
+            if (kind := kind_of(error)) is not None and kind.code != FAILED:  # another start would end the same way
+                raise Failed("generation", words_of(error)) from None
             self.restart(name)  # an engine that has raised once is not trusted with another batch
-            return Lost(name, str(error))
+            return Lost(name, words_of(error))
         except ActorUnavailableError as error:
             # Its node is gone, perhaps, which Ray knows for certain a quarter of a minute later: no further loss till then.
             self._forget(name)
             worker.start_at = time.monotonic() + AGAIN_SECONDS
-            return None if is_start else Lost(name, str(error))
+            return None if is_start else Lost(name, words_of(error))
         except RayActorError as error:
             self._start(name)
-            return Lost(name, str(error))
+            return Lost(name, words_of(error))
         if is_start:
             worker.ready = True
             return Started(name, answer)

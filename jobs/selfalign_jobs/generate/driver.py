@@ -15,7 +15,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, shown
 from selfalign_jobs.generate.engine import EngineFacts
 from selfalign_jobs.generate.in_flight import rows_held
 from selfalign_jobs.generate.leases import Lease, Leases
@@ -23,10 +23,12 @@ from selfalign_jobs.generate.loop import Task
 from selfalign_jobs.generate.parts import PartWriter
 from selfalign_jobs.generate.records import Batch, PreparedRows
 from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.failure import Failed
 from selfalign_jobs.step.progress import Progress
 
 POLL_SECONDS = 0.2
 DEATHS_WITHOUT_PROGRESS = 3  # a worker lost so often, with no record of anyone's between: the step fails
+FIRST_DETAILS = 3  # of the records that were set aside, told when they are too many
 RATE_SECONDS = 10.0  # tokens a second are shown over this window
 
 
@@ -118,8 +120,8 @@ class Driver:
     def run(self) -> None:
         """Until every row has a durable record.
 
-        Raises Stopped on request, ConfigError when more records are set aside than the plan allows, RuntimeError when
-        workers only die. Whatever was accepted is durable in each case.
+        Raises Stopped on request, ConfigError when more records are set aside than the plan allows, Failed when workers
+        only die. Whatever was accepted is durable in each case.
         """
         self._leases = Leases(self._missing())
         self._committed_at = self.clock()
@@ -224,8 +226,8 @@ class Driver:
         self._leases.drop(worker)
         self._deaths[worker] += 1
         if self._deaths[worker] >= DEATHS_WITHOUT_PROGRESS:
-            deaths = f"{worker} was lost {self._deaths[worker]} times and no record was made between"
-            raise RuntimeError(f"{deaths}; the last time: {why}")
+            times = f"{worker} was lost {self._deaths[worker]} times and no record was made between"
+            raise Failed("generation", f"{why} ({times})")
         self._top_up_all()
 
     def _commit(self, *, only_due: bool) -> None:
@@ -268,7 +270,17 @@ def check_set_aside(job: TableJob, percent: float) -> None:
         counts = ", ".join(f"{reason}: {number}" for reason, number in sorted(aside.items(), key=str))
         raise ConfigError.one(
             "spec.generation.maxSetAsidePercent",
-            f"is exceeded: {sum(aside.values())} of {len(job.rows)} records of {job.out} were set aside ({counts}); each "
-            f"says why in {job.writer.place} (`_detail`): mend the template or the rows, or write a larger share",
+            f"is exceeded: {sum(aside.values())} of {len(job.rows)} records of {job.out} were set aside ({counts}); "
+            f"{_first_words(job.writer)}each says why in {job.writer.place} (`_detail`): mend the template or the rows, "
+            "or write a larger share",
             percent,
         )
+
+
+def _first_words(writer: PartWriter) -> str:
+    """The first records that were set aside, each with its row, its reason and what was known."""
+    told = [
+        f"row {source}: {reason}" + (f" ({shown(detail)})" if detail else "")
+        for source, reason, detail in writer.set_aside(FIRST_DETAILS)
+    ]
+    return "the first are " + ", ".join(told) + "; " if told else ""

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,6 +77,17 @@ class PartWriter:
     def place(self) -> str:
         """Where the parts lie, in the step's folder."""
         return f"parts/{self._table}"
+
+    def set_aside(self, limit: int) -> list[tuple[int, str, str | None]]:
+        """Row number, reason and detail of records that were set aside, durable ones first, at most `limit`."""
+        names = ["_source", "_status", "_reason", "_detail"]
+        durable = (self._folder.read_table(part, names) for part in self.ledger.parts)
+        aside = (
+            (line["_source"], line["_reason"], line["_detail"])
+            for table in chain(durable, self._pending)
+            for line in table.filter(pc.field("_status") == "set-aside").select(names).to_pylist()
+        )
+        return list(islice(aside, limit))
 
     def add(self, table: pa.Table, outcomes: Counter[tuple[str, str | None]], tokens: dict[str, list[int]]) -> None:
         """Take finished records; `table` has all their lines."""

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import errno
+import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.outcome import Exit
+from selfalign_api.outcome import FAILED, Exit
 from selfalign_jobs.step.context import ResultMissing, Stopped, Summary
+from selfalign_jobs.step.failure import told
+from selfalign_jobs.step.words import chain
 
 
 def ending(work: Callable[[], Summary]) -> tuple[int, Summary]:
     """How some work ended: the exit code, and what the termination message holds."""
     try:
         return Exit.DONE, work()
-    except ConfigError as error:
-        return Exit.CONFIG, {"error": str(error), "reason": error.reason}
     except Stopped as stopped:
         return Exit.STOPPED, {"stopped": str(stopped)}
     except ResultMissing as missing:
-        return 1, {"error": str(missing), "reason": "ResultMissing"}
+        return FAILED, {"error": str(missing), "reason": "ResultMissing"}
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            words = f"the storage is full ({error}); make room, then run the same command again"
-            return Exit.STOPPED, {"stopped": words}
-        traceback.print_exc()
-        return 1, {"error": f"{type(error).__name__}: {error}"}
+        if config := next((found for found in chain(error) if isinstance(found, ConfigError)), None):
+            return Exit.CONFIG, {"error": str(config), "reason": config.reason}
+        code, words = told(error)
+        with suppress(OSError):  # the log may lie where there is no room
+            traceback.print_exc()
+            sys.stderr.flush()
+        if code == Exit.CONFIG:
+            return code, {"error": words, "reason": "InvalidSpec"}
+        return code, {"stopped" if code == Exit.STOPPED else "error": words}

@@ -14,6 +14,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from selfalign_jobs.step.words import ended_by
+
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 MESSAGE_OPTION = "--termination-message"
 
@@ -48,9 +50,9 @@ def _pass_on(child: int, number: int) -> None:
 
 def _last_word(number: signal.Signals) -> None:
     """What the program could not say itself."""
-    words = f"the program was ended by {number.name}"
-    if number == signal.SIGKILL:
-        words += ", most likely for the memory that it used"
-    print(words, file=sys.stderr, flush=True)
+    words = f"the program was {ended_by(number)}"
+    with suppress(OSError):
+        print(words, file=sys.stderr, flush=True)
     if MESSAGE_OPTION in sys.argv[:-1]:
-        Path(sys.argv[sys.argv.index(MESSAGE_OPTION) + 1]).write_text(json.dumps({"error": words}))
+        with suppress(OSError):
+            Path(sys.argv[sys.argv.index(MESSAGE_OPTION) + 1]).write_text(json.dumps({"error": words}))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import traceback
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +11,8 @@ from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.plan import Frozen, Json
 from selfalign_api.run_file import StepConfig
 from selfalign_jobs.step.context import Stopped
+from selfalign_jobs.step.failure import FULL, LOST, Failed, kind_of
+from selfalign_jobs.step.words import words_of
 from selfalign_jobs.train.checkpoint import Checkpoint
 from selfalign_jobs.train.settings import Layout
 
@@ -21,6 +21,7 @@ EXAMPLES = "examples.parquet"
 REPORT = "report.jsonl"
 LOG = "log.parquet"
 MODEL = "model"
+OUTCOME_BYTES = 16 << 10  # of the file of an outcome
 
 
 class Job(Frozen):
@@ -43,7 +44,7 @@ class Outcome(Frozen):
     """How a rank ended."""
 
     rank: int
-    kind: Literal["done", "config", "stopped", "full", "failed"]
+    kind: Literal["done", "config", "stopped", "full", "failed", "lost"]  # the last: it lost another rank
     message: str = ""
     problems: tuple[tuple[str, Json, str], ...] = ()
     reason: str = ""  # of a ConfigError
@@ -57,22 +58,31 @@ def outcome_of(rank: int, error: BaseException) -> Outcome:
         return Outcome(rank=rank, kind="config", message=str(error), problems=problems, reason=error.reason)
     if isinstance(error, Stopped):
         return Outcome(rank=rank, kind="stopped", message=str(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Outcome(rank=rank, kind="full", message=str(error))
-    return Outcome(rank=rank, kind="failed", message="".join(traceback.format_exception(error)))
+    found = kind_of(error)
+    kind: Literal["full", "failed", "lost"] = "full" if found is FULL else "lost" if found is LOST else "failed"
+    return Outcome(rank=rank, kind=kind, message=words_of(error))
+
+
+def reserve_outcome(work: Path, rank: int) -> None:
+    """Take the room of an outcome, before the disk may be full."""
+    _unsaid(work, rank).write_bytes(b" " * OUTCOME_BYTES)
 
 
 def write_outcome(work: Path, outcome: Outcome) -> None:
-    """Leave it for the program, whole."""
-    target = work / f"outcome-{outcome.rank}.json"
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(outcome.model_dump_json())
-    temporary.replace(target)
+    """Leave it for the program, whole, in the room that was reserved for it."""
+    unsaid = _unsaid(work, outcome.rank)
+    with unsaid.open("r+b" if unsaid.exists() else "wb") as file:
+        file.write(outcome.model_dump_json().encode().ljust(OUTCOME_BYTES))
+    unsaid.replace(unsaid.with_suffix(".json"))
+
+
+def _unsaid(work: Path, rank: int) -> Path:
+    return work / f"outcome-{rank}.unsaid"
 
 
 def read_outcomes(work: Path) -> list[Outcome]:
     """The outcomes that ranks left, by rank."""
-    found = [Outcome.model_validate_json(file.read_text()) for file in work.glob("outcome-*.json")]
+    found = [Outcome.model_validate_json(file.read_bytes()) for file in work.glob("outcome-*.json")]
     return sorted(found, key=lambda outcome: outcome.rank)
 
 
@@ -84,16 +94,18 @@ def error_of(outcomes: list[Outcome], here: range, ranks: int, stop_asked: bool)
         error.reason = config.reason
         return error
     if full := by_kind.get("full"):
-        return OSError(errno.ENOSPC, full.message)
-    if stopped := by_kind.get("stopped"):
+        return Failed("training", full.message)
+    own = [f"{outcome.message} (rank {outcome.rank} of {ranks})" for outcome in outcomes if outcome.kind == "failed"]
+    # A failed rank makes the agent stop the others.
+    if (stopped := by_kind.get("stopped")) and (stop_asked or not own):
         return Stopped(stopped.message)
     if len(outcomes) < len(here) and stop_asked:
         return Stopped("stopped before the training began; the next attempt begins it")
     silent = sorted(set(here) - {outcome.rank for outcome in outcomes})
-    words = [f"rank {rank} of {ranks} died without a word (killed, or out of memory)" for rank in silent]
-    if failed := by_kind.get("failed"):
-        words.append(f"rank {failed.rank} of {ranks} failed:\n{failed.message}")
-    return RuntimeError("; ".join(words)) if words else None
+    died = [f"rank {rank} of {ranks} died without a word (killed, or out of memory)" for rank in silent]
+    lost = [f"{outcome.message} (rank {outcome.rank} of {ranks})" for outcome in outcomes if outcome.kind == "lost"]
+    words = [*own, *died, *lost]  # causes first: what ends one rank is a lost connection to the others
+    return Failed("training", "\n".join(words[:1] if own else words)) if words else None
 
 
 class Reporter:

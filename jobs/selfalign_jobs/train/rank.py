@@ -9,10 +9,12 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
-from selfalign_jobs.train.job import Job, Outcome, outcome_of, write_outcome
+from selfalign_jobs.train.job import Job, Outcome, outcome_of, reserve_outcome, write_outcome
 from selfalign_jobs.train.settings import uses_deepspeed
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -28,8 +30,9 @@ def main(path: Path) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    job = Job.model_validate_json(path.read_text())
+    job = Job.model_validate_json(path.read_bytes())
     rank = int(os.environ["RANK"])
+    reserve_outcome(job.folder, rank)
     try:
         _environment(job)
         from selfalign_jobs.train.work import work  # seconds of imports: only here, where signals are held already
@@ -37,6 +40,9 @@ def main(path: Path) -> int:
         outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began))
     except BaseException as error:
         outcome = outcome_of(rank, error)
+        if outcome.kind in ("full", "failed", "lost"):  # its words go on, its frames stay in the log
+            with suppress(OSError):
+                traceback.print_exc()
     write_outcome(job.folder, outcome)
     return 0 if outcome.kind in ("done", "stopped") else 1
 
