@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Case:
     code: int = 0
     says: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
-    reads: Mapping[str, Mapping[str, list[str | None]]] = field(default_factory=dict)  # source → column → values
+    reads: Mapping[str, Mapping[str, Sequence[str | None]]] = field(default_factory=dict)  # source → column → values
     holds: Callable[[Room], Iterable[str]] = lambda _: ()  # what is wrong in what the command left behind
     command: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)

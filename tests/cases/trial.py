@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +94,11 @@ def _values(case: Case, run: Path) -> Iterator[str]:
         table = read_source(source, plan.sources[source], mounts)
         for column, expected in columns.items():
             read = table[column].to_pylist() if column in table.column_names else None
-            if read != expected:
+            if read != list(expected):
                 yield f"{source}.{column}: {_first_difference(read, expected)}"
 
 
-def _first_difference(read: list[str | None] | None, expected: list[str | None]) -> str:
+def _first_difference(read: list[str | None] | None, expected: Sequence[str | None]) -> str:
     if read is None:
         return "is not read"
     if len(read) != len(expected):

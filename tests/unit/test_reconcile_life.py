@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from reconcile_world import CONFIG, FakeRender, World, finish, message, reason, summary
 
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.effective import EffectiveRun, Frozen
 from selfalign_operator.reconcile import decide
-from selfalign_operator.reconcile.results import told
+from selfalign_operator.reconcile.results import notes_of, told
 from selfalign_operator.views import RETRY_ANNOTATION, RunView
 
 
@@ -34,6 +36,30 @@ def test_a_stage_change_is_one_status_write_and_one_event() -> None:
     world.settle()
     assert (world.writes - writes, world.events[events:]) == (1, ["StepSucceeded"])
     assert world.active()[0].step == "i1-train"
+
+
+def test_what_a_step_says_of_itself_is_warned_of_and_stays_with_the_run() -> None:
+    world = World()
+    job = world.until("i1-train")
+    notes = ["The loss rose from 0.7 to 3.", "7 of 9 steps had no finite gradient and were skipped."]
+    said = json.loads(summary(job.step, job.attempt))
+    world.complete(job, json.dumps(said | {"result": {"notes": notes, "loss": 3.0}}))
+    world.settle()
+    step = world.status.step("i1-train")
+    assert step is not None
+    assert (step.state, step.reason, step.message) == ("Succeeded", "SecondLook", " ".join(notes))
+    assert "SecondLook" in world.events
+    finish(world)
+    assert world.status.state == "Complete"
+    assert "second look: i1-train" in message(world, "Complete")
+
+
+@given(st.lists(st.one_of(st.text(max_size=2000), st.integers(), st.none()), max_size=20))
+def test_of_many_notes_as_many_are_told_as_an_event_may_hold(notes: list[object]) -> None:
+    kept = notes_of({"notes": notes})
+    assert len(" ".join(kept)) <= 1024 - len("i1-generate deserves a second look: ")
+    assert list(kept) == [note for note in notes if isinstance(note, str)][: len(kept)]
+    assert notes_of({"notes": "no list"}) == notes_of(None) == ()
 
 
 def test_all_conditions_are_there_from_the_first_observation() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from selfalign_jobs.generate.records import Record, to_table
 from selfalign_jobs.recipes.rows import PAIRS
-from selfalign_jobs.report.evidence import counted
-from selfalign_jobs.report.figures import funnel, lengths, order_margins, repetition, sample_pairs, verdicts
+from selfalign_jobs.report.figures import funnel, order_margins, sample_pairs
+from selfalign_jobs.step.pair_figures import counted, lengths, repetition, verdicts
 
 ASKED = {"persona": "a baker", "prompt": "why?", "prompt_ids": [1, 2], "answer_seed": 1}
 

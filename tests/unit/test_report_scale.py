@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfalign_jobs.report.scale import axis, duration, number, percent, power_of_ten
+from selfalign_jobs.report.scale import axis, duration, number, power_of_ten
+from selfalign_jobs.step.second_look import percent
 
 values = st.lists(st.floats(-1e9, 1e9).filter(lambda x: x == 0 or abs(x) > 1e-6), min_size=1, max_size=20)
 

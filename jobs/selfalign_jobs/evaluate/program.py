@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from selfalign_api.plan import Check, Evaluate
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
+from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_loads
 from selfalign_jobs.generate.render import ModelChat
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.places.store import Manifest
+from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.prepared import read_input
 
@@ -27,7 +30,16 @@ def evaluate(
     checks: Figures = {}
     for check in step.checks:
         checks |= figures_of(context, step, check)
-    return finish(context, step, started, made, {"checks": checks} | made.figures)
+    told = [*second_look.on_results(checks), *_notes(context, step)]
+    return finish(context, step, started, made, {"checks": checks} | made.figures, told)
+
+
+def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
+    """How the judge judged, and how long the answers of both models are."""
+    for verdicts in {check.verdicts for check in step.checks if check.verdicts is not None}:
+        yield from notes.on_judging(context.folder, context.tables[verdicts.name])
+    for before, after in {(check.before, check.after) for check in step.checks}:
+        yield from notes.on_answers(read_input(context, before), read_input(context, after))
 
 
 def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:

@@ -9,6 +9,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from selfalign_jobs.recipes.answers import normalised
+
 LEVEL = 0.95
 RESAMPLES = 10_000
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
@@ -66,11 +68,6 @@ def paired_gain(before: npt.ArrayLike, after: npt.ArrayLike, seed: int) -> Estim
     if first.shape != second.shape:
         raise ValueError(f"{first.size} prompts before and {second.size} after cannot be paired")
     return bootstrap_mean(second - first, seed)
-
-
-def normalised(answer: str) -> str:
-    """The text that exact match compares: ends stripped, every run of whitespace one space, and nothing else."""
-    return " ".join(answer.split())
 
 
 def exact_match(answer: str, reference: str) -> bool:

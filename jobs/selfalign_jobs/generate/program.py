@@ -13,6 +13,7 @@ from typing import Protocol
 
 from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, FlowJob, Generate, Json, ModelRef, Plan
 from selfalign_api.run_file import GenerationMeans, StepConfig
+from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
@@ -84,11 +85,19 @@ def generate(
     """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
     started = datetime.now(UTC)
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
-    return finish(context, step, started, made, made.figures)
+    flows = recipe(context.config.plan.recipe).flows
+    pairs = [job.out for job in step.load.jobs if notes.is_pairs(flows[job.flow].schema)]
+    told = [note for out in pairs for note in notes.on_pairs(context.folder, made.tables[out], made.outcomes[out])]
+    return finish(context, step, started, made, made.figures, told)
 
 
 def finish(
-    context: StepContext, step: Generate | Evaluate, started: datetime, made: Generated, result: dict[str, Json]
+    context: StepContext,
+    step: Generate | Evaluate,
+    started: datetime,
+    made: Generated,
+    result: dict[str, Json],
+    told: Sequence[str],
 ) -> Manifest:
     """Finish the manifest of a step of engine loads: from here on it is done."""
     return finish_manifest(
@@ -101,6 +110,7 @@ def finish(
         models=made.models,
         tokens=made.manifest_tokens,
         result=result,
+        notes=told,
     )
 
 

@@ -51,5 +51,10 @@ def role_at(temperature: float) -> str:
     return "sampled" if temperature == 1 else f"sampled-{temperature:g}"
 
 
+def normalised(answer: str) -> str:
+    """The text that is compared: ends stripped, every run of whitespace one space, and nothing else."""
+    return " ".join(answer.split())
+
+
 ANSWER = FlowDef(answer, ANSWERS)
 COMPARE = FlowDef(compare, VERDICTS)

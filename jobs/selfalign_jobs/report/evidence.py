@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Json, Judge, Plan, Train
 from selfalign_jobs.accept.owner import OWNER, Owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of
+from selfalign_jobs.step.pair_figures import counted
 
 PAIRS = "pairs"  # the table of a generate step that preference training reads (recipes/rows.py)
 TRAINED = "pairs"  # the prepared table of a train step
 REST = "around it"  # what a step took beside its phases: starting and closing Ray, preparing, publishing
 LOG = "log"  # the table of a train step: a row an optimiser step
-
-# Of token ids the report needs how many there are; the ids themselves would not fit in memory for a large run.
-COUNTED = {"prompt_ids": "prompt_tokens", "chosen_ids": "chosen_tokens", "rejected_ids": "rejected_tokens"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,11 @@ class StepFacts:
         whole = datetime.fromisoformat(self.manifest.finished) - datetime.fromisoformat(self.manifest.started)
         rest = whole.total_seconds() - sum(told.values())
         return told | ({REST: round(rest, 3)} if rest > 0.05 else {})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it told of itself that deserves a second look."""
+        return () if self.manifest is None else tuple(self.manifest.result.get("notes", ()))
 
     @property
     def seconds(self) -> float:
@@ -184,11 +186,3 @@ def _pairs(folder: Folder, entry: TableEntry | None) -> pa.Table | None:
         return None
     parts = [counted(folder.read_table(part)) for part in entry.parts]
     return pa.concat_tables(parts, promote_options="default") if parts else None
-
-
-def counted(table: pa.Table) -> pa.Table:
-    """The table with the number of tokens where it has their ids."""
-    for ids, name in COUNTED.items():
-        place = table.column_names.index(ids)
-        table = table.set_column(place, name, pc.list_value_length(table[ids]))
-    return table

@@ -11,10 +11,10 @@ from rich.table import Table
 from selfalign_api.plan import Json, Plan
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.report.evidence import Evidence, read_evidence
-from selfalign_jobs.report.figures import kept_pairs
 from selfalign_jobs.report.page import render
 from selfalign_jobs.report.scale import count, duration
 from selfalign_jobs.report.sections import checks_of, roles_of, signed
+from selfalign_jobs.step.pair_figures import kept_pairs
 
 REPORT = "report.html"
 SUMMARY = "summary.json"
@@ -51,6 +51,10 @@ def show_report(run: Folder, console: Console) -> None:
 
 def _show(run: Folder, figures: dict[str, Json], console: Console) -> None:
     console.print(_table(figures))
+    for name, notes in figures.get("notes", {}).items():
+        for note in notes:
+            words = f"worth a second look: {name}: {note}"
+            console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {run.place}/{REPORT}", highlight=False, soft_wrap=True)
 
 
@@ -83,6 +87,7 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "accuracy": accuracy,
         "winRate": wins,
         "pairs": sum(kept_pairs(i.pairs).num_rows for i in evidence.iterations if i.pairs is not None),
+        "notes": {facts.step.name: list(facts.notes) for facts in done if facts.notes},
         "seconds": {facts.step.name: round(facts.seconds, 3) for facts in done},
         "phases": {facts.step.name: facts.phases for facts in done},
         "tokens": {facts.step.name: facts.tokens_made for facts in done},

@@ -100,18 +100,6 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def percent(share: float) -> str:
-    """A share with three digits that count, never a rounded 0 or 100: 98.7 %, 0.25 %, <0.01 %."""
-    if share in (0, 1):
-        return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
-    if 0 < share < 0.0001:
-        return "<0.01\N{NO-BREAK SPACE}%"
-    if 0.9999 < share < 1:
-        return ">99.99\N{NO-BREAK SPACE}%"
-    digits = 2 if share < 0.01 or share > 0.99 else 1
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
 def duration(seconds: float) -> str:
     """8.4 s, 3 min 12 s, 2 h 05 min."""
     if seconds < 60:

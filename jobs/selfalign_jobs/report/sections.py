@@ -11,21 +11,13 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from selfalign_api.plan import Check, Evaluate, Generate, Json, SourceRef
-from selfalign_jobs.report import notes
 from selfalign_jobs.report.chart import Curve, Interval, bar, curve_chart, histogram, interval_chart, scatter
 from selfalign_jobs.report.evidence import REST, Evidence, Iteration
-from selfalign_jobs.report.figures import (
-    Stage,
-    Verdicts,
-    funnel,
-    kept_pairs,
-    lengths,
-    order_margins,
-    repetition,
-    sample_pairs,
-    verdicts,
-)
-from selfalign_jobs.report.scale import count, duration, percent
+from selfalign_jobs.report.figures import Stage, funnel, order_margins, sample_pairs
+from selfalign_jobs.report.scale import count, duration
+from selfalign_jobs.step import second_look
+from selfalign_jobs.step.pair_figures import Verdicts, kept_pairs, lengths, repetition, verdicts
+from selfalign_jobs.step.second_look import percent
 
 LOG_CHARTS = (
     # column, axis, title, what a policy without a preference has, whether batches make it noisy
@@ -107,7 +99,13 @@ def _result(evidence: Evidence) -> Iterator[Section]:
     if wins:
         charts["wins"] = interval_chart("Self-win rate", "win rate against the initial model", wins, level=0.5)
     facts = {"charts": charts, "rows": rows, "several": several}
-    yield Section("result", "Before and after", "result", facts, tuple(notes.on_results(done[-1][1])))
+    yield Section("result", "Before and after", "result", facts, _evaluation_notes(evidence))
+
+
+def _evaluation_notes(evidence: Evidence) -> tuple[str, ...]:
+    """What the newest finished evaluation told of itself."""
+    done = (facts for facts in reversed(evidence.steps) if isinstance(facts.step, Evaluate) and facts.manifest)
+    return next((facts.notes for facts in done), ())
 
 
 def roles_of(check: str, results: dict[str, Json]) -> list[str]:
@@ -143,7 +141,11 @@ def _iteration(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
                 "Lengths of chosen and rejected answers", "tokens", "% of answers", answers.chosen, answers.rejected
             )
             yield Section(
-                "lengths", "Lengths", "lengths", {"chart": chart, "lengths": answers}, tuple(notes.on_lengths(answers))
+                "lengths",
+                "Lengths",
+                "lengths",
+                {"chart": chart, "lengths": answers},
+                tuple(second_look.on_lengths(answers)),
             )
     if iteration.train is not None and iteration.log is not None and iteration.log.num_rows:
         yield _training(iteration)
@@ -187,9 +189,13 @@ def _funnel(iteration: Iteration) -> Section:
     kept = next(stage.records for stage in stages if stage.label == "pairs kept")
     ended = stages[0].records - sum(n for reason, n in stages[0].lost if reason == "not finished yet")
     facts = {"rows": rows, "repeated": repeated}
+    notes = list(second_look.on_prompts(repeated))
+    if ended == stages[0].records:
+        identical = sum(n for stage in stages for reason, n in stage.lost if reason == "identical answers")
+        notes += second_look.on_records(ended, kept, identical)
     return Section(
         "funnel", f"From {stages[0].label.removesuffix(' drawn')} to pairs", "funnel", facts,
-        tuple(notes.on_prompts(repeated, stages[0].records, kept, ended)),
+        tuple(notes),
     )  # fmt: skip
 
 
@@ -212,7 +218,7 @@ def _verdicts(iteration: Iteration, found: Verdicts) -> Section:
         if len(kept):
             charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
     facts = {"verdicts": found, "charts": charts, "judge": iteration.judge}
-    return Section("verdicts", "Verdicts", "verdicts", facts, tuple(notes.on_verdicts(found)))
+    return Section("verdicts", "Verdicts", "verdicts", facts, tuple(second_look.on_verdicts(found)))
 
 
 def _training(iteration: Iteration) -> Section:
@@ -223,7 +229,8 @@ def _training(iteration: Iteration) -> Section:
         curve = Curve(steps, _floats(iteration, column))
         if np.isfinite(curve.values).any():
             charts.append((title, curve_chart(title, "optimiser step", unit, curve, level=level, noisy=noisy)))
-    return Section("training", "Training", "training", {"charts": charts, "step": iteration.train.step})
+    facts = {"charts": charts, "step": iteration.train.step}
+    return Section("training", "Training", "training", facts, iteration.train.notes)
 
 
 def _floats(iteration: Iteration, column: str) -> npt.NDArray[np.float64]:

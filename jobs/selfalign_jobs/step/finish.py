@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from selfalign_api.plan import AnyStep, Json
 from selfalign_jobs.places.store import Manifest, TableEntry, write_manifest
+from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import StepContext
 
 
@@ -17,14 +19,21 @@ def finish_manifest(
     *,
     active_seconds: float,
     result: dict[str, Json],
+    notes: Sequence[str] = (),
     tables: Mapping[str, TableEntry] | None = None,
     model: str | None = None,
     versions: Mapping[str, str] | None = None,
     models: Mapping[str, str] | None = None,
     tokens: Mapping[str, int] | None = None,
 ) -> Manifest:
-    """Commit the manifest of a step whose outputs are durable: from here on it is done (the fields: store.Manifest)."""
+    """Commit the manifest of a step whose outputs are durable: from here on it is done (the fields: store.Manifest).
+
+    What deserves a second look (`notes`) is told in the step's log, and first in its result, where it is cut last.
+    """
     plan = context.config.plan
+    if told := second_look.kept_short(notes):
+        result = {"notes": told} | result
+        tell(told)
     manifest = Manifest(
         step=step.name,
         kind=step.kind,
@@ -45,3 +54,9 @@ def finish_manifest(
     )
     write_manifest(context.folder, manifest)
     return manifest
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Say in the step's log what deserves a second look."""
+    for note in notes:
+        print(f"worth a second look: {note}", file=sys.stderr, flush=True)

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, ModelRef, Train
+from selfalign_api.plan import Json, ModelRef, Train, TrainSettings
 from selfalign_api.run_file import StepConfig, TrainingMeans
 from selfalign_jobs.places.models import locate_model
 from selfalign_jobs.places.store import Manifest, TableEntry, read_manifest
+from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import StepContext, Stopped
-from selfalign_jobs.step.finish import finish_manifest
+from selfalign_jobs.step.finish import finish_manifest, tell
 from selfalign_jobs.step.gang import Gang
 from selfalign_jobs.step.prepared import prepare_table
 from selfalign_jobs.step.progress import Progress
@@ -45,12 +46,12 @@ def train(context: StepContext, step: Train) -> Manifest:
     """
     started = datetime.now(UTC)
     with _work_folder(context) as work:
-        found, figures = _run_ranks(context, step, work, _nodes(context))
+        found, passes, figures = _run_ranks(context, step, work, _nodes(context))
         context.folder.upload(work / MODEL, MODEL)
         log = pq.read_table(work / LOG)
         context.folder.write_table(LOG_TABLE, log)
         context.progress.advance(1)
-    return _finish(context, step, started, found, log, figures)
+    return _finish(context, step, started, found, passes, log, figures)
 
 
 def train_share(context: StepContext, step: Train, gang: Gang) -> None:
@@ -72,8 +73,8 @@ def train_share(context: StepContext, step: Train, gang: Gang) -> None:
         raise RuntimeError(f"the gang's head {gang.head} was not there within {_startup_seconds()} s")
 
 
-def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> tuple[Examples, dict[str, Json]]:
-    """What is trained on, and the figures of this node's first rank, once all of its ranks are done."""
+def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> tuple[Examples, float, dict[str, Json]]:
+    """What is trained on, in how many passes, and the figures of this node's first rank, once all of its ranks are done."""
     config = context.config
     means, settings = config.means.training, step.settings
     check(step, means)
@@ -89,6 +90,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
         2 * found.longest, micro_batch_tokens(start, settings, means, ranks, len(here))
     )
     batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
+    passes = batches.steps * batches.global_batch / found.table.num_rows
+    tell([*_notes_before(found, settings, passes)])
     pq.write_table(found.table, work / EXAMPLES)
     for side in ("chosen", "rejected"):
         context.progress.metrics.pair_tokens.labels(side).set(lengths(found.table, f"{side}_ids").mean())
@@ -106,7 +109,13 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     outcomes = read_outcomes(work)
     if error := error_of(outcomes, here, ranks, context.stop.is_set()):
         raise error
-    return found, outcomes[0].result
+    return found, passes, outcomes[0].result
+
+
+def _notes_before(found: Examples, settings: TrainSettings, passes: float) -> Iterator[str]:
+    """What deserves a second look before the first step."""
+    yield from second_look.on_batches(found.table.num_rows, settings.global_batch_size, settings.epochs, passes)
+    yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated)
 
 
 def _nodes(context: StepContext, head: str | None = None) -> Nodes:
@@ -222,12 +231,20 @@ def _work_folder(context: StepContext) -> Iterator[Path]:
 
 
 def _finish(
-    context: StepContext, step: Train, started: datetime, found: Examples, log: pa.Table, figures: dict[str, Json]
+    context: StepContext,
+    step: Train,
+    started: datetime,
+    found: Examples,
+    passes: float,
+    log: pa.Table,
+    figures: dict[str, Json],
 ) -> Manifest:
-    last = log.slice(log.num_rows - 1).to_pylist()[0]
-    tokens, seconds = sum(log["tokens"].to_pylist()), last["seconds"]
+    rows = log.to_pylist()
+    last = rows[-1]
+    tokens, seconds = sum(row["tokens"] for row in rows), last["seconds"]
     result = {
         "steps": int(last["step"]),
+        "passes": round(passes, 3),
         "pairs": found.table.num_rows,
         "pairsGiven": found.pairs,
         "droppedOverlong": found.dropped_overlong,
@@ -249,6 +266,7 @@ def _finish(
         models=_lineage(context.config, step),
         tokens={"train": int(tokens)},
         result=result,
+        notes=[*_notes_before(found, step.settings, passes), *second_look.on_log(rows)],
     )
 
 

@@ -22,6 +22,7 @@ from trl.trainer import dpo_trainer
 
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.plan import Loss
+from selfalign_jobs.step.second_look import dead_steps, has_collapsed
 from selfalign_jobs.train.batch import PairCollator, add_scoring_head, response_log_probs
 from selfalign_jobs.train.dataset import RankBatches
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs
@@ -189,6 +190,14 @@ class PreferenceTrainer(DPOTrainer):
             "seconds": self._seconds,
         }
         self.state.log_history.append(row)
+        if has_collapsed(self.state.log_history):
+            with refused_as("TrainingDiverged"):
+                raise ConfigError.one(
+                    "spec.training.learningRate",
+                    f"the training collapsed: from step {self.state.global_step + 1 - dead_steps(self.state.log_history)} on "
+                    "the gradient is 0 and pairs are ordered wrong; write a lower one",
+                    self.args.learning_rate,
+                )
         if self.is_world_process_zero():
             self.on_log(row)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
 from selfalign_operator.reconcile.ending import Ending, failure_of, head_lost, termination_of
 from selfalign_operator.reconcile.steps import (
+    SECOND_LOOK,
     active_workloads,
     begin,
     collect,
@@ -288,7 +289,9 @@ def next_attempt(turn: Turn) -> bool:
     """Make the attempt that is due; True when the run waits for it."""
     step = current_step(turn)
     if step is None:
-        turn.condition("Complete", "True", "AllStepsDone", f"{len(turn.status.steps) - 1} steps are done")
+        odd = ", ".join(each.name for each in turn.status.steps if each.reason == SECOND_LOOK)
+        words = f"{len(turn.status.steps) - 1} steps are done" + (f"; worth a second look: {odd}" if odd else "")
+        turn.condition("Complete", "True", "AllStepsDone", words)
         turn.condition("Progressing", "False", "Finished", "all steps are done")
         turn.update(completion_time=time_text(turn.observed.now))
         turn.tell("Completed", "all steps are done")

@@ -7,9 +7,10 @@ from typing import Any
 
 from selfalign_api.status import MAX_FIGURES, MAX_STEPS, Figure, ModelStatus, Result, StepStatus
 
-__all__ = ["checks_of", "figures_of", "model_of", "planned_steps", "told"]
+__all__ = ["checks_of", "figures_of", "model_of", "notes_of", "planned_steps", "told"]
 
 TOLD = 6  # of an event's message
+NOTED = 900  # characters of an event's message, which may have 1 024
 KINDS = ("generate", "train", "evaluate", "publish")
 
 
@@ -52,6 +53,14 @@ def checks_of(result: Any) -> tuple[Result, ...]:
         for name, check in list(checks.items())[:32]
         if isinstance(check, Mapping) and _is_number(check.get("value"))
     )
+
+
+def notes_of(result: Any) -> tuple[str, ...]:
+    """What the step says of itself that deserves a second look, short enough for an event."""
+    notes = result.get("notes") if isinstance(result, Mapping) else None
+    found = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    kept = [note for number, note in enumerate(found) if sum(map(len, found[: number + 1])) + number <= NOTED]
+    return tuple(kept)
 
 
 def told(result: Any) -> str:

@@ -16,13 +16,15 @@ from selfalign_api.status import (
     WorkloadRef,
 )
 from selfalign_operator.effective import Attempt
+from selfalign_operator.reasons import EventReason
 from selfalign_operator.reconcile.ending import Ending
-from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, planned_steps, told
+from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, notes_of, planned_steps, told
 from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import WorkloadView
 
 __all__ = [
+    "SECOND_LOOK",
     "active_workloads",
     "attempt_of",
     "begin",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 DONE = ("Succeeded", "Reused")
+SECOND_LOOK: EventReason = "SecondLook"  # of a step that is done, and whose result is odd
 MOST_CHANCE = 0.5  # of its backoff that a gang without room waits longer
 ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse")  # what the accept step says
 
@@ -122,11 +125,12 @@ def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: Wor
     if body.get("step") != step.name:
         raise ValueError(f"it speaks of step {body.get('step')}")
     result = body.get("result", {})
+    notes = notes_of(result)
     done = turn.step(
         step,
         state="Reused" if body.get("reused") is True else "Succeeded",
-        reason=None,
-        message="",
+        reason=SECOND_LOOK if notes else None,
+        message=" ".join(notes),
         completion_time=time_text(turn.observed.now),
         digest=_word(body, "digest"),
         url=_folder_of(turn, step),
@@ -144,6 +148,8 @@ def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: Wor
         turn.delete(workload)
         turn.step(done, workload=None)
     _tell_success(turn, done, told(result))
+    if notes:
+        turn.warn(SECOND_LOOK, f"{step.name} deserves a second look: {done.message}")
 
 
 def _folder_of(turn: Turn, step: StepStatus) -> str | None:

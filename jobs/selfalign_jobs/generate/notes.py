@@ -1,0 +1,62 @@
+"""What deserves a second look in the tables that a step generated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selfalign_jobs.places.store import Folder, TableEntry
+from selfalign_jobs.recipes.rows import PAIRS
+from selfalign_jobs.step import second_look
+from selfalign_jobs.step.pair_figures import COUNTED, counted, lengths, repetition, verdicts
+
+ENOUGH = 100_000  # records that figures are taken of: more would move no share by a hundredth, and cost memory
+READ = (*COUNTED, "prompt", "chosen_finish", "rejected_finish", "first_chosen", "margin", "verdict_forward",
+        "verdict_backward", "margin_forward", "_status", "_reason")  # fmt: skip
+READ_OF_VERDICTS = ("margin", "verdict_forward", "verdict_backward", "margin_forward", "_status", "_reason")
+
+
+def on_pairs(folder: Folder, entry: TableEntry, outcomes: Counter[tuple[str, str | None]]) -> Iterator[str]:
+    """A finished table of pairs: what became of its records, its verdicts, prompts and lengths."""
+    kept = sum(number for (status, _), number in outcomes.items() if status == "rows")
+    yield from second_look.on_records(outcomes.total(), kept, outcomes["dropped", "identical answers"])
+    table = _head(folder, entry, READ)
+    if table is None:
+        return
+    table = counted(table)
+    if (found := verdicts(table)).judged:
+        yield from second_look.on_verdicts(found)
+    yield from second_look.on_prompts(repetition(table))
+    if (answers := lengths(table)) is not None:
+        yield from second_look.on_lengths(answers)
+
+
+def on_judging(folder: Folder, entry: TableEntry) -> Iterator[str]:
+    """A finished table of verdicts."""
+    table = _head(folder, entry, READ_OF_VERDICTS)
+    if table is not None and (found := verdicts(table)).judged:
+        yield from second_look.on_verdicts(found)
+
+
+def is_pairs(schema: pa.Schema) -> bool:
+    """Whether a flow's rows are pairs."""
+    return bool(schema.equals(PAIRS))
+
+
+def on_answers(before: pa.Table, after: pa.Table) -> Iterator[str]:
+    """How long the answers of the initial and of the new model are."""
+    if before.num_rows and after.num_rows:
+        yield from second_look.on_growth(*(pc.mean(table["tokens"]).as_py() for table in (before, after)))
+
+
+def _head(folder: Folder, entry: TableEntry, columns: tuple[str, ...]) -> pa.Table | None:
+    """The first parts of a table, until there are enough records in them."""
+    parts: list[pa.Table] = []
+    for part in entry.parts:
+        if sum(table.num_rows for table in parts) >= ENOUGH:
+            break
+        parts.append(folder.read_table(part, columns=list(columns)))
+    return pa.concat_tables(parts, promote_options="default") if parts else None

@@ -1,0 +1,174 @@
+"""What deserves a second look in a run, in a sentence each: told in the step's log, its result, the report (bounds.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from selfalign_api.plan import Json
+from selfalign_jobs.step import bounds
+from selfalign_jobs.step.bounds import Bound
+from selfalign_jobs.step.metrics import LogRow
+from selfalign_jobs.step.pair_figures import Lengths, Verdicts
+
+MOST = 8  # sentences of one step: what is told of it must fit a termination message
+LONGEST = 240  # characters of one
+
+
+def on_verdicts(found: Verdicts) -> Iterator[str]:
+    """Position bias, orders that disagree, ties, verdicts that cannot be read."""
+    if found.first_position is not None and max(found.first_position, 1 - found.first_position) > bounds.POSITION.value:
+        place = "first" if found.first_position > 0.5 else "second"
+        share = max(found.first_position, 1 - found.first_position)
+        yield f"The judge prefers whatever is shown {place} in {percent(share)} of its verdicts: position bias."
+    if found.consistent is not None and found.consistent < bounds.CONSISTENT.value:
+        yield f"The two orders name the same answer for {percent(found.consistent)} of the pairs only."
+    if found.ties is not None and found.ties > bounds.TIES.value:
+        yield f"{percent(found.ties)} of the judged records are ties: the judge hardly tells the answers apart."
+    if found.parsed is not None and found.parsed < bounds.PARSED.value:
+        yield f"Only {percent(found.parsed)} of the verdicts could be read: the judge's template and its verdicts do not fit."
+
+
+def on_prompts(repeated: float | None) -> Iterator[str]:
+    """Prompts that repeat."""
+    if repeated is not None and repeated > bounds.REPEATED.value:
+        yield f"{percent(repeated)} of the prompts repeat an earlier one: the personas do not make them differ enough."
+
+
+def on_records(records: int, kept: int, identical: int) -> Iterator[str]:
+    """Records that come to nothing; asked once all are through."""
+    if records and kept / records < bounds.KEPT.value:
+        share = percent(kept / records)
+        yield f"Only {share} of the records became pairs; the funnel of the report says where the others went."
+    if records and identical / records > bounds.IDENTICAL.value:
+        yield f"{percent(identical / records)} of the records gave the same answer twice: respond hardly varies."
+
+
+def on_lengths(found: Lengths) -> Iterator[str]:
+    """Length as the reason of a verdict, answers that were cut."""
+    if max(found.chosen_longer, 1 - found.chosen_longer) > bounds.LONGER.value:
+        word = "longer" if found.chosen_longer > 0.5 else "shorter"
+        share = max(found.chosen_longer, 1 - found.chosen_longer)
+        yield f"The {word} answer is chosen in {percent(share)} of the pairs of unequal length: length bias."
+    if _apart(found.stretch, bounds.STRETCHED):
+        times = f"{found.stretch:.2g} times as long as the rejected ones"
+        yield f"The chosen answers are {times}, on average: training on them teaches length."
+    if found.cut > bounds.CUT.value:
+        yield f"{percent(found.cut)} of the answers were cut at maxTokens; the model learns such endings."
+
+
+def on_batches(pairs: int, batch: int, epochs: float, passes: float) -> Iterator[str]:
+    """Batches larger than the data, passes that are not what `epochs` says. Known before the first step."""
+    if pairs and batch / pairs > bounds.BATCH.value:
+        yield f"globalBatchSize {batch:,} is more than the {pairs:,} pairs there are: an epoch is one optimiser step."
+    if abs(passes - epochs) > bounds.PASSES.value * epochs:
+        yield f"The training makes {passes:.3g} passes over its {pairs:,} pairs, and epochs says {epochs:g}."
+
+
+def on_learning_rate(rate: float) -> Iterator[str]:
+    """A learning rate that no preference training is known to bear. Known before the run."""
+    if rate > bounds.LEARNING_RATE.value:
+        yield f"learningRate {rate:g} is above {bounds.LEARNING_RATE.value:g}: models collapse at such rates."
+
+
+def on_left_out(given: int, dropped: int, truncated: int) -> Iterator[str]:
+    """Pairs beyond the bounds of the training."""
+    if given and dropped / given > bounds.OVERLONG.value:
+        yield f"{percent(dropped / given)} of the pairs are longer than the training's bounds and were left out."
+    if given and truncated / given > bounds.OVERLONG.value:
+        yield f"{percent(truncated / given)} of the pairs are longer than the training's bounds and were cut."
+
+
+def on_log(log: Sequence[LogRow]) -> Iterator[str]:
+    """How the training went, from a row an optimiser step."""
+    if not log:
+        return
+    dead, quarter = dead_steps(log), log[-max(1, len(log) // 4) :]
+    skipped = sum(not math.isfinite(row["gradient_norm"]) for row in log)
+    if dead:
+        yield (
+            f"The training collapsed: from step {int(log[-dead]['step'])} on the gradient is 0 and pairs are ordered wrong; "
+            "the model learned nothing there. Write a lower learningRate."
+        )
+    if skipped / len(log) > bounds.SKIPPED.value:
+        yield f"{skipped} of {len(log)} steps had no finite gradient and were skipped."
+    if len(log) > 1 and _mean(quarter, "loss") > bounds.RISEN.value * abs(log[0]["loss"]):
+        yield f"The loss rose from {log[0]['loss']:.3g} to {_mean(quarter, 'loss'):.3g}: the steps are too long."
+    if not dead and _mean(quarter, "accuracy") < bounds.AGAINST.value:
+        share = percent(_mean(quarter, "accuracy"))
+        yield f"At the end the policy orders {share} of the pairs as the judge did: less than chance."
+    learned = _steps_at_end(log, lambda row: row["accuracy"] == 1)
+    if learned > 2 and learned / len(log) > bounds.LEARNED.value:
+        first = int(log[-learned]["step"])
+        yield f"From step {first} of {int(log[-1]['step'])} on every pair is ordered right: the pairs are learned by heart."
+
+
+def dead_steps(log: Sequence[LogRow]) -> int:
+    """How many of the last steps in a row had no gradient although pairs were ordered wrong: nothing is learned any more."""
+    return _steps_at_end(log, lambda row: row["gradient_norm"] < bounds.DEAD_GRADIENT.value and row["accuracy"] < 1)
+
+
+def has_collapsed(log: Sequence[LogRow]) -> bool:
+    """Whether going on would only cost time."""
+    return dead_steps(log) >= bounds.DEAD_STEPS.value
+
+
+def on_results(results: Mapping[str, Json]) -> Iterator[str]:
+    """Gains that are none, figures that rest on little."""
+    few = {figure["n"] for figure in results.values() if figure["n"] < bounds.HELD_OUT.value}
+    if few:
+        n = min(few)
+        yield f"Figures rest on {n} held-out prompts: an interval of 95 % is up to ±{0.98 / math.sqrt(max(1, n)):.2f} wide."
+    for name, figure in results.items():
+        if not name.endswith(".gain"):
+            continue
+        what = name.removesuffix(".gain").replace(".", ", ")
+        if figure["high"] < 0:
+            yield f"The model got worse ({what}): the whole interval of its gain is below zero."
+        elif figure["low"] <= 0:
+            yield f"No clear gain ({what}): the interval of the gain includes zero."
+
+
+def on_held_out(prompts: int) -> Iterator[str]:
+    """Prompts of an evaluation, as they are known before the run."""
+    if prompts < bounds.HELD_OUT.value:
+        wide = 0.98 / math.sqrt(max(1, prompts))
+        yield f"The evaluation has {prompts} prompts: an interval of 95 % is up to ±{wide:.2f} wide."
+
+
+def on_growth(before: float, after: float) -> Iterator[str]:
+    """Answers of the trained model that are much longer, or shorter, than the initial one's; mean tokens of both."""
+    if _apart(after / max(1.0, before), bounds.GROWN):
+        words = f"{after:.0f} tokens where the initial model's have {before:.0f}"
+        yield f"The new model's answers have {words}, on average: what was trained is length."
+
+
+def kept_short(notes: Sequence[str]) -> list[str]:
+    """The sentences as a step's result holds them."""
+    return [note if len(note) <= LONGEST else note[: LONGEST - 2] + " …" for note in notes[:MOST]]
+
+
+def percent(share: float) -> str:
+    """A share with three digits that count, never a rounded 0 or 100: 98.7 %, 0.25 %, <0.01 %."""
+    if share in (0, 1):
+        return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+    if 0 < share < 0.0001:
+        return "<0.01\N{NO-BREAK SPACE}%"
+    if 0.9999 < share < 1:
+        return ">99.99\N{NO-BREAK SPACE}%"
+    digits = 2 if share < 0.01 or share > 0.99 else 1
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def _apart(ratio: float, bound: Bound) -> bool:
+    """Whether a ratio is beyond the bound, either way round."""
+    return ratio > bound.value or ratio < 1 / bound.value
+
+
+def _mean(log: Sequence[LogRow], column: str) -> float:
+    return sum(row[column] for row in log) / len(log)
+
+
+def _steps_at_end(log: Sequence[LogRow], odd: Callable[[LogRow], bool]) -> int:
+    """How many rows at the end are odd without a break."""
+    return next((number for number, row in enumerate(reversed(log)) if not odd(row)), len(log))
