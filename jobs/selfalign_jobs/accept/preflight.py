@@ -20,8 +20,8 @@ from selfalign_jobs.recipes.method import Method
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
 
-def check(plan: Plan, method: Method, model: GivenModel, mounts: Mapping[str, str]) -> None:
-    """Raises ConfigError with every problem found."""
+def check(plan: Plan, method: Method, model: GivenModel, mounts: Mapping[str, str]) -> dict[str, int]:
+    """How many rows each source has. Raises ConfigError with every problem found."""
     found = recipe(method.recipe)
     said = [*_templates(found, method), *_verdicts(method.judge)]
     files = list(_model_files(model, has_template=plan.models["policy"].chat_template is not None))
@@ -30,7 +30,7 @@ def check(plan: Plan, method: Method, model: GivenModel, mounts: Mapping[str, st
     if said or files:
         with refused_as("InvalidSpec" if said else "ModelNotFound"):
             raise ConfigError([*said, *files])
-    _tables(plan, found, mounts)
+    return _tables(plan, found, mounts)
 
 
 def _templates(found: Recipe, method: Method) -> Iterator[Problem]:
@@ -110,7 +110,7 @@ def _chat_template(folder: Path) -> bool:
     return config.exists() and bool(json.loads(config.read_text()).get("chat_template"))
 
 
-def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> None:
+def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, int]:
     """Read each source once, and run every whole-table function that needs nothing but sources."""
     with refused_as("DataNotFound"):
         tables = {name: read_source(name, source, mounts) for name, source in plan.sources.items()}
@@ -118,3 +118,4 @@ def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> None:
         for prepare in prepares_of(step):
             if all(isinstance(ref, SourceRef) for ref in prepare.inputs):
                 found.prepares[prepare.fn](tuple(tables[ref.name] for ref in prepare.inputs), prepare.options)
+    return {name: table.num_rows for name, table in tables.items()}

@@ -10,7 +10,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfalign_api.errors import ConfigError
@@ -43,6 +43,7 @@ class Accepted:
     plan: Plan
     storage: str
     adopted: bool  # its folder held artefacts of the same method
+    notes: tuple[str, ...]  # what of it deserves a second look already
 
     def summary(self, attempt: int) -> dict[str, Json]:
         """What the termination message says: all that whoever runs the steps must know of the plan."""
@@ -55,7 +56,7 @@ class Accepted:
             "model": {"url": model.url, "revision": model.digest},
             "storage": self.storage,
             "steps": pack_steps((step.name, step.kind, step.iteration) for step in self.plan.steps),
-        }
+        } | ({"result": {"notes": list(self.notes)}} if self.notes else {})
 
 
 def accept(file: RunFile, beside: Path) -> Accepted:
@@ -74,7 +75,7 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     folder = Folder.open(file.storage)
     adopted = claim(folder, resolved.plan, resolved.values)
     write_plan(folder, resolved.plan)
-    return Accepted(resolved.plan, file.storage, adopted)
+    return Accepted(resolved.plan, file.storage, adopted, resolved.notes)
 
 
 def examine(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], beside: Path) -> Resolved:
@@ -82,8 +83,7 @@ def examine(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], be
     recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     check_rules(run)
     resolved = resolve(run, device, mounts, beside)
-    preflight.check(resolved.plan, resolved.method, resolved.model, mounts)
-    return resolved
+    return replace(resolved, rows=preflight.check(resolved.plan, resolved.method, resolved.model, mounts))
 
 
 def check_outputs(step: Publish, plan: Plan, mounts: Mapping[str, str]) -> None:

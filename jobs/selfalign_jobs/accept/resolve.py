@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from selfalign_api.plan import (
     TrainSettings,
 )
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_jobs.accept.foreseen import foreseen
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest
@@ -63,6 +64,12 @@ class Resolved:
     method: Method
     values: dict[str, Json]
     model: GivenModel
+    rows: Mapping[str, int] = field(default_factory=dict)  # of the sources, once they are looked at
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What deserves a second look already."""
+        return tuple(foreseen(self.plan, self.rows))
 
 
 def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> Resolved:

@@ -152,6 +152,8 @@ def run_command(options: argparse.Namespace) -> int:
     console = Console()
     if ignored := ignored_on_one_machine(loaded.run.spec):
         console.print(f"without effect on one machine: {', '.join(ignored)}", highlight=False, soft_wrap=True)
+    for note in accepted.notes:
+        console.print(f"worth a second look: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     work = work_folder(file.storage, plan.digest)
     with only_one(work):
         if accepted.adopted:
@@ -173,7 +175,10 @@ def run_command(options: argparse.Namespace) -> int:
 def validate_command(options: argparse.Namespace) -> int:
     """`selfalign validate`."""
     loaded = load(options)
-    print(f"{options.file}: {loaded.run.metadata.name} would run here in {len(loaded.examine().plan.steps)} steps")
+    found = loaded.examine()
+    print(f"{options.file}: {loaded.run.metadata.name} would run here in {len(found.plan.steps)} steps")
+    for note in found.notes:
+        print(f"worth a second look: {note}")
     return Exit.DONE
 
 
@@ -182,11 +187,11 @@ def plan_command(options: argparse.Namespace) -> int:
     from selfalign_jobs.local.show_plan import plan_table
 
     loaded = load(options)
-    plan = loaded.examine().plan
+    found = loaded.examine()
     if options.json:
-        print(plan.model_dump_json(indent=2))
+        print(found.plan.model_dump_json(indent=2))
     else:
-        Console().print(plan_table(plan, loaded.means))
+        Console().print(plan_table(found, loaded.means))
     return Exit.DONE
 
 

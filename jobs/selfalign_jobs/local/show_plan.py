@@ -6,31 +6,39 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import ArtifactRef, ModelRef, Plan, Publish, SourceRef, TableRef, Train
+from selfalign_api.plan import ArtifactRef, ModelRef, Publish, SourceRef, TableRef, Train
 from selfalign_api.run_file import Means
+from selfalign_jobs.accept.foreseen import most_steps
+from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.recipes.base import Step
 
 
-def plan_table(plan: Plan, means: Means) -> RenderableType:
+def plan_table(resolved: Resolved, means: Means) -> RenderableType:
     """A row a step: what it loads, reads and makes, and the digest that its reuse goes by."""
+    plan = resolved.plan
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("step", "model", "does", "reads", "makes", "digest"):
         table.add_column(column, overflow="fold")
     for step in plan.steps:
         digest = plan.step_digest(step.name).removeprefix("sha256:")[:12]
-        table.add_row(step.name, *_row(step), digest)
+        table.add_row(step.name, *_row(step, resolved), digest)
     where = (
         f"{means.generation.replicas} engine(s), {means.training.nodes} × {max(1, means.training.gpus_per_node)} rank(s), "
         f"ZeRO {means.training.zero_stage}, {means.generation.device}"
     )
+    whose = Text(f"{plan.name}: recipe {plan.recipe}, seed {plan.seed}, {plan.digest}")
     return Group(
-        Text(f"{plan.name}: recipe {plan.recipe}, seed {plan.seed}, {plan.digest}"), Text(where), Text(""), table
+        whose, Text(where), Text(""), table, *(Text(f"worth a second look: {note}") for note in resolved.notes)
     )
 
 
-def _row(step: Step) -> tuple[str, str, str, str]:
+def _row(step: Step, resolved: Resolved) -> tuple[str, str, str, str]:
     if isinstance(step, Train):
-        does = f"{step.loss.type} β={step.loss.beta:g}, lr {step.settings.learning_rate:g}, batch {step.settings.global_batch_size}"
+        settings, steps = step.settings, most_steps(resolved.plan, step, resolved.rows)
+        does = (
+            f"{step.loss.type} β={step.loss.beta:g}, lr {settings.learning_rate:g}, batch {settings.global_batch_size}, "
+            f"{settings.epochs:g} epochs: at most {steps:,} step{'' if steps == 1 else 's'}"
+        )
         reads = ", ".join(_table(ref) for ref in step.data.inputs)
         return _model(step.start), does, reads, _model(step.result)
     if isinstance(step, Publish):

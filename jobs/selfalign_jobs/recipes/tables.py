@@ -33,7 +33,7 @@ def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
     """
     (table,) = tables
     order = np.random.default_rng(seed_of(options["seed"], "draw")).permutation(table.num_rows)[options["apart"] :]
-    count = options["count"] or len(order) // options["parts"]
+    count = rows_drawn(table.num_rows, options)
     chosen = order[options["part"] * count :][:count]
     if len(chosen) < count or count == 0:
         needed = options["apart"] + max(count, 1) * (options["part"] + 1)
@@ -46,6 +46,11 @@ def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
     if options["blank"]:
         taken = pa.table({"persona": pa.nulls(taken.num_rows, pa.string())})
     return taken
+
+
+def rows_drawn(rows: int, options: Mapping[str, Json]) -> int:
+    """How many rows `draw` takes of a table of so many, if there are enough."""
+    return int(options["count"] or max(0, rows - options["apart"]) // options["parts"])
 
 
 def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:  # noqa: ARG001

@@ -57,10 +57,14 @@ def on_lengths(found: Lengths) -> Iterator[str]:
         yield f"{percent(found.cut)} of the answers were cut at maxTokens; the model learns such endings."
 
 
-def on_batches(pairs: int, batch: int, epochs: float, passes: float) -> Iterator[str]:
-    """Batches larger than the data, passes that are not what `epochs` says. Known before the first step."""
+def on_batches(pairs: int, batch: int) -> Iterator[str]:
+    """Batches larger than the data. Known before the run: there are at most as many pairs as records."""
     if pairs and batch / pairs > bounds.BATCH.value:
         yield f"globalBatchSize {batch:,} is more than the {pairs:,} pairs there are: an epoch is one optimiser step."
+
+
+def on_passes(pairs: int, epochs: float, passes: float) -> Iterator[str]:
+    """Passes that are not what `epochs` says. Known before the first step."""
     if abs(passes - epochs) > bounds.PASSES.value * epochs:
         yield f"The training makes {passes:.3g} passes over its {pairs:,} pairs, and epochs says {epochs:g}."
 

@@ -114,7 +114,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
 
 def _notes_before(found: Examples, settings: TrainSettings, passes: float) -> Iterator[str]:
     """What deserves a second look before the first step."""
-    yield from second_look.on_batches(found.table.num_rows, settings.global_batch_size, settings.epochs, passes)
+    yield from second_look.on_batches(found.table.num_rows, settings.global_batch_size)
+    yield from second_look.on_passes(found.table.num_rows, settings.epochs, passes)
     yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated)
 
 

@@ -1,0 +1,59 @@
+"""What a run will come to at most, known before it starts: rows, optimiser steps, and what of it deserves a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Plan, Prepare, SourceRef, Train
+from selfalign_jobs.recipes.tables import rows_drawn
+from selfalign_jobs.step import second_look
+
+Rows = Mapping[str, int]  # of the plan's sources, by name
+
+
+def foreseen(plan: Plan, rows: Rows) -> Iterator[str]:
+    """What deserves a second look already, each sentence once."""
+    told: dict[str, None] = {}
+    for step in plan.steps:
+        if isinstance(step, Train):
+            pairs, settings = most_pairs(plan, step, rows), step.settings
+            told |= dict.fromkeys(second_look.on_batches(pairs, settings.global_batch_size))
+            told |= dict.fromkeys(second_look.on_learning_rate(settings.learning_rate))
+        if isinstance(step, Evaluate):
+            asked = min(most_rows(plan, job.rows, rows) for job in step.loads[0].jobs)
+            told |= dict.fromkeys(second_look.on_held_out(asked))
+    yield from told
+
+
+def most_pairs(plan: Plan, step: Train, rows: Rows) -> int:
+    """Pairs that a training reads if every record becomes one: as many as a record of the recipes can."""
+    return most_rows(plan, step.data, rows)
+
+
+def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
+    """Rows of a prepared table if no record of an earlier step is dropped."""
+    if prepare.fn == "draw":
+        (source,) = prepare.inputs
+        assert isinstance(source, SourceRef)
+        return rows_drawn(rows[source.name], prepare.options)
+    held = prepare.options.get("held_out", False)
+    found = 0
+    for ref in prepare.inputs[:-1] if held else prepare.inputs:
+        most = rows[ref.name] if isinstance(ref, SourceRef) else _made(plan, ref, rows)
+        quota = prepare.options.get("max_new_pairs")
+        found += most if quota is None else min(most, quota)
+    return found
+
+
+def most_steps(plan: Plan, step: Train, rows: Rows) -> int:
+    """Optimiser steps of a training on so many pairs: each epoch ends with a batch of what is left."""
+    pairs, settings = most_pairs(plan, step, rows), step.settings
+    return max(1, -(-round(pairs * settings.epochs) // settings.global_batch_size))
+
+
+def _made(plan: Plan, ref: ArtifactRef, rows: Rows) -> int:
+    """Records of the table that an earlier step writes."""
+    step = plan.step(ref.step)
+    assert isinstance(step, Generate | Evaluate)
+    (job,) = (job for load in step.loads for job in load.jobs if job.out == ref.name)
+    return most_rows(plan, job.rows, rows)
