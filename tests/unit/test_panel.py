@@ -81,3 +81,11 @@ def test_durations_are_short(seconds: float, words: str) -> None:
 
 def test_a_phase_without_a_total_is_named() -> None:
     assert counted(SNAPSHOT | {"total": 0, "phase": "starting"}) == "starting"
+
+
+@pytest.mark.parametrize("kind", ["panel", "lines"])
+def test_what_a_step_says_of_itself_is_shown_when_it_ends(kind: str, console: Console) -> None:
+    watcher = Panel(PLAN, console) if kind == "panel" else PlainLines(console)
+    watcher.started(GENERATE, 1)
+    watcher.finished(GENERATE, MANIFEST.model_copy(update={"result": {"notes": ["Half [of it] is odd."], "pairs": 3}}))
+    assert "i1-generate: worth a second look: Half [of it] is odd." in written(console)

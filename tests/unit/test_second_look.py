@@ -130,6 +130,10 @@ def test_a_collapse_too_short_to_end_the_training_is_told_with_its_step() -> Non
     assert "from step 8 on the gradient is 0" in told[0]
 
 
+def test_a_loss_that_begins_at_0_does_not_rise_by_a_little() -> None:
+    assert told_of(log(9, lambda step: {"loss": 0.0 if step == 1 else 0.05})) == []
+
+
 def test_an_empty_log_and_a_short_one_are_no_news() -> None:
     assert told_of([]) == told_of(log(1)) == []
 

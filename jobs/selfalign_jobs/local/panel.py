@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,8 @@ class Panel:
         """The step is done."""
         line = self._lines[step.name]
         line.state, line.seconds, line.note = "done", time.monotonic() - line.since, headline(manifest)
+        for words in _odd(step, manifest):
+            self._live.console.print(Text(words, style="yellow"), soft_wrap=True)
 
     def retried(self, step: Step, reason: str, wait: float) -> None:
         """An attempt failed and another follows."""
@@ -162,6 +164,8 @@ class PlainLines:
     def finished(self, step: Step, manifest: Manifest) -> None:
         """The step is done."""
         self._say(f"{step.name}: done in {duration(manifest.active_seconds)} ({headline(manifest)})")
+        for words in _odd(step, manifest):
+            self._say(words)
 
     def retried(self, step: Step, reason: str, wait: float) -> None:
         """An attempt failed and another follows."""
@@ -169,6 +173,11 @@ class PlainLines:
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _odd(step: Step, manifest: Manifest) -> Iterator[str]:
+    """What the step told of itself: a later one may fail of it, and then there is no report."""
+    yield from (f"{step.name}: worth a second look: {note}" for note in manifest.result.get("notes", ()))
 
 
 def headline(manifest: Manifest) -> str:

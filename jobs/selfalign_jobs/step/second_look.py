@@ -11,6 +11,7 @@ from selfalign_jobs.step.bounds import Bound
 from selfalign_jobs.step.metrics import LogRow
 from selfalign_jobs.step.pair_figures import Lengths, Verdicts
 
+LOSS = 0.1  # a first loss is taken as no less: what hinge has where all margins are won is 0
 MOST = 8  # sentences of one step: what is told of it must fit a termination message
 LONGEST = 240  # characters of one
 
@@ -96,7 +97,7 @@ def on_log(log: Sequence[LogRow]) -> Iterator[str]:
         )
     if skipped / len(log) > bounds.SKIPPED.value:
         yield f"{skipped} of {len(log)} steps had no finite gradient and were skipped."
-    if len(log) > 1 and _mean(quarter, "loss") > bounds.RISEN.value * abs(log[0]["loss"]):
+    if len(log) > 1 and _mean(quarter, "loss") > bounds.RISEN.value * max(LOSS, abs(log[0]["loss"])):
         yield f"The loss rose from {log[0]['loss']:.3g} to {_mean(quarter, 'loss'):.3g}: the steps are too long."
     if not dead and _mean(quarter, "accuracy") < bounds.AGAINST.value:
         share = percent(_mean(quarter, "accuracy"))
