@@ -19,16 +19,11 @@ import pyarrow as pa
 from selfalign_api.plan import EngineSettings
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, Sampling
+from selfalign_jobs.generate.engine_setup import EngineSpec, engine_arguments, environment
 from selfalign_jobs.generate.in_flight import SLICE_SECONDS
 from selfalign_jobs.generate.loop import FlowLoop, Task
 from selfalign_jobs.generate.records import Batch
-from selfalign_jobs.generate.vllm_engine import (
-    EngineSpec,
-    VllmEngine,
-    engine_arguments,
-    environment,
-    sampling_params,
-)
+from selfalign_jobs.generate.vllm_engine import VllmEngine, sampling_params
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = EXAMPLES / "tiny-model/model"

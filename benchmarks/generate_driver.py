@@ -28,6 +28,7 @@ from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
+    KvUse,
     Labels,
     Sample,
     Sampling,
@@ -59,6 +60,9 @@ class InstantEngine:
     def step(self) -> list[EngineResult]:
         open_now, self._open = self._open, []
         return [EngineResult(request.id, self._answer(request)) for request in open_now]
+
+    def kv_use(self) -> KvUse:
+        return KvUse(0.0, 0)
 
     def _answer(self, request: EngineRequest) -> tuple[Sample, ...] | Comparison:
         if not isinstance(request.task, Labels):
@@ -106,7 +110,13 @@ class OneWorker:
         for _ in range(3):
             self._loop.advance()
         finished = self._loop.take_finished()
-        return [Report("one", {out: Batch.of(records, self._schema) for out, records in finished.items() if records})]
+        return [
+            Report(
+                "one",
+                {out: Batch.of(records, self._schema) for out, records in finished.items() if records},
+                KvUse(0.0, 0),
+            )
+        ]
 
 
 def sao_jobs() -> tuple[FlowJob, ...]:

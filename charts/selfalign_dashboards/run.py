@@ -84,6 +84,15 @@ def _generation(board: dashboard.Dashboard) -> None:
     records = f"sum by (outcome) (rate(selfalign_records_total{{{POD}}}[$__rate_interval]))"
     words = "Records finished a second, by outcome."
     board.with_panel(timeseries_panel("Records", words, "cps", Query(records, "{{outcome}}")))
+    words = "Share of each engine's KV cache in use. Near 100 % sequences are preempted; far below it, engines want more rows."
+    kv_use = Query(f"max by (engine) (selfalign_engine_kv_cache_use{{{POD}}})", "{{engine}}")
+    board.with_panel(timeseries_panel("KV cache", words, "percentunit", kv_use, span=12, most=1))
+    words = (
+        "Sequences a second that lost their place in the KV cache and are computed again. Many: raise gpuMemoryPercent or "
+        "tensorParallelSize, or lower max_num_seqs in engineArgs."
+    )
+    preempted = f"sum by (engine) (rate(selfalign_engine_preemptions_total{{{POD}}}[$__rate_interval]))"
+    board.with_panel(timeseries_panel("Preemptions", words, "cps", Query(preempted, "{{engine}}"), span=12))
 
 
 def _judge(board: dashboard.Dashboard) -> None:

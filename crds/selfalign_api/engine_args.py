@@ -18,7 +18,11 @@ from selfalign_api.means import Compute
 
 __all__ = ["OWNED_ENGINE_ARGS", "engine_arg_problems", "plain_engine_args"]
 
-# Argument → the field that owns it; "" where nothing does, because it would change results.
+OURS = "how selfalign runs its engines"
+SIZE = "spec.compute.generation.tensorParallelSize"
+REPLICAS = "spec.compute.generation.replicas"
+
+# Argument → the field that owns it, or OURS; "" where nothing does, because it would change results.
 OWNED_ENGINE_ARGS = {
     "model": "spec.model.url",
     "model_weights": "spec.model.url",
@@ -34,12 +38,33 @@ OWNED_ENGINE_ARGS = {
     "quantization_config": "spec.generation.precision",
     "max_model_len": "spec.generation.maxModelTokens",
     "seed": "spec.seed",
-    "tensor_parallel_size": "spec.compute.generation.tensorParallelSize",
     "gpu_memory_utilization": "spec.compute.generation.gpuMemoryPercent",
-    "data_parallel_size": "spec.compute.generation.replicas",
-    "data_parallel_size_local": "spec.compute.generation.replicas",
-    "pipeline_parallel_size": "spec.compute.generation.tensorParallelSize",
-    "distributed_executor_backend": "spec.compute.generation.tensorParallelSize",
+    "tensor_parallel_size": SIZE,
+    "pipeline_parallel_size": SIZE,
+    "prefill_context_parallel_size": SIZE,
+    "nnodes": SIZE,
+    "node_rank": SIZE,
+    "master_addr": SIZE,
+    "master_port": SIZE,
+    "device_ids": SIZE,
+    "data_parallel_size": REPLICAS,
+    "data_parallel_size_local": REPLICAS,
+    "data_parallel_rank": REPLICAS,
+    "data_parallel_start_rank": REPLICAS,
+    "data_parallel_address": REPLICAS,
+    "data_parallel_rpc_port": REPLICAS,
+    "data_parallel_backend": REPLICAS,
+    "data_parallel_hybrid_lb": REPLICAS,
+    "data_parallel_external_lb": REPLICAS,
+    "data_parallel_multi_port_external_lb": REPLICAS,
+    "disable_log_stats": OURS,
+    "distributed_executor_backend": OURS,
+    "max_num_queued_reqs": OURS,
+    "max_num_queued_tokens": OURS,
+    "scheduler_cls": OURS,
+    "tokens_only": OURS,
+    "worker_cls": OURS,
+    "worker_extension_cls": OURS,
     "config_format": "",
     "convert": "",
     "diffusion_config": "",
@@ -56,6 +81,7 @@ OWNED_ENGINE_ARGS = {
     "mamba_ssm_cache_dtype": "",
     "model_class_overrides": "",
     "override_generation_config": "",
+    "pooler_config": "",
     "runner": "",
     "skip_tokenizer_init": "",
     "spec_method": "",
@@ -64,6 +90,7 @@ OWNED_ENGINE_ARGS = {
     "speculative_config": "",
     "tokenizer_mode": "",
     "use_fp64_gumbel": "",
+    "watermark": "",
     "watermark_config": "",
 }
 FIELDS = Path(__file__).with_name("engine_fields.json")  # of the pinned vLLM (`make pinned`)
@@ -97,6 +124,8 @@ def _problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
 def _owned(owner: str) -> str:
     if not owner:
         return "this changes results, which compute must not; remove it"
+    if owner == OURS:
+        return f"{OURS} owns this; remove it"
     return f"{owner} owns this; write it there and remove it here"
 
 

@@ -111,7 +111,8 @@ class EngineSettings(Frozen):
     """What of the engine is method, not means: it changes the numbers."""
 
     precision: Literal["bfloat16", "float16", "float32", "fp8"] = "bfloat16"
-    max_model_tokens: int | None = None  # None: the model's own context
+    head_precision: Literal["float32"] = "float32"  # of the logits, whose differences are verdicts
+    max_model_tokens: int | None = None  # None, of an older version's plan: the model's own context
     max_set_aside_percent: float = 1.0
 
 

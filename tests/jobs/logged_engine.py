@@ -16,6 +16,7 @@ from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
+    KvUse,
     Labels,
     Sample,
 )
@@ -71,6 +72,9 @@ class LoggedEngine:
         self._steps += 1
         done = [id for id, (_, due) in self._open.items() if due <= self._steps]
         return [EngineResult(id, answer(self._open.pop(id)[0])) for id in done]
+
+    def kv_use(self) -> KvUse:
+        return KvUse(0.0, 0)
 
     def abort(self, id: str) -> None:
         self._open.pop(id, None)

@@ -9,6 +9,7 @@ from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
+    KvUse,
     Labels,
     Sample,
 )
@@ -37,6 +38,9 @@ class FakeEngine:
         if self._chosen is not None:
             places = [places[place] for place in self._chosen(len(places))]
         return [EngineResult(id, self._answer(self.open.pop(id))) for id in places]
+
+    def kv_use(self) -> KvUse:
+        return KvUse(len(self.open) / self.facts.max_sequences, 0)
 
     def abort(self, id: str) -> None:
         self.open.pop(id, None)

@@ -80,6 +80,19 @@ def test_all_broken_rules_are_told_at_once() -> None:
             "max-model-len: 9: spec.generation.maxModelTokens owns this; write it there and remove it here",
         ),
         ("hf_overrides: x", "hf_overrides: x: this changes results, which compute must not; remove it"),
+        ("spec-method: x", "spec-method: x: this changes results, which compute must not; remove it"),
+        (
+            "pipeline-parallel-size: 2",
+            "pipeline-parallel-size: 2: spec.compute.generation.tensorParallelSize owns this; write it there and remove it here",
+        ),
+        (
+            "data_parallel_rank: 1",
+            "data_parallel_rank: 1: spec.compute.generation.replicas owns this; write it there and remove it here",
+        ),
+        (
+            "distributed-executor-backend: ray",
+            "distributed-executor-backend: ray: how selfalign runs its engines owns this; remove it",
+        ),
     ],
 )
 def test_an_engine_argument_that_changes_results_is_refused_by_name(argument: str, line: str) -> None:

@@ -29,6 +29,7 @@ from selfalign_jobs.generate.driver import (
     verdict_positions,
     verdict_results,
 )
+from selfalign_jobs.generate.engine import KvUse
 from selfalign_jobs.generate.leases import LEASE_SECONDS
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
@@ -105,7 +106,7 @@ class LocalWorkers:
     def _work(self, worker: str, loop: FlowLoop) -> Report:
         loop.advance()
         records = loop.take_finished()["out"]
-        return Report(worker, {"out": Batch.of(records, SCHEMA)} if records else {})
+        return Report(worker, {"out": Batch.of(records, SCHEMA)} if records else {}, KvUse(0.0, 0))
 
 
 def make(topics: list[str], folder: Folder, workers: LocalWorkers, attempt: int = 1, percent: float = 100) -> Driver:

@@ -45,3 +45,16 @@ def test_only_a_unit_that_is_finished_is_a_move() -> None:
     assert value(progress, "progress_moved_timestamp_seconds") == 1.0
     progress.advance(1)
     assert (value(progress, "progress_moved_timestamp_seconds") or 0) > 1.0
+
+
+def test_an_engines_preemptions_are_counted_over_its_restarts() -> None:
+    metrics = (progress := Progress("i1-generate")).metrics
+    for preemptions in (2, 5):
+        metrics.engine("engine-0", 0.5, preemptions)
+    metrics.engine_lost("engine-0")
+    assert value(progress, "engine_kv_cache_use", engine="engine-0") is None
+    metrics.engine("engine-0", 0.25, 1)
+    metrics.engine("engine-1", 0.75, 0)
+    assert value(progress, "engine_preemptions_total", engine="engine-0") == 6
+    assert value(progress, "engine_kv_cache_use", engine="engine-0") == 0.25
+    assert value(progress, "engine_kv_cache_use", engine="engine-1") == 0.75

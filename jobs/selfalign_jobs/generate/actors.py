@@ -17,7 +17,7 @@ from selfalign_api.outcome import FAILED
 from selfalign_api.plan import FlowJob
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.driver import Event, Lost, Report, Started
-from selfalign_jobs.generate.engine import Engine, EngineFacts
+from selfalign_jobs.generate.engine import Engine, EngineFacts, KvUse
 from selfalign_jobs.generate.in_flight import EXCHANGES, SLICE_SECONDS, max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.records import Batch
@@ -49,6 +49,7 @@ class EngineActor:
     def __init__(self, setup: ActorSetup) -> None:
         self._setup = setup
         self._loop: FlowLoop | None = None
+        self._engine: Engine | None = None
 
     def start(self) -> EngineFacts:
         """Load tokenizer and engine. An actor that has one ends instead: the driver lost it, and Ray starts it anew."""
@@ -58,7 +59,7 @@ class EngineActor:
         model = setup.locate()
         os.environ.update(setup.environment())
         chat = setup.make_chat(model)
-        engine = setup.make_engine(model)
+        engine = self._engine = setup.make_engine(model)
         facts = engine.facts
         self._loop = FlowLoop(
             engine,
@@ -73,19 +74,20 @@ class EngineActor:
         spare_the_collector()
         return facts
 
-    def exchange(self, tasks: list[Task]) -> dict[str, Batch]:
+    def exchange(self, tasks: list[Task]) -> tuple[dict[str, Batch], KvUse]:
         """Take rows, work for a while, and report what has finished."""
-        loop = self._loop
-        assert loop is not None
+        loop, engine = self._loop, self._engine
+        assert loop is not None and engine is not None
         loop.add(tasks)
         until = time.monotonic() + SLICE_SECONDS
         while loop.unfinished and time.monotonic() < until:
             loop.advance()
-        return {
+        batches = {
             out: Batch.of(records, self._setup.flows[out].schema)
             for out, records in loop.take_finished().items()
             if records
         }
+        return batches, engine.kv_use()
 
 
 @dataclass
@@ -199,5 +201,6 @@ class RayWorkers:
             worker.ready = True
             return Started(name, answer)
         worker.exchanges -= 1
-        worker.owed -= sum(len(batch.sources) for batch in answer.values())
-        return Report(name, answer)
+        batches, kv_use = answer
+        worker.owed -= sum(len(batch.sources) for batch in batches.values())
+        return Report(name, batches, kv_use)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError, shown
-from selfalign_jobs.generate.engine import EngineFacts
+from selfalign_jobs.generate.engine import EngineFacts, KvUse
 from selfalign_jobs.generate.in_flight import rows_held
 from selfalign_jobs.generate.leases import Lease, Leases
 from selfalign_jobs.generate.loop import Task
@@ -42,10 +42,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A worker's word: what it finished since its last one, by table."""
+    """A worker's word: what it finished since its last one, by table, and how full its engine's KV cache is."""
 
     worker: str
     batches: Mapping[str, Batch]
+    kv_use: KvUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,8 @@ class Driver:
                 self.facts[worker] = facts
                 self.versions |= facts.versions
                 self._top_up(worker)
-            case Report(worker, batches):
+            case Report(worker, batches, kv_use):
+                self.progress.metrics.engine(worker, kv_use.share, kv_use.preemptions)
                 self._leases.renew(worker, self.clock())
                 for out, batch in batches.items():
                     self._accept(self.jobs[out], batch)
@@ -223,6 +225,7 @@ class Driver:
 
     def _lose(self, worker: str, why: str) -> None:
         self.facts.pop(worker, None)
+        self.progress.metrics.engine_lost(worker)
         self._leases.drop(worker)
         self._deaths[worker] += 1
         if self._deaths[worker] >= DEATHS_WITHOUT_PROGRESS:

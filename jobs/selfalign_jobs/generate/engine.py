@@ -52,13 +52,22 @@ class EngineResult(NamedTuple):
 class EngineFacts:
     """What the loop and the manifest must know of an engine that has started.
 
-    `context_tokens` bounds prompt and answer together; `max_sequences` is how many requests it runs at once.
+    `context_tokens` bounds prompt and answer together; `max_sequences` is how many requests it runs at once, where its
+    KV cache, which holds `kv_tokens`, has room for them.
     """
 
     context_tokens: int
     max_sequences: int
     start_seconds: float
+    kv_tokens: int | None = None  # None: all that its sequences can need
     versions: dict[str, str] = field(default_factory=dict)
+
+
+class KvUse(NamedTuple):
+    """The share of an engine's KV cache in use, and how often a sequence has lost its place there, to be computed again."""
+
+    share: float
+    preemptions: int
 
 
 class Engine(Protocol):
@@ -73,6 +82,9 @@ class Engine(Protocol):
 
     def step(self) -> list[EngineResult]:
         """Advance all open requests by one forward pass; returns those that finished."""
+
+    def kv_use(self) -> KvUse:
+        """How full its KV cache is."""
 
     def abort(self, id: str) -> None:
         """Forget a request; it gives no result. One that has finished already is ignored."""

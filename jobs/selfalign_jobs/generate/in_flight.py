@@ -6,6 +6,9 @@ from selfalign_jobs.generate.engine import EngineFacts
 
 SLICE_SECONDS = 0.2  # how long an actor works before it gives word
 EXCHANGES = 2  # exchanges under way with an actor: while the driver reads one, the engine works on the next
+# Tokens that a flow keeps in the KV cache, as a part of the context: that holds a prompt and two answers at their longest
+# (2 048 tokens each), and answers of instruct models have some 400.
+FLOW_OF_CONTEXT = 1 / 6
 UNIT_ROWS = 16  # rows a lease: small, so that the last ones of a step spread over all engines
 BUFFER = 1.25  # rows a worker holds, in units of its open flows: the next ones are there when it needs them
 
@@ -13,9 +16,14 @@ BUFFER = 1.25  # rows a worker holds, in units of its open flows: the next ones 
 def max_open_flows(facts: EngineFacts) -> int:
     """How many flows to keep open on an engine: as many as it runs requests at once, and some whose requests wait there.
 
-    So no slot stays empty while the loop lets finished requests gather; and what a kill costs stays small.
+    So no slot stays empty while the loop lets finished requests gather; and what a kill costs stays small. Where the KV
+    cache has room for fewer, no more than it holds: a sequence that finds no block takes another's, whose tokens are
+    computed again.
     """
-    return facts.max_sequences + facts.max_sequences // 4
+    wanted = facts.max_sequences + facts.max_sequences // 4
+    if facts.kv_tokens is None:
+        return wanted
+    return max(1, min(wanted, int(facts.kv_tokens / (facts.context_tokens * FLOW_OF_CONTEXT))))
 
 
 def rows_held(facts: EngineFacts) -> int:

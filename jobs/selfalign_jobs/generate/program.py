@@ -17,11 +17,12 @@ from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
+from selfalign_jobs.generate.engine_setup import EngineSpec, environment
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
 from selfalign_jobs.generate.render import Chat, ModelChat
 from selfalign_jobs.generate.session import engines_here, ray_session
-from selfalign_jobs.generate.vllm_engine import EngineSpec, VllmEngine, environment
+from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.places.models import locate_model
 from selfalign_jobs.places.store import Manifest, TableEntry

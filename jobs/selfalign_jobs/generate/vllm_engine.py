@@ -8,65 +8,23 @@ from __future__ import annotations
 import os
 import time
 from copy import copy
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfalign_api.engine_args import plain_engine_args
-from selfalign_api.plan import EngineSettings
-from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
     EngineResult,
+    KvUse,
     Labels,
     Sample,
     Sampling,
 )
-from selfalign_jobs.machine import memory_here
-
-GIB = 1 << 30
-CPU_SEQUENCES, CPU_BATCH_TOKENS = 256, 4096
-# vLLM's own choice for offline work on an H100; its default elsewhere is 128/2048 (AsyncLLM without a usage context).
-GPU_SEQUENCES, GPU_BATCH_TOKENS = 1024, 16384
-CPU_BLOCK_TOKENS = 32  # the default of 128 shares no prefix of a short prompt
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """How a model runs: the method's settings and the means."""
-
-    settings: EngineSettings
-    means: GenerationMeans
-    trust_remote_code: bool = False
-    engines_here: int = 1  # on one node, which share its memory
-
-
-def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
-    """What the process of an engine needs in its environment before it imports torch and vLLM.
-
-    In-process engine core: as a child it would outlive a SIGKILLed actor and keep the GPU (vllm#55510, ray#54364).
-    """
-    common = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
-        "HF_HUB_OFFLINE": "1",  # models are local folders; nothing may be fetched behind the digest's back
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if means.device == "GPU":
-        return common
-    # Ray sets OMP_NUM_THREADS to the CPUs of the actor; vLLM would bind threads to cores that others share.
-    # The engine runs eagerly there; what is left to Dynamo is one tiny function of the sampler, compiled (20 s of g++)
-    # when the first comparison comes.
-    return common | {
-        "OMP_NUM_THREADS": str(threads),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "TORCHDYNAMO_DISABLE": "1",
-    }
+from selfalign_jobs.generate.engine_refusals import configuring, starting
+from selfalign_jobs.generate.engine_setup import EngineSpec, cpu_cache_gib, engine_arguments
 
 
 class VllmEngine:
@@ -75,23 +33,30 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec, model: Path) -> None:
         """Load the model from its folder; takes seconds to minutes.
 
-        The environment must be `environment(…)` before vLLM is imported.
+        The environment must be `environment(…)` before vLLM is imported. Raises ConfigError for what vLLM refuses, and for
+        a model or a context that does not fit.
         """
         started = time.monotonic()
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
 
-        arguments = engine_arguments(spec, model)
-        if spec.means.device == "CPU":
-            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(_cpu_cache_gib(spec, arguments))
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
+        with configuring(spec):
+            arguments = engine_arguments(spec, model, _capability(spec))
+            if spec.means.device == "CPU":
+                os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(cpu_cache_gib(spec, arguments))
+            config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
+        with starting(spec):
+            self._engine = LLMEngine(config, Executor.get_class(config), log_stats=False)
+        self._preemptions = _Preemptions(self._engine)
         self._submitted: list[EngineRequest] = []  # since the last step
         self._labels: dict[str, Labels] = {}  # of the comparisons under way
         self._facts = EngineFacts(
-            context_tokens=self._engine.model_config.max_model_len,
-            max_sequences=arguments["max_num_seqs"],
+            context_tokens=config.model_config.max_model_len,
+            max_sequences=config.scheduler_config.max_num_seqs,
             start_seconds=time.monotonic() - started,
+            kv_tokens=config.cache_config.kv_cache_size_tokens,
             versions={name: version(name) for name in ("torch", "transformers")} | {"vllm": _vllm_version()},
         )
 
@@ -114,6 +79,10 @@ class VllmEngine:
                 results.append(EngineResult(output.request_id, _answer(output, labels)))
         return results
 
+    def kv_use(self) -> KvUse:
+        """How full its KV cache is."""
+        return KvUse(self._preemptions.scheduler.kv_cache_manager.usage, self._preemptions.count)
+
     def abort(self, id: str) -> None:
         """Forget a request."""
         self._add_submitted()
@@ -133,38 +102,23 @@ class VllmEngine:
         return sampling_params(request.task)
 
 
+class _Preemptions:
+    """Counts what vLLM's scheduler preempts. Its own count comes only with statistics of every token, a tenth of its step."""
+
+    def __init__(self, engine: Any) -> None:
+        self.scheduler = engine.engine_core.engine_core.scheduler
+        self.count = 0
+        self._preempt = self.scheduler._preempt_request
+        self.scheduler._preempt_request = self._counted
+
+    def _counted(self, *arguments: Any, **named: Any) -> Any:
+        self.count += 1
+        return self._preempt(*arguments, **named)
+
+
 def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
     """A prompt as vLLM's own renderer would hand it on (`vllm.inputs.TokensInput`)."""
     return {"type": "token", "prompt_token_ids": prompt_ids}
-
-
-def engine_arguments(spec: EngineSpec, model: Path) -> dict[str, Any]:
-    """The `EngineArgs` of vLLM. Whatever vLLM would guess from hardware or folder, and that matters, is said."""
-    on_cpu = spec.means.device == "CPU"
-    context = spec.settings.max_model_tokens or _own_context(spec, model)
-    batch_tokens = max(CPU_BATCH_TOKENS, context) if on_cpu else GPU_BATCH_TOKENS
-    arguments: dict[str, Any] = {
-        "model": str(model),
-        "trust_remote_code": spec.trust_remote_code,
-        "dtype": "auto" if spec.settings.precision == "fp8" else spec.settings.precision,
-        "quantization": "fp8" if spec.settings.precision == "fp8" else None,
-        "max_model_len": context,
-        "max_num_seqs": CPU_SEQUENCES if on_cpu else GPU_SEQUENCES,
-        "max_num_batched_tokens": batch_tokens,
-        "enable_prefix_caching": True,
-        "tensor_parallel_size": spec.means.tensor_parallel_size,
-        # Inside a Ray actor vLLM would silently take its `ray` executor.
-        "distributed_executor_backend": "uni" if spec.means.tensor_parallel_size == 1 else "mp",
-        "generation_config": "vllm",  # the folder's sampling defaults must not change ours; its end tokens still count
-        "disable_log_stats": True,
-        "seed": 0,
-    }
-    if on_cpu:
-        # A seeded request whose prompt is prefilled in parts crashes on CPU ("Generator does not use offset", 0.32).
-        arguments |= {"enable_chunked_prefill": False, "enforce_eager": True, "block_size": CPU_BLOCK_TOKENS}
-    else:
-        arguments |= {"gpu_memory_utilization": spec.means.gpu_memory_percent / 100}
-    return arguments | plain_engine_args(spec.means.engine_args)
 
 
 def sampling_params(task: Sampling | Labels) -> Any:
@@ -207,24 +161,13 @@ def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | Comparis
     return Comparison(next_token[labels.first].logprob, next_token[labels.second].logprob)
 
 
-def _own_context(spec: EngineSpec, model: Path) -> int:
-    from transformers import AutoConfig
+def _capability(spec: EngineSpec) -> tuple[int, int] | None:
+    if spec.means.device == "CPU":
+        return None
+    from vllm.platforms import current_platform
 
-    config = AutoConfig.from_pretrained(model, trust_remote_code=spec.trust_remote_code)
-    return int(config.get_text_config().max_position_embeddings)
-
-
-def _cpu_cache_gib(spec: EngineSpec, arguments: dict[str, Any]) -> int:
-    """GiB of KV cache: what all sequences need at full length, at most a quarter of the node's memory, shared by its engines."""
-    from transformers import AutoConfig
-
-    folder = arguments["model"]
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code).get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if arguments["dtype"] == "float32" else 2)
-    needed = bytes_per_token * arguments["max_num_seqs"] * arguments["max_model_len"]
-    return max(1, min(-int(-needed // GIB), memory_here() // 4 // spec.engines_here // GIB))
+    found = current_platform.get_device_capability()
+    return None if found is None else (found.major, found.minor)
 
 
 def _vllm_version() -> str:

@@ -7,6 +7,7 @@ something: a generation has no loss.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import cached_property
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
@@ -54,6 +55,19 @@ class Metrics:
         self.tokens_per_second = Gauge(
             "selfalign_tokens_per_second", "Tokens a second, lately.", registry=self.registry
         )
+        self._kv_use = Gauge(
+            "selfalign_engine_kv_cache_use",
+            "Share of an engine's KV cache in use (0 to 1).",
+            ["engine"],
+            registry=self.registry,
+        )
+        self._preemptions = Counter(
+            "selfalign_engine_preemptions",
+            "Sequences that lost their place in the KV cache and are computed again.",
+            ["engine"],
+            registry=self.registry,
+        )
+        self._preempted: dict[str, int] = {}  # by engine, since its start
         self.done = Gauge(
             "selfalign_progress_done", "Units done of the phase.", ["phase", "unit"], registry=self.registry
         )
@@ -64,6 +78,19 @@ class Metrics:
             registry=self.registry,
         )
         self.moved.set_to_current_time()
+
+    def engine(self, name: str, kv_use: float, preemptions: int) -> None:
+        """An engine says how full its KV cache is, and how many preemptions it has had since it started."""
+        self._kv_use.labels(name).set(kv_use)
+        before = self._preempted.get(name, 0)
+        self._preemptions.labels(name).inc(preemptions - before if preemptions >= before else preemptions)
+        self._preempted[name] = preemptions
+
+    def engine_lost(self, name: str) -> None:
+        """An engine is gone; one that comes in its place counts anew."""
+        self._preempted.pop(name, None)
+        with suppress(KeyError):
+            self._kv_use.remove(name)
 
     @cached_property
     def training(self) -> TrainingMetrics:
