@@ -66,7 +66,7 @@ def main() -> None:
     for seed in options.seeds:
         for variant in options.variants:
             file = run_file(options.out, variant, seed)
-            command = [sys.executable, "-m", "selfalign_jobs.local.cli", "run", str(file)]
+            command = [sys.executable, "-m", "selfalign_jobs.local.start", "run", str(file)]
             command += ["--mount", f"selfalign={EXAMPLE.parent}", "--out", str(options.out)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             print(row(options.out / "default" / file.stem, variant, seed), flush=True)

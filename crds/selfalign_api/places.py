@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import unquote_to_bytes
 
 from selfalign_api.errors import ConfigError
 
@@ -18,6 +20,7 @@ __all__ = [
     "Place",
     "Relative",
     "absolute",
+    "file_url",
     "local_path",
     "mounts_from",
     "parse_place",
@@ -61,7 +64,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Claim:
-    """`pvc://CLAIM/PATH`: a path inside a volume claim."""
+    """`pvc://CLAIM/PATH`: a path inside a volume claim, written as it is."""
 
     claim: str
     path: str
@@ -69,7 +72,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Folder:
-    """`file:///PATH`: an absolute path of the pod or the machine."""
+    """`file:///PATH`: an absolute path of the pod or the machine; %20 in the URL is a space, as in any."""
 
     path: PurePosixPath
 
@@ -102,7 +105,7 @@ def parse_place(url: str, field: str = "url") -> Place:
         return _claim(url, rest, field)
     if scheme == "file":
         if rest.startswith("/"):
-            return Folder(PurePosixPath(rest))
+            return Folder(_path_in(rest, url, field))
         raise ConfigError.one(field, f"has no absolute path; write file:///{rest} or ./{rest}", url)
     raise ConfigError.one(field, f"is no place; {NOTATION}", url)
 
@@ -125,9 +128,22 @@ def local_path(url: str, mounts: Mapping[str, str], relative_to: Path = Path(), 
     raise ConfigError.one(field, "is not a file of this machine; write pvc://CLAIM/PATH, file:///PATH or ./PATH", url)
 
 
+def file_url(path: PurePath) -> str:
+    """The URL of an absolute path, whatever characters it has: what `parse_place` reads back as that path."""
+    return path.as_uri()
+
+
+def _path_in(rest: str, url: str, field: str) -> PurePosixPath:
+    """The path of a file URL; a % that begins no escape stands for itself, as #, ? and spaces do."""
+    path = os.fsdecode(unquote_to_bytes(rest.encode("utf-8", "surrogateescape")))
+    if "\0" in path:
+        raise ConfigError.one(field, "has a character that no path has: %00; remove it", url)
+    return PurePosixPath(path)
+
+
 def absolute(url: str, beside: Path) -> str:
     """The URL, for whoever does not know where the run file lies: a path beside it becomes file://."""
-    return (beside / url).resolve().as_uri() if url.startswith(".") else url
+    return file_url((beside / url).resolve()) if url.startswith(".") else url
 
 
 def mounts_from(options: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

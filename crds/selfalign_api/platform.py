@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +12,7 @@ from selfalign_api.load import as_json
 from selfalign_api.means import Compute
 from selfalign_api.method import Storage
 from selfalign_api.operator_config import ClusterProfile
-from selfalign_api.places import Claim, parse_place
+from selfalign_api.places import Claim, Folder, Place, parse_place
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means
 
@@ -89,8 +88,8 @@ def _lost_storage(spec: Spec) -> Iterator[Problem]:
     if url is None:
         said = "is missing, and the profile has none; write storage: {url: pvc://CLAIM/PATH} or s3://BUCKET/PATH"
         yield Problem("spec.storage.url", None, said)
-    elif url.startswith("file:///"):
-        folder = PurePosixPath(url.removeprefix("file://"))
+    elif isinstance(place := _place_of(url), Folder):
+        folder = place.path
         template = spec.compute.pod_template if spec.compute is not None else None
         if not any(folder.is_relative_to(mount) for mount in mount_paths(template or {})):
             said = (
@@ -98,6 +97,14 @@ def _lost_storage(spec: Spec) -> Iterator[Problem]:
                 f"a volume at {folder} in container {STEP_CONTAINER}"
             )
             yield Problem("spec.storage.url", url, said)
+
+
+def _place_of(url: str) -> Place | None:
+    """The place; None for what is none, which `_places` says."""
+    try:
+        return parse_place(url)
+    except ConfigError:
+        return None
 
 
 def mount_paths(template: Mapping[str, Any]) -> Iterator[str]:

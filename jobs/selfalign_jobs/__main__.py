@@ -4,12 +4,16 @@ import os
 import sys
 from contextlib import suppress
 
-from selfalign_jobs.step.init import supervise
+from selfalign_jobs.step.init import hold_signals, supervise
+from selfalign_jobs.surroundings import settle
 
+hold_signals()
 if os.getpid() == 1:
     supervise()
+settle()
 
-from selfalign_jobs.entry import main  # seconds of imports: only now that process 1 has its handlers
+# Seconds of imports: only now that the signals are held, or process 1 has its handlers.
+from selfalign_jobs.entry import main  # noqa: E402
 
 code = main()
 for stream in (sys.stdout, sys.stderr):

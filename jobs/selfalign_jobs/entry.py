@@ -29,6 +29,7 @@ from selfalign_jobs.step.gang import Gang
 from selfalign_jobs.step.init import take_signals
 from selfalign_jobs.step.progress import Progress, ProgressServer
 from selfalign_jobs.step.reuse import done_before
+from selfalign_jobs.surroundings import take_stops
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,8 +146,7 @@ def _give_up() -> None:
 
 
 def _on_stop(act: Callable[[], None]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: act())
+    take_stops(lambda *_: act())
 
 
 def _stop_with_parent() -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from selfalign_api.cluster import pods_of
 from selfalign_api.errors import Problem
-from selfalign_api.places import Claim, Folder, parse_place
+from selfalign_api.places import Claim, Folder, file_url, parse_place
 from selfalign_api.platform import STEP_CONTAINER, mount_paths
 from selfalign_api.run import Spec
 from selfalign_operator.effective import RunError
@@ -36,9 +36,9 @@ def url_in_pod(url: str, mounts: Mapping[str, str]) -> str:
     """The URL as a pod reaches it: a claim's place is a folder; a bucket stays what it is."""
     match parse_place(url):
         case Claim(claim, path):
-            return (PurePosixPath(mounts[claim]) / path).as_uri()
+            return file_url(PurePosixPath(mounts[claim]) / path)
         case Folder(path):
-            return path.as_uri()
+            return file_url(path)
     return url
 
 
@@ -65,4 +65,4 @@ def _unmounted(spec: Spec, path: PurePosixPath) -> Iterator[Problem]:
                 f"is in no volume of the pods that {kind}; write pvc://CLAIM/PATH, mount a volume there in container "
                 f"{STEP_CONTAINER} of compute.podTemplate, or name the image that holds it in compute.{section}.image"
             )
-            yield Problem("spec.model.url", f"file://{path}", said)
+            yield Problem("spec.model.url", file_url(path), said)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.heavy
 
 
 def selfalign(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "selfalign_jobs.local.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "selfalign_jobs.local.start", *map(str, arguments)]
 
 
 @pytest.fixture(scope="module")

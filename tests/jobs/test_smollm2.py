@@ -48,7 +48,7 @@ def test_a_short_form_of_the_run_makes_pairs_and_a_model(mount: Path, tmp_path: 
         assert whole in text
         text = text.replace(whole, short)
     (tmp_path / "run.yaml").write_text(text)
-    command = [sys.executable, "-m", "selfalign_jobs.local.cli", "run", tmp_path / "run.yaml"]
+    command = [sys.executable, "-m", "selfalign_jobs.local.start", "run", tmp_path / "run.yaml"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run(
         [*command, "--mount", f"selfalign={mount}", "--out", tmp_path / "out"], check=True, env=environment, timeout=600

@@ -68,7 +68,7 @@ def command(server: Buckets, tmp_path_factory: pytest.TempPathFactory) -> list[s
         text = text.replace(old, new.replace("SCHEME", server.scheme))
     file = tmp_path_factory.mktemp("run") / "run.yaml"
     file.write_text(text)
-    return [sys.executable, "-m", "selfalign_jobs.local.cli", "run", str(file)]
+    return [sys.executable, "-m", "selfalign_jobs.local.start", "run", str(file)]
 
 
 @pytest.fixture(scope="module")

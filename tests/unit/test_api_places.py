@@ -1,8 +1,12 @@
 """Places: what a URL names, and where that is on this machine."""
 
+import os
+import re
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import (
@@ -13,6 +17,8 @@ from selfalign_api.places import (
     HubModel,
     Place,
     Relative,
+    absolute,
+    file_url,
     local_path,
     mounts_from,
     parse_place,
@@ -35,6 +41,10 @@ from selfalign_api.places import (
         ("pvc://claim/a/b", Claim("claim", "a/b")),
         ("pvc://claim", Claim("claim", "")),
         ("file:///a/b", Folder(PurePosixPath("/a/b"))),
+        ("file:///a%20b/f%C3%BCr%23%25", Folder(PurePosixPath("/a b/für#%"))),
+        ("file:///a b/für#?100% 'x'", Folder(PurePosixPath("/a b/für#?100% 'x'"))),
+        ("pvc://claim/a%20b/c d", Claim("claim", "a%20b/c d")),
+        ("./a%20b/c d#", Relative(PurePosixPath("a%20b/c d#"))),
         ("./a/b", Relative(PurePosixPath("a/b"))),
         ("../a", Relative(PurePosixPath("../a"))),
     ],
@@ -57,6 +67,7 @@ NOTATION = (
         ("s3:///a", NOTATION),
         ("/a/b", "is no place; write file:///a/b or ./PATH beside the run file"),
         ("file://a/b", "has no absolute path; write file:///a/b or ./a/b"),
+        ("file:///a%00b", "has a character that no path has: %00; remove it"),
         ("pvc:///a", "names no claim; write pvc://CLAIM/PATH"),
         ("pvc://claim/../a", "must stay inside its claim; write pvc://CLAIM/PATH without .."),
         ("hf://a/b/c", "is no model of the hub; write hf://ORG/NAME or hf://ORG/NAME@REVISION"),
@@ -70,6 +81,45 @@ def test_what_names_no_place_is_refused_with_what_to_write(url: str, said: str) 
     with pytest.raises(ConfigError) as caught:
         parse_place(url, "spec.model.url")
     assert str(caught.value) == f"spec.model.url: {url} {said}"
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=12).filter(
+    lambda name: name not in (".", "..")
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: PurePosixPath("/", *names))
+
+
+@given(PATHS)
+def test_every_path_is_read_back_from_its_url(path: PurePosixPath) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        path = PurePosixPath(os.fsdecode(os.fsencode(str(path).encode("utf-8", "replace"))))
+    url = file_url(path)
+    assert url.isascii()
+    assert parse_place(url) == Folder(path)
+    assert local_path(url, {}) == Path(path)
+    assert absolute(url, Path("/beside")) == url
+
+
+@given(
+    st.binary(min_size=1, max_size=8).filter(
+        lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+    )
+)
+def test_a_name_that_is_no_text_is_read_back_too(name: bytes) -> None:
+    path = PurePosixPath("/", os.fsdecode(name))
+    assert parse_place(file_url(path)) == Folder(path)
+
+
+@given(PATHS.filter(lambda path: not re.search("%[0-9a-fA-F]{2}|[\ud800-\udfff]", str(path))))
+def test_a_path_that_is_written_as_it_is_is_meant_so(path: PurePosixPath) -> None:
+    assert parse_place(f"file://{path}") == Folder(path)
+
+
+def test_no_other_place_of_the_sources_makes_urls_of_paths() -> None:
+    root = Path(__file__).parents[2]
+    sources = [file for folder in ("crds", "jobs", "operator") for file in (root / folder).rglob("*.py")]
+    makers = [file.name for file in sources if re.search(r"\.as_uri\(|f\"file://", file.read_text(encoding="utf-8"))]
+    assert makers == ["places.py"]
 
 
 def test_files_of_this_machine_have_a_path() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -12,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.places.store import Folder, Manifest, TableEntry, read_manifest, read_parts, write_manifest
+from selfalign_api.places import file_url
+from selfalign_jobs.places.store import (
+    Folder,
+    Manifest,
+    TableEntry,
+    filesystem_of,
+    read_manifest,
+    read_parts,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -74,6 +85,31 @@ def test_a_table_survives_the_store(tmp_path_factory: pytest.TempPathFactory, va
     table = pa.table({"text": pa.array(values, pa.string())})
     folder.write_table("t.parquet", table)
     assert folder.read_table("t.parquet").equals(table)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12).filter(
+    lambda name: name not in (".", "..") and not name.startswith(".tmp-")
+)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=3), NAMES)
+def test_a_folder_may_have_any_name(tmp_path_factory: pytest.TempPathFactory, names: list[str], file: str) -> None:
+    place = tmp_path_factory.mktemp("store").joinpath(*names)
+    folder = Folder.open(file_url(place))
+    folder.write(file, b"content")
+    assert (folder.local, folder.files(), folder.read(file)) == (place, [file], b"content")
+    child = Folder.open(f"{file_url(place.parent)}/{quote(place.name)}")
+    child.copy(folder, file)
+    assert child.exists(file)
+    child.delete(file)
+    assert folder.files() == []
+
+
+@given(NAMES)
+def test_a_key_of_a_bucket_may_have_any_name(name: str) -> None:
+    server = "?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1"
+    if "?" not in name and not re.search("%[0-9a-fA-F]{2}", name):
+        assert filesystem_of(f"s3://bucket/a/{name}/b{server}")[1] == f"bucket/a/{name}/b"
 
 
 def test_an_unknown_kind_of_url_is_refused() -> None:

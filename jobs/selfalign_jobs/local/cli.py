@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from selfalign_api import __version__
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import as_json, load_run
 from selfalign_api.machine import ignored_on_one_machine, resolve_compute
-from selfalign_api.outcome import Exit
-from selfalign_api.places import local_path, mounts_from
+from selfalign_api.outcome import FAILED, Exit
+from selfalign_api.places import file_url, local_path, mounts_from
 from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
@@ -29,6 +32,7 @@ from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed, work_f
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.step.failure import kind_of, told
 
 
 @dataclass(frozen=True)
@@ -46,19 +50,29 @@ class Loaded:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point; returns the exit code (0, 64 the configuration is wrong, 75 stopped, 1 a step failed)."""
+    """Returns the exit code: 0, 64 the configuration is wrong, 75 stopped or out of room, 1 a step or we ourselves failed."""
     options = parser().parse_args(arguments)
     try:
         code: int = options.command(options)
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        return Exit.CONFIG
+        return _said(Exit.CONFIG, str(error))
     except RunStopped as stopped:
-        print(f"stopped: {stopped}\nrun the same command again to go on", file=sys.stderr)
-        return Exit.STOPPED
-    except (StepFailed, ConnectionError) as failed:
-        print(failed, file=sys.stderr)
-        return 1
+        return _said(Exit.STOPPED, str(stopped))
+    except StepFailed as failed:
+        return _said(FAILED, str(failed))
+    except Exception as error:
+        code, words = told(error)
+        if kind_of(error) is None and not isinstance(error, OSError):
+            traceback.print_exc()  # a mistake of ours
+        return _said(code, words)
+    return code
+
+
+def _said(code: int, words: str) -> int:
+    with suppress(OSError):
+        if code == Exit.STOPPED:
+            words = f"stopped: {words}\nrun the same command again to go on"
+        print(words, file=sys.stderr, flush=True)
     return code
 
 
@@ -128,7 +142,7 @@ def run_folder(loaded: Loaded, options: argparse.Namespace) -> str:
     """URL of the run's folder: <storage>/<namespace>/<name>."""
     storage = loaded.run.spec.storage
     if options.out is not None:
-        base = options.out.resolve().as_uri()
+        base = file_url(options.out.resolve())
     elif storage is None or storage.url is None:
         raise ConfigError.one("spec.storage.url", "no place for artefacts is named; write it, or give --out DIR")
     else:
@@ -140,7 +154,7 @@ def place(url: str, loaded: Loaded, field: str) -> str:
     """A place of the store as this machine reaches it."""
     if url.startswith(("s3://", "gs://")):
         return url
-    return local_path(url, loaded.mounts, loaded.beside, field).resolve().as_uri()
+    return file_url(local_path(url, loaded.mounts, loaded.beside, field).resolve())
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -151,15 +165,13 @@ def run_command(options: argparse.Namespace) -> int:
     plan, folder = accepted.plan, Folder.open(file.storage)
     console = Console()
     if ignored := ignored_on_one_machine(loaded.run.spec):
-        console.print(f"without effect on one machine: {', '.join(ignored)}", highlight=False, soft_wrap=True)
+        console.print(Text(f"without effect on one machine: {', '.join(ignored)}"), soft_wrap=True)
     for note in accepted.notes:
-        console.print(f"worth a second look: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(f"worth a second look: {note}", style="yellow"), soft_wrap=True)
     work = work_folder(file.storage, plan.digest)
     with only_one(work):
         if accepted.adopted:
-            console.print(
-                f"found this run's artefacts in {folder.place}: going on there", highlight=False, soft_wrap=True
-            )
+            console.print(Text(f"found this run's artefacts in {folder.place}: going on there"), soft_wrap=True)
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
         with watcher:
             worked = LocalRun(plan, file, work, loaded.run.spec.failure_policy, watcher).run()
@@ -199,7 +211,7 @@ def report_command(options: argparse.Namespace) -> int:
     """`selfalign report`."""
     from selfalign_jobs.report import finish_report
 
-    url = options.folder if "://" in options.folder else Path(options.folder).resolve().as_uri()
+    url = options.folder if "://" in options.folder else file_url(Path(options.folder).resolve())
     folder = Folder.open(url)
     if not folder.exists(PLAN_FILE):
         raise ConfigError.one(
@@ -215,7 +227,3 @@ def crd_command(options: argparse.Namespace) -> int:  # noqa: ARG001
 
     sys.stdout.write(crd_yaml())
     return Exit.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

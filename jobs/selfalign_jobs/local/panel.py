@@ -99,7 +99,8 @@ class Panel:
 
     def retried(self, step: Step, reason: str, wait: float) -> None:
         """An attempt failed and another follows."""
-        self._live.console.print(f"[yellow]{step.name}: {reason}; again in {duration(wait)}[/yellow]")
+        line = f"{step.name}: {reason}; again in {duration(wait)}"
+        self._live.console.print(Text(line, style="yellow"), soft_wrap=True)
 
     def render(self) -> RenderableType:
         """The whole panel."""
@@ -172,7 +173,7 @@ class PlainLines:
         self._say(f"{step.name}: {reason}; again in {duration(wait)}")
 
     def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(Text(line), soft_wrap=True)
 
 
 def _odd(step: Step, manifest: Manifest) -> Iterator[str]:

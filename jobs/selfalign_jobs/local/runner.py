@@ -26,10 +26,15 @@ from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.step.reuse import done_before
+from selfalign_jobs.step.words import ended_by, plain_lines
+from selfalign_jobs.surroundings import take_stops
 
 RUN_FILE = "run.json"
 POLL_SECONDS = 0.3
 GRACE_SECONDS = 120  # between SIGTERM and SIGKILL, as for a training pod
+TAIL_LINES = 20  # of the log of a step that could say nothing
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is asked through no proxy
 
 
 class StepFailed(Exception):
@@ -74,15 +79,17 @@ class LocalRun:
     def run(self) -> bool:
         """All steps in order; whether any was not done before. Raises ConfigError (64), RunStopped (75), StepFailed (1)."""
         worked = False
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        run = Folder.open(self.file.storage)
-        (self.work / RUN_FILE).write_text(self.file.model_dump_json(indent=1))
+        previous = take_stops(self._on_signal)
         try:
+            run = Folder.open(self.file.storage)
+            (self.work / RUN_FILE).write_bytes(self.file.model_dump_json(indent=1).encode())
             for step in self.plan.steps:
                 folder = step_folder(run, step.iteration, step.name)
                 if manifest := done_before(StepConfig.of(self.file, self.plan, step.name, attempt=1)):
                     self.watcher.found(step, manifest)
                     continue
+                if self._stop:
+                    raise RunStopped("stopped between two steps")
                 worked = True
                 self._run_step(step)
                 manifest = read_manifest(folder)
@@ -110,7 +117,7 @@ class LocalRun:
                 raise RunStopped(message)
             failures += 1
             if failures > self.policy.max_retries_per_step:
-                raise StepFailed(f"{step.name} failed {failures} times, last: {message}\nits log: {log}\n{_tail(log)}")
+                raise StepFailed(f"{step.name} failed {failures} times, last: {message}\nits log: {log}")
             wait = min(self.policy.backoff_seconds * 2 ** (failures - 1), self.policy.max_backoff_seconds)
             self.watcher.retried(step, f"{message} (log: {log})", wait)
             self._wait(wait)
@@ -138,7 +145,7 @@ class LocalRun:
                 start_new_session=True,  # Ctrl-C reaches the runner, which asks the step to stop at a durable boundary
             )
             code = self._watch(step, process, address)
-        return code, _message(message, code), log
+        return code, _message(message, code, log), log
 
     def _new_attempt(self, step: Step) -> Path:
         attempts = self.work / "attempts" / step.name
@@ -166,23 +173,26 @@ class LocalRun:
 def _read_progress(address: Path) -> dict[str, Any] | None:
     """The `/progress` of a step; None while it does not answer."""
     try:
-        with urllib.request.urlopen(f"http://{address.read_text()}/progress", timeout=2) as response:
+        with DIRECT.open(f"http://{address.read_text()}/progress", timeout=2) as response:
             document: dict[str, Any] = json.loads(response.read(65536))
             return document
     except (OSError, ValueError):
         return None
 
 
-def _message(file: Path, code: int) -> str:
-    """What the step says of its end; a killed one says nothing."""
-    if not file.exists():
-        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    document = json.loads(file.read_bytes())
-    return str(document.get("error") or document.get("stopped") or "done")
+def _message(file: Path, code: int, log: Path) -> str:
+    """What the step says of its end; of one that could say nothing, what is known and the end of its log."""
+    try:
+        document = json.loads(file.read_bytes())
+        return str(document.get("error") or document.get("stopped") or "done")
+    except (OSError, ValueError, AttributeError):
+        end = ended_by(-code) if code < 0 else f"ended with exit code {code}"
+        return "\n".join((end, *_tail(log))) if code not in (Exit.DONE, Exit.STOPPED) else end
 
 
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log."""
+    return plain_lines(log.read_text(encoding="utf-8", errors="replace"))[-TAIL_LINES:]
 
 
 def work_folder(storage: str, digest: str) -> Path:

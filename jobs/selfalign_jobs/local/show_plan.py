@@ -21,7 +21,8 @@ def plan_table(resolved: Resolved, means: Means) -> RenderableType:
         table.add_column(column, overflow="fold")
     for step in plan.steps:
         digest = plan.step_digest(step.name).removeprefix("sha256:")[:12]
-        table.add_row(step.name, *_row(step, resolved), digest)
+        cells = (step.name, *_row(step, resolved), digest)
+        table.add_row(*(Text(cell) for cell in cells))  # a path may look like markup
     where = (
         f"{means.generation.replicas} engine(s), {means.training.nodes} × {max(1, means.training.gpus_per_node)} rank(s), "
         f"ZeRO {means.training.zero_stage}, {means.generation.device}"

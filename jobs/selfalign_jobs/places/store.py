@@ -13,11 +13,13 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -25,6 +27,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from selfalign_api.errors import ConfigError
+from selfalign_api.places import local_path
 from selfalign_api.plan import Frozen, Json, Plan
 
 PLAN_FILE = "plan.json"
@@ -153,9 +156,18 @@ class Folder:
 
 def filesystem_of(url: str) -> tuple[pafs.FileSystem, str]:
     """What serves a URL, and the path there. Raises ArrowInvalid or ValueError for one that pyarrow.fs cannot serve."""
+    if url.startswith("file:///"):  # Arrow's own parser refuses a space, and ends a path at #
+        path = str(local_path(url, {}))
+        path.encode()  # a ValueError here, not at each use: Arrow knows no names but those in UTF-8
+        return pafs.LocalFileSystem(), path
     limit = f"?retry_limit_seconds={GOOGLE_RETRY_SECONDS}" if url.startswith("gs://") else ""
-    filesystem, path = pafs.FileSystem.from_uri(url + limit)
+    filesystem, path = pafs.FileSystem.from_uri(_escaped(url) + limit)
     return filesystem, path
+
+
+def _escaped(url: str) -> str:
+    """A bucket's URL as Arrow's parser wants it: spaces and # of a key escaped; what is escaped already stays."""
+    return re.sub(r"%(?![0-9A-Fa-f]{2})|[^!$%&'()*+,\-./0-9:;=?@A-Z_a-z~]", lambda found: quote(found[0]), url)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import Bucket, local_path, parse_place
+from selfalign_api.places import Bucket, file_url, local_path, parse_place
 from selfalign_api.plan import Evaluate, Json, Plan, Publish
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.step.context import StepContext, Stopped
@@ -53,9 +53,9 @@ def publish(context: StepContext, step: Publish) -> Manifest:
 
 def destination_url(url: str, mounts: Mapping[str, str], field: str) -> str:
     """An output's URL as the store takes it. Raises ConfigError at `field` for one that cannot be reached from here."""
-    return (
-        url if isinstance(parse_place(url, field), Bucket) else local_path(url, mounts, field=field).resolve().as_uri()
-    )
+    if isinstance(parse_place(url, field), Bucket):
+        return url
+    return file_url(local_path(url, mounts, field=field).resolve())
 
 
 def refuse_other_runs(field: str, url: str, folder: Folder, plan: Plan) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from selfalign_api.plan import Json, Plan
 from selfalign_jobs.places.store import Folder
@@ -55,7 +56,7 @@ def _show(run: Folder, figures: dict[str, Json], console: Console) -> None:
         for note in notes:
             words = f"worth a second look: {name}: {note}"
             console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"report: {run.place}/{REPORT}", highlight=False, soft_wrap=True)
+    console.print(Text(f"report: {run.place}/{REPORT}"), soft_wrap=True)
 
 
 def _summary(evidence: Evidence) -> dict[str, Json]:

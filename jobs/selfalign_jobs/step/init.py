@@ -21,8 +21,8 @@ MESSAGE_OPTION = "--termination-message"
 
 
 def supervise() -> None:
-    """Fork; only the child returns, with the signals blocked until the program has its handlers (`take_signals`)."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    """Fork; only the child returns, with the signals held until the program has its handlers (`take_signals`)."""
+    hold_signals()
     child = os.fork()
     if child == 0:
         return
@@ -36,6 +36,11 @@ def supervise() -> None:
     if code < 0:
         _last_word(signal.Signals(-code))
     os._exit(code if code >= 0 else 128 - code)
+
+
+def hold_signals() -> None:
+    """Keep the signals that come from now on until `take_signals`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
 
 def take_signals() -> None:

@@ -74,11 +74,16 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         waiting.append(None if found.__suppress_context__ else found.__context__)
 
 
+def plain_lines(text: str) -> list[str]:
+    """The lines of a text without colours and prefixes."""
+    return [_LOG_PREFIX.sub("", line) for line in _COLOURS.sub("", text).splitlines()]
+
+
 def _without_frames(text: str) -> list[list[str]]:
     """The lines before, between and after the stacks of a text, each piece without noise."""
     pieces: list[list[str]] = [[]]
     in_frame = False
-    for line in _lines(text):
+    for line in plain_lines(text):
         if _FRAME.match(line):
             if not in_frame and pieces[-1]:
                 pieces.append([])
@@ -91,9 +96,5 @@ def _without_frames(text: str) -> list[list[str]]:
     return pieces
 
 
-def _lines(text: str) -> list[str]:
-    return [_LOG_PREFIX.sub("", line) for line in _COLOURS.sub("", text).splitlines()]
-
-
 def _has_frames(text: str) -> bool:
-    return any(_FRAME.match(line) for line in _lines(text))
+    return any(_FRAME.match(line) for line in plain_lines(text))
