@@ -57,8 +57,10 @@ def by_shell(line: str, environment: Mapping[str, str]) -> Told:
 
 def in_process(line: str, environment: Mapping[str, str]) -> Told:
     """The same without a process of its own, where the line is one plain command and nothing about the machine is told."""
-    words = shlex.split(line)
-    if environment or words[0] != "selfalign" or {"|", ">", "<", "&", "&&", ";"} & set(words):
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(lexer)
+    if environment or words[0] != "selfalign" or any(set(word) <= set("|<>&;()") for word in words):
         return by_shell(line, environment)
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said), patch.dict(os.environ, SELFALIGN_MOUNTS=MOUNTS):
