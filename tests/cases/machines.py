@@ -1,9 +1,99 @@
-"""Machines and habits as they are: environments, places, pipes."""
+"""Machines and habits as they are: environments, places, pipes, the form of the run file."""
 
 from __future__ import annotations
 
-from cases.case import Case, with_spec
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from cases.case import PEOPLE, Case, Room, base, with_spec
+
+OK = ("would run here",)
+PLACES = ("a folder", "für run", "c#", "100%", "%41", "q?x", "[x]", "a'b", "${HOME}", "日本")
+PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def _in(folder: str) -> Callable[[Room], Path]:
+    """A run file in this folder, with its personas beside it."""
+
+    def write(room: Room) -> Path:
+        room.data(f"{folder}/personas.txt", "\n".join(PEOPLE) + "\n")
+        return room.run({"data.personas": {"url": "./personas.txt", "count": 48}}, f"{folder}/run.yaml")
+
+    return write
+
+
+def _text(change: Callable[[str], str | bytes], name: str = "run.yaml") -> Callable[[Room], Path]:
+    """The base's own text, changed."""
+
+    def write(room: Room) -> Path:
+        room.data(name, change(yaml.safe_dump(base())))
+        return room.folder / name
+
+    return write
+
+
+def _parent(room: Room) -> Path:
+    room.data("personas.txt", "\n".join(PEOPLE) + "\n")
+    return room.run({"data.personas": {"url": "../personas.txt", "count": 48}}, "runs/run.yaml")
+
+
+def _stopped_by(signal: str, code: int) -> str:
+    """Ended while it still starts, and as we end: by our own words, or by the shell's for a process not begun."""
+    return f"timeout -s {signal} 0.25 selfalign validate {{run}}; case $? in 75|124|{code}) true;; *) false;; esac"
+
 
 CASES = [
     Case("help", with_spec({}), command="selfalign --help", says=("validate", "report")),
-]
+    *[Case(f"a place called {name}", _in(name), says=OK, reads={"personas": {"persona": PEOPLE}}) for name in PLACES],
+    Case("a place above the run file", _parent, says=OK, reads={"personas": {"persona": PEOPLE}}),
+    Case("a run file with a byte order mark", _text(lambda text: "\ufeff" + text), says=OK),
+    Case("a run file of Windows", _text(lambda text: text.replace("\n", "\r\n")), says=OK),
+    Case("a run file of JSON", _text(lambda text: json.dumps(base()), "run.json"), says=OK),
+    Case("a run file in UTF-16", _text(lambda text: text.encode("utf-16")), code=64, says=("UTF-8",)),
+    Case("a run file with tabs", _text(lambda text: text.replace("  ", "\t", 3)), code=64, says=("run.yaml:4:1", "not valid YAML")),
+    Case("a run file from a pipe", with_spec({}), command="cat {run} | selfalign validate /dev/stdin", says=OK),
+    Case("no run file", lambda room: room.folder / "none.yaml", code=64, says=("there is no such file",)),
+    Case("a folder for a run file", lambda room: room.folder, code=64, says=("this is a folder",)),
+    Case("output in ASCII", with_spec({}), command="selfalign plan {run}", environment={"PYTHONIOENCODING": "ascii"}),
+    Case("a name that ASCII lacks", _in("für run"), environment={"PYTHONIOENCODING": "ascii"}, says=OK),
+    Case("a C locale", _in("für run"), environment=PLAIN, says=OK),
+    Case(
+        "an error that ASCII lacks",
+        with_spec({"model.url": "pvc://selfalign/für"}),
+        code=64,
+        environment={"PYTHONIOENCODING": "ascii"},
+        says=("spec.model.url",),
+    ),
+    Case("a pipe to head", with_spec({}), command="selfalign plan --json {run} | head -1", says=("{",)),
+    Case("a pipe that nobody reads", with_spec({}), command="selfalign plan --json {run} | true"),
+    Case("closed output", with_spec({}), command="selfalign validate {run} >&-"),
+    Case("closed errors", with_spec({"trainning": {}}), command="selfalign validate {run} 2>&-", code=64),
+    Case("output on a full disk", with_spec({}), command="selfalign plan --json {run} > /dev/full", code=75),
+    Case("a narrow terminal", with_spec({}), command="selfalign plan {run}", environment={"COLUMNS": "20"}),
+    Case("a terminal without colours", with_spec({}), command="selfalign plan {run}", environment={"TERM": "dumb"}),
+    Case("no home", with_spec({}), command="env -u HOME selfalign validate {run}", says=OK),
+    Case("a home that cannot be written", with_spec({}), environment={"HOME": "/proc/nobody"}, says=OK),
+    Case("a TMPDIR that is not there", with_spec({}), environment={"TMPDIR": "/nonexistent"}, says=OK),
+    Case("a proxy in the environment", with_spec({}), environment={"http_proxy": "http://127.0.0.1:9"}, says=OK),
+    Case("Ctrl-C while it starts", with_spec({}), command=_stopped_by("INT", 130)),
+    Case("SIGTERM while it starts", with_spec({}), command=_stopped_by("TERM", 143)),
+    Case("no command", with_spec({}), command="selfalign", code=2, says=("usage",)),
+    Case("a mount without a claim", with_spec({}), environment={"SELFALIGN_MOUNTS": "examples"}, code=64,
+         says=("write CLAIM=DIR",)),
+    Case("a mount that is no folder", with_spec({}), environment={"SELFALIGN_MOUNTS": "selfalign=/nowhere"}, code=64,
+         says=("SELFALIGN_MOUNTS", "make /nowhere or write another")),
+    Case("a report of nothing", with_spec({}), command="selfalign report {room}/nowhere", code=64, says=("plan.json",)),
+    Case("out is a file", lambda room: (room.data("out", "x"), room.run())[1],
+         command="selfalign run {run} --out {out}", code=64, says=("cannot be written",)),
+    Case(
+        "a run behind a proxy",
+        with_spec({}),
+        command="selfalign run {run} --out {out}",
+        environment=dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:9"),
+        says=("i1-train: train", "i1-train: done"),
+        engine=True,
+    ),
+]  # fmt: skip

@@ -25,9 +25,14 @@ def main() -> int:
     from selfalign_jobs.local.cli import main as command
 
     code = command()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # no room for the last words: those that count were written before
-            stream.flush()
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # a full disk: a plan that was not written must not look as if it were
+        code = code or STOPPED
+        with suppress(OSError):
+            print(f"stdout cannot be written ({error}); make room, then run the same command again", file=sys.stderr)
+    with suppress(OSError):
+        sys.stderr.flush()
     return code
 
 
