@@ -85,7 +85,7 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 	$(RESOLVE) requirements/cpu.in --override requirements/overrides.txt -o requirements/cpu.txt
 	$(RESOLVE) -o requirements/gpu.txt
 	# What the images install: parts of the same locks. The operator reads no tables.
-	$(COMPILE) --extra operator --no-emit-package pyarrow -c requirements/gpu.txt -o requirements/operator.txt
+	$(COMPILE) --extra operator --no-emit-package pyarrow --no-emit-package msgspec -c requirements/gpu.txt -o requirements/operator.txt
 	$(COMPILE) --extra generate -c requirements/gpu.txt -o requirements/generate.txt
 	$(COMPILE) --extra train -c requirements/gpu.txt -o requirements/train.txt
 	$(COMPILE) --extra generate requirements/cpu.in --override requirements/overrides.txt -c requirements/cpu.txt -o requirements/generate-cpu.txt

@@ -52,9 +52,9 @@ def as_json(model: BaseModel) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> str:
-    """The text of a file; ConfigError that says why it cannot be read."""
+    """The text of a file, without a byte order mark; ConfigError that says why it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError.one(str(path), "there is no such file") from None
     except IsADirectoryError:

@@ -32,7 +32,7 @@ class Columns(ApiModel):
     """Column with the answer."""
 
     messages: Text | None = None
-    """Column with a conversation, a list of {role, content}."""
+    """Column with conversations, lists of {role, content}, whose first user turn is the prompt; instead of prompt."""
 
     text: Text | None = None
     """Column with plain text."""
@@ -41,11 +41,11 @@ class Columns(ApiModel):
     """Column with the persona, one sentence."""
 
     reference: Text | None = None
-    """Column with the reference answer that ExactMatch compares with."""
+    """Column with the reference answer that ExactMatch compares with. Unset: none is read."""
 
 
 class Source(ApiModel):
-    """Rows that are read: a Parquet, JSONL, CSV or text file, a folder of them, or a dataset of the hub."""
+    """Rows that are read: a Parquet, JSONL, JSON, CSV or text file, a folder of them, or a dataset of the hub."""
 
     url: Url | None = None
     """Where the rows are: hf://datasets/ORG/NAME[@REVISION][/FILE], s3://, gs://, pvc:// or file://."""

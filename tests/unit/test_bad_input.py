@@ -145,7 +145,7 @@ def spoil(claim: Path, what: str) -> None:
         ("no chat template", "has no chat template; write model.chatTemplateUrl"),
         ("no weights", "has no *.safetensors"),
         ("empty personas", "is empty; write the URL of a file with at least one row"),
-        ("broken personas", "cannot be read as jsonl"),
+        ("broken personas", "personas.jsonl, line 2: is no JSON"),
         ("blank persona", "1 of 2 rows have an empty persona"),
     ],
 )

@@ -16,6 +16,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
 from selfalign_api.plan import Plan
 from selfalign_jobs.accept.program import examine
+from selfalign_jobs.places.sources import read_source
 from testbed.hub import hub
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ def endpoint(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-of-ours"))
         yield url
 
 
@@ -94,6 +96,38 @@ def test_whole_datasets_and_single_files_are_pinned(tmp_path: Path) -> None:
     assert sources["personas"].url == f"hf://datasets/tiny/people@{commit}"
     assert str(sources["evaluation"].url).endswith("/heldout.json")
     assert sources["evaluation"].digest.endswith("/heldout.json")
+
+
+@pytest.mark.parametrize(
+    ("files", "split"),
+    [
+        ({"train.csv": "persona,id\n007,1\nNA,2\n0.50,3\n"}, "train"),
+        ({"train.json": '{"persona": "007", "id": 1}\n{"persona": "NA", "id": "x"}\n{"persona": 0.50}\n'}, "train"),
+        ({"train.json": '[{"persona": "007"}, {"persona": "NA"}, {"persona": 0.50}]'}, "train"),
+        ({"train-0.csv": "persona\n007\n", "train-1.csv": "id,persona\n1,NA\n2,0.50\n"}, "train"),
+        ({"data/test.txt": "007\nNA\n0.50\n", "data/train.txt": "x\n"}, "test"),
+    ],
+    ids=["csv", "lines", "array", "parts", "text"],
+)
+def test_a_datasets_files_are_read_as_they_stand(tmp_path: Path, root: Path, files: dict[str, str], split: str) -> None:
+    for name, content in files.items():
+        (root / "datasets/tiny/spelled" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "datasets/tiny/spelled" / name).write_text(content)
+    plan = accepted(tmp_path, url="hf://datasets/tiny/spelled", split=split, count=1)
+    read = read_source("personas", plan.sources["personas"], {})
+    assert read["persona"].to_pylist() == ["007", "NA", "0.50"]
+
+
+def test_what_is_no_plain_table_is_read_by_datasets(tmp_path: Path, root: Path) -> None:
+    """Options of the card, and a part of a split."""
+    (root / "datasets/tiny/spelled").mkdir()
+    (root / "datasets/tiny/spelled/train.csv").write_text("persona;id\na;1\nb, c;2\n")
+    card = '---\nconfigs:\n- config_name: default\n  data_files: train.csv\n  sep: ";"\n---\n'
+    (root / "datasets/tiny/spelled/README.md").write_text(card)
+    plan = accepted(tmp_path, url="hf://datasets/tiny/spelled", count=1)
+    assert read_source("personas", plan.sources["personas"], {})["persona"].to_pylist() == ["a", "b, c"]
+    part = accepted(tmp_path, split="train[:2]", count=1)
+    assert read_source("personas", part.sources["personas"], {}).num_rows == 2
 
 
 def test_a_token_opens_a_private_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

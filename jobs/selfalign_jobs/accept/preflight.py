@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
 from selfalign_jobs.places.models import GivenModel
-from selfalign_jobs.places.sources import read_source
+from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.base import Recipe, recipe
 from selfalign_jobs.recipes.method import Method
 
@@ -113,9 +113,12 @@ def _chat_template(folder: Path) -> bool:
 def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, int]:
     """Read each source once, and run every whole-table function that needs nothing but sources."""
     with refused_as("DataNotFound"):
-        tables = {name: read_source(name, source, mounts) for name, source in plan.sources.items()}
+        sources = {name: open_source(name, source, mounts) for name, source in plan.sources.items()}
     for step in plan.steps:
         for prepare in prepares_of(step):
             if all(isinstance(ref, SourceRef) for ref in prepare.inputs):
-                found.prepares[prepare.fn](tuple(tables[ref.name] for ref in prepare.inputs), prepare.options)
-    return {name: table.num_rows for name, table in tables.items()}
+                rows = [sources[ref.name] for ref in prepare.inputs]
+                counted = prepare.fn in found.takes_rows
+                inputs = tuple(each.counted if counted else each.read() for each in rows)
+                found.prepares[prepare.fn](inputs, prepare.options)
+    return {name: source.num_rows for name, source in sources.items()}

@@ -12,7 +12,7 @@ from selfalign_api import __version__
 from selfalign_api.digest import DIGEST_FIELDS, method_digest
 from selfalign_api.digest import method_of as digested_method
 from selfalign_api.errors import ConfigError, refused_as
-from selfalign_api.load import as_json
+from selfalign_api.load import as_json, read_file
 from selfalign_api.machine import Device
 from selfalign_api.merge import merge
 from selfalign_api.method import Output
@@ -228,7 +228,8 @@ def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tup
         return url, list_bucket(url, field).digest
     path = local_path(url, mounts, folder, field)
     files = source_files(name, path)
-    return absolute(url, folder), files_digest(files, path if path.is_dir() else path.parent)
+    digest = files_digest([file.path for file in files], path if path.is_dir() else path.parent)
+    return absolute(url, folder), digest
 
 
 def _path(name: str) -> str:
@@ -239,4 +240,7 @@ def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:
     path = here(url, mounts, folder, field)
     if not path.is_file():
         raise ConfigError.one(field, f"there is no file {path}; write the URL of a Jinja template", url)
-    return path.read_text(encoding="utf-8")
+    try:
+        return read_file(path)
+    except ConfigError as error:
+        raise ConfigError.one(field, str(error), url) from error

@@ -5,18 +5,21 @@ huggingface_hub does the work, by its own variables: HF_TOKEN, HF_HOME (where wh
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
-
-import pyarrow as pa
+from typing import Any, Literal
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import HubDataset, HubModel
+from selfalign_api.places import HubDataset, HubModel, parse_place
+from selfalign_jobs.machine import cache_folder
+from selfalign_jobs.places.tables.files import is_table
 
 RepoType = Literal["model", "dataset"]
 # What of a model's repository is a model: no second copy of the weights in another format, no pictures.
@@ -82,18 +85,56 @@ def fetch_file(place: HubDataset, field: str) -> Path:
         return Path(hf_hub_download(place.repo, place.file, repo_type="dataset", revision=place.revision))
 
 
-def read_dataset(place: HubDataset, subset: str | None, split: str, field: str) -> pa.Table:
-    """One split of a dataset as a table, its files found by `datasets`, whatever their format."""
+def dataset_files(place: HubDataset, subset: str | None, split: str, field: str) -> list[Path]:
+    """The files of one split, as they lie on the hub where they are tables; else one file that `datasets` makes of them.
+
+    `datasets` guesses the types of CSV and JSON and writes 007 as 7, so it only finds the files. Raises as `pin`, and
+    ConfigError for a subset or a split that is not there.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     with _refused(place.repo, "dataset", place.revision, field):
         try:
-            found = datasets.load_dataset(place.repo, subset, split=split, revision=place.revision)
-        except (ValueError, datasets.exceptions.DatasetNotFoundError) as error:  # a subset or a split that is not there
+            builder = datasets.load_dataset_builder(place.repo, subset, revision=place.revision)
+            names = _plain_files(builder, split)
+            return [_made_by_datasets(place, subset, split)] if names is None else [_fetched(name) for name in names]
+        except (ValueError, datasets.exceptions.DatasetNotFoundError) as error:
             message = f"the hub's dataset {place.repo} cannot be read so: {error}"
             raise ConfigError.one(field, message) from error
-        return pa.concat_tables(found.with_format("arrow").iter(batch_size=10_000)) if len(found) else pa.table({})
+
+
+def _plain_files(builder: Any, split: str) -> list[str] | None:
+    """URLs of a split's files; None where they need more than reading: another format, options that their card sets."""
+    config, files = builder.config, (builder.config.data_files or {}).get(split)
+    plain = type(config)(name=config.name, version=config.version)
+    told = {"name", "version", "data_dir", "data_files", "description", "features"}
+    options = [field.name for field in fields(config) if field.name not in told]
+    if files is None or any(getattr(config, name) != getattr(plain, name) for name in options):
+        return None
+    return [str(file) for file in files] if all(is_table(file) for file in files) else None
+
+
+def _fetched(url: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    place = parse_place(url)
+    assert isinstance(place, HubDataset) and place.file is not None
+    return Path(hf_hub_download(place.repo, place.file, repo_type="dataset", revision=place.revision))
+
+
+def _made_by_datasets(place: HubDataset, subset: str | None, split: str) -> Path:
+    import datasets
+
+    found = datasets.load_dataset(place.repo, subset, split=split, revision=place.revision)
+    what = hashlib.sha256(json.dumps([place.repo, place.revision, subset, split]).encode()).hexdigest()
+    target = cache_folder("datasets") / f"{what[:32]}.parquet"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(f".{os.getpid()}")
+        found.to_parquet(temporary)
+        temporary.replace(target)
+    return target
 
 
 @contextmanager

@@ -1,89 +1,49 @@
-"""Tables of the user's, read with standard column names: files of Parquet, JSONL, JSON, CSV or text, one or a folder of
-them, here, in a bucket or on the hub; and whole datasets of the hub.
-"""
+"""Tables of the user's, read with standard column names: a file, a folder of them, here, in a bucket or on the hub."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
+from selfalign_jobs.places.source_rows import SourceRows
+from selfalign_jobs.places.tables import cells, read_text
+from selfalign_jobs.places.tables.files import TableFile, by_content, check_content, in_folder, table_file
+from selfalign_jobs.places.tables.piece import Column, Unreadable
+from selfalign_jobs.places.tables.read import names_of, read
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.
 REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt"}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
-
-
-def _read_text(path: Path) -> pa.Table:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return pa.table({"text": pa.array([line for line in lines if line], pa.string())})
-
-
-def _read_json(path: Path) -> pa.Table:
-    """A JSON array of objects, as many published evaluation sets are."""
-    try:
-        return pa.Table.from_pylist(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise pa.ArrowInvalid(f"it is no JSON array of objects ({error})") from error
-
-
-READERS: Mapping[str, Callable[[Path], pa.Table]] = {
-    ".parquet": pq.read_table,
-    ".jsonl": pajson.read_json,
-    ".ndjson": pajson.read_json,
-    ".json": _read_json,
-    ".csv": pacsv.read_csv,
-    ".txt": _read_text,
-}
+MESSAGES = "messages"  # a column with conversations, read instead of prompts
 
 
 def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.Table:
-    """The table `name` of the run's data, with its standard columns only.
+    """The table `name` of the run's data, whole, with its standard columns only. Raises ConfigError as `open_source`."""
+    return open_source(name, source, mounts).read()
+
+
+def open_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> SourceRows:
+    """The rows of the table `name` of the run's data, each looked at once, and held only while they are few.
 
     Raises ConfigError for a file that is missing, empty, of another kind, or lacks a column (with those that are there).
     """
     if source.url is None:
-        return personas.table()
-    field = field_of(name)
-    table, where, is_text = _read(name, source, mounts)
-    if table.num_rows == 0:
-        raise ConfigError.one(
-            f"{field}.url", f"{where} has no rows; write the URL of a file with at least one", source.url
-        )
-    wanted = [(REQUIRED[name], True), *((column, False) for column in OPTIONAL.get(name, ()))]
-    if unread := [column for column in source.columns if column not in dict(wanted)]:
-        message = f"is not read here; {field} reads {', '.join(dict(wanted))}"
-        raise ConfigError.one(f"{field}.columns.{unread[0]}", message, source.columns[unread[0]])
-    columns = {}
-    for standard, required in wanted:
-        given = source.columns.get(standard)
-        actual = given or ("text" if is_text else standard)
-        if actual in table.column_names:
-            columns[standard] = table[actual].cast(pa.string())
-        elif required or given:
-            raise ConfigError.one(
-                f"{field}.columns.{standard}",
-                f"{where} has no column {actual}; it has {', '.join(table.column_names)}; "
-                f"write columns: {{{standard}: COLUMN}}",
-            )
-    result = pa.table(columns)
-    blank = sum(1 for value in result[REQUIRED[name]].to_pylist() if value is None or not value.strip())
-    if blank:
-        raise ConfigError.one(
-            f"{field}.url", f"{blank} of {result.num_rows} rows have an empty {REQUIRED[name]}; remove them", source.url
-        )
-    return result
+        return SourceRows(lambda: iter([personas.table()]))
+    files = _files(name, source, mounts)
+    columns = _columns(name, source, is_text=files[0].format == "text")
+    return SourceRows(
+        lambda: (piece.table for file in files for piece in read(file, columns)),
+        _checked(name, source, files, columns),
+    )
 
 
 def here(url: str, mounts: Mapping[str, str], beside: Path = Path(), field: str = "url") -> Path:
@@ -99,43 +59,106 @@ def here(url: str, mounts: Mapping[str, str], beside: Path = Path(), field: str 
     return local_path(url, mounts, beside, field)
 
 
-def _read(name: str, source: DataSource, mounts: Mapping[str, str]) -> tuple[pa.Table, str, bool]:
-    """The table as it stands there, what to call it, and whether it is plain text."""
-    assert source.url is not None
-    field = field_of(name)
-    place = parse_place(source.url, f"{field}.url")
-    if isinstance(place, HubDataset) and place.file is None:
-        return hub.read_dataset(place, source.subset, source.split or "train", f"{field}.url"), place.repo, False
-    path = here(source.url, mounts, field=f"{field}.url")
-    tables = [_read_file(field, file) for file in source_files(name, path)]
-    return pa.concat_tables(tables, promote_options="default"), path.name, path.suffix == ".txt"
-
-
 def field_of(name: str) -> str:
     """The path in the spec of a source."""
     return "spec.evaluation.prompts" if name == "evaluation" else f"spec.data.{name}"
 
 
-def source_files(name: str, path: Path) -> list[Path]:
-    """The files of a source, sorted: itself, or all readable files of a folder."""
-    field = f"{field_of(name)}.url"
+def source_files(name: str, path: Path) -> list[TableFile]:
+    """The files of a source, sorted: itself, or all of a folder that are read; none of them is another thing than its name says."""
+    field, at = f"{field_of(name)}.url", path
     if not path.exists():
         raise ConfigError.one(field, f"there is nothing at {path}; write the URL of a file or folder that exists")
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in READERS)
-    if not files:
-        raise ConfigError.one(field, f"{path} holds no {', '.join(READERS)} file; write the URL of one")
-    for file in files:
-        if file.suffix not in READERS:
-            raise ConfigError.one(
-                field, f"{file.name} is of no kind that is read; write one that ends in {', '.join(READERS)}"
-            )
-        if file.stat().st_size == 0:
-            raise ConfigError.one(field, f"{file} is empty; write the URL of a file with at least one row")
+    try:
+        files = in_folder(path) if path.is_dir() else [table_file(path)]
+        for file in files:
+            at = file.path
+            check_content(file)
+    except Unreadable as error:
+        raise ConfigError.one(field, error.of(str(at))) from error
     return files
 
 
-def _read_file(field: str, file: Path) -> pa.Table:
-    try:
-        return READERS[file.suffix](file)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise ConfigError.one(f"{field}.url", f"{file} cannot be read as {file.suffix[1:]}: {error}") from error
+def _files(name: str, source: DataSource, mounts: Mapping[str, str]) -> list[TableFile]:
+    assert source.url is not None
+    field = f"{field_of(name)}.url"
+    place = parse_place(source.url, field)
+    if isinstance(place, HubDataset) and place.file is None:
+        found = hub.dataset_files(place, source.subset, source.split or "train", field)
+        return [by_content(table_file(file)) for file in found]
+    return source_files(name, here(source.url, mounts, field=field))
+
+
+def _columns(name: str, source: DataSource, *, is_text: bool) -> list[Column]:
+    """What is read of each file; first the column that a row must have."""
+    given, main, field = source.columns, REQUIRED[name], f"{field_of(name)}.columns"
+    known = [main, *([MESSAGES] if main == "prompt" else []), *OPTIONAL.get(name, ())]
+    if unread := [column for column in given if column not in known]:
+        message = f"is not read here; {field_of(name)} reads {', '.join(known)}"
+        raise ConfigError.one(f"{field}.{unread[0]}", message, given[unread[0]])
+    if MESSAGES in given:
+        if main in given:
+            raise ConfigError.one(f"{field}.{MESSAGES}", f"stands beside {main}; write the one that holds the prompts")
+        first = Column(given[MESSAGES], main, cells.first_user_turn, chats=True)
+    else:
+        # A text has one column, whatever it is called.
+        named = read_text.COLUMN if is_text and given.get(main) in (None, main) else given.get(main, main)
+        first = Column(named, main, cells.prompt if main == "prompt" else cells.text)
+    return [first, *(Column(given[other], other, cells.text) for other in OPTIONAL.get(name, ()) if other in given)]
+
+
+def _checked(
+    name: str, source: DataSource, files: Sequence[TableFile], columns: Sequence[Column]
+) -> Iterator[pa.Table]:
+    """The rows, piece by piece; ConfigError where one cannot be read, and at the end for what is missing or empty."""
+    field, main = field_of(name), columns[0].standard
+    rows, blank, first_blank = 0, 0, ""
+    lacking: dict[str, list[str]] = {column.standard: [] for column in columns}  # the files without the column
+    for file in files:
+        found, before = set(), rows
+        try:
+            for piece in read(file, columns):
+                found |= {c.standard for c in columns if piece.table[c.standard].null_count < piece.table.num_rows}
+                rows += piece.table.num_rows
+                if numbers := _blank(piece.table[main]):
+                    blank, first_blank = (
+                        blank + len(numbers),
+                        first_blank or f"{file.path.name}, {piece.where(numbers[0])}",
+                    )
+                yield piece.table
+        except Unreadable as error:
+            raise ConfigError.one(f"{field}.url", error.of(file.path.name), source.url) from error
+        for column in columns if rows > before else ():
+            if column.standard not in found and column.name not in names_of(file):
+                lacking[column.standard].append(file.path.name)
+                if column.standard == main or len(lacking[column.standard]) == len(files):
+                    raise _no_column(field, file, column)
+    if rows == 0:
+        message = (
+            f"{', '.join(file.path.name for file in files[:3])} has no rows; write the URL of a file with at least one"
+        )
+        raise ConfigError.one(f"{field}.url", message, source.url)
+    if blank:
+        message = f"{blank} of {rows} rows have an empty {main}, the first {first_blank}; remove them"
+        raise ConfigError.one(f"{field}.url", message, source.url)
+
+
+def _blank(column: pa.ChunkedArray) -> list[int]:
+    """The rows without a text, or with white space alone. Without scalars of Python's, which load pandas."""
+    filled = pc.cast(pc.binary_length(pc.utf8_trim_whitespace(column)), pa.bool_())
+    filled = pc.coalesce(filled, pc.is_valid(column))
+    return [] if pc.all(filled).as_py() else [number for number, good in enumerate(filled.to_pylist()) if not good]
+
+
+def _no_column(field: str, file: TableFile, column: Column) -> ConfigError:
+    names = names_of(file)
+    hint = f"write columns: {{{MESSAGES if column.chats else column.standard}: COLUMN}}"
+    if column.standard == "prompt" and not column.chats and MESSAGES in names:
+        hint += f", or columns: {{{MESSAGES}: {MESSAGES}}} for conversations"
+    for separator, said in ((";", "semicolons"), ("\t", "tabs")):
+        if file.format == "csv" and any(separator in name for name in names):
+            hint = f"cells are separated by {said} there; write it with commas"
+    return ConfigError.one(
+        f"{field}.columns.{MESSAGES if column.chats else column.standard}",
+        f"{file.path.name} has no column {column.name}; it has {', '.join(names)}; {hint}",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -17,9 +17,24 @@ if TYPE_CHECKING:
     from selfalign_jobs.recipes.method import Method
 
 Step = AnyStep
-PrepareFn = Callable[[tuple[pa.Table, ...], Mapping[str, Json]], pa.Table]
+PrepareFn = Callable[
+    [tuple[Any, ...], Mapping[str, Json]], pa.Table
+]  # of tables; of Rows, where it only takes from them
 
 RECIPES = ("sao",)
+
+
+class Rows(Protocol):
+    """What a function sees of its inputs that only takes rows by number: a source that need not fit into memory."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+        ...
+
+    def take(self, numbers: pa.Array) -> pa.Table:
+        """The rows of these numbers, in their order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class Recipe:
     flows: Mapping[str, FlowDef]
     prepares: Mapping[str, PrepareFn]
     plan: Callable[[Method], tuple[Step, ...]]  # pure
+    takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
 
 
 def recipe(name: str) -> Recipe:

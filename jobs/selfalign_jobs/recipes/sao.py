@@ -343,4 +343,5 @@ RECIPE = Recipe(
         "joined-answers": joined_answers,
     },
     plan=plan,
+    takes_rows=frozenset({"draw"}),
 )

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json
 from selfalign_jobs.flow import seed_of
+from selfalign_jobs.recipes.base import Rows
 
 COUNTS_KEY = b"selfalign.counts"
 
@@ -26,13 +27,13 @@ def counts_of(table: pa.Table) -> dict[str, int]:
     return dict(json.loads((table.schema.metadata or {}).get(COUNTS_KEY, b"{}")))
 
 
-def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+def draw(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:
     """Rows without replacement: part `part` of the seeded shuffle, after `apart` rows kept for evaluation.
 
     `count` rows a part; without one, part k of `parts` equal parts. Raises ConfigError when there are too few rows.
     """
     (table,) = tables
-    order = np.random.default_rng(seed_of(options["seed"], "draw")).permutation(table.num_rows)[options["apart"] :]
+    order = _permutation(table.num_rows, seed_of(options["seed"], "draw"))[options["apart"] :]
     count = rows_drawn(table.num_rows, options)
     chosen = order[options["part"] * count :][:count]
     if len(chosen) < count or count == 0:
@@ -42,10 +43,9 @@ def draw(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
             f"{needed} rows are needed ({options['apart']} of them set apart for evaluation) and there are "
             f"{table.num_rows}; write a smaller count or fewer iterations, or give a larger source",
         )
-    taken = table.take(_row_numbers(chosen))
     if options["blank"]:
-        taken = pa.table({"persona": pa.nulls(taken.num_rows, pa.string())})
-    return taken
+        return pa.table({"persona": pa.nulls(count, pa.string())})
+    return table.take(row_numbers(chosen))
 
 
 def rows_drawn(rows: int, options: Mapping[str, Json]) -> int:
@@ -76,7 +76,7 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
         quota = options["max_new_pairs"]
         if quota is not None and pairs.num_rows > quota:
             kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
-            pairs = pairs.take(_row_numbers(np.sort(kept)))
+            pairs = pairs.take(row_numbers(np.sort(kept)))
         parts.append(pairs)
     joined = pa.concat_tables(parts, promote_options="default")
     return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})
@@ -91,9 +91,16 @@ def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
     return joined.sort_by("prompt").combine_chunks()
 
 
-def _row_numbers(numbers: np.ndarray) -> pa.Array:
+def row_numbers(numbers: np.ndarray) -> pa.Array:
     """Row numbers for `take`. By buffer: pa.array would load pandas, a second that every command would pay."""
     return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers.astype(np.int64))])
+
+
+def _permutation(rows: int, seed: int) -> np.ndarray:
+    """What `permutation(rows)` gives, in half the memory where four bytes hold a row's number."""
+    order = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
+    np.random.default_rng(seed).shuffle(order)
+    return order
 
 
 def _first_rows(column: pa.ChunkedArray) -> pa.Array:
@@ -101,4 +108,4 @@ def _first_rows(column: pa.ChunkedArray) -> pa.Array:
     seen: dict[str, int] = {}
     for number, value in enumerate(column.to_pylist()):
         seen.setdefault(value, number)
-    return pa.array(list(seen.values()))
+    return row_numbers(np.fromiter(seen.values(), np.int64, len(seen)))

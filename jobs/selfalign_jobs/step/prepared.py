@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Prepare, TableRef
-from selfalign_jobs.places.sources import read_source
+from selfalign_jobs.places.sources import open_source, read_source
 from selfalign_jobs.places.store import read_manifest, read_parts, step_folder
-from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.recipes.base import Rows, recipe
 from selfalign_jobs.step.context import StepContext
 
 
@@ -16,10 +16,19 @@ def prepare_table(context: StepContext, prepare: Prepare, name: str) -> pa.Table
     """The table that `prepare` makes, kept as `prepared/<name>.parquet` in the step's folder."""
     kept = f"prepared/{name}.parquet"
     if not context.folder.exists(kept):
-        inputs = tuple(read_input(context, ref) for ref in prepare.inputs)
-        function = recipe(context.config.plan.recipe).prepares[prepare.fn]
-        context.folder.write_table(kept, function(inputs, prepare.options))
+        found = recipe(context.config.plan.recipe)
+        read = _rows if prepare.fn in found.takes_rows else read_input
+        inputs = tuple(read(context, ref) for ref in prepare.inputs)
+        context.folder.write_table(kept, found.prepares[prepare.fn](inputs, prepare.options))
     return context.folder.read_table(kept)
+
+
+def _rows(context: StepContext, ref: TableRef) -> Rows:
+    """The same for a function that only takes rows by number: a source is not held."""
+    if isinstance(ref, ArtifactRef):
+        table: Rows = read_input(context, ref)
+        return table
+    return open_source(ref.name, context.config.plan.sources[ref.name], context.config.mounts)
 
 
 def read_input(context: StepContext, ref: TableRef) -> pa.Table:

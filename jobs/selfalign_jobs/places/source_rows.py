@@ -1,0 +1,87 @@
+"""The rows of a source: counted, taken by number, and held only while they are few.
+
+A file may be larger than memory. What an iteration uses of it is drawn by number, so a source is read once to look at
+every row and to count them, and once more for those that are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from selfalign_jobs.recipes.tables import row_numbers
+
+HELD_BYTES = 128 << 20  # of columns that are kept after the first reading
+STRING_BYTES = 2**31 - 1  # that one array of Arrow's `string` can hold
+
+
+class SourceRows:
+    """Rows of a source. `again` reads them anew; `first` reads them for the first time, and may raise at any row."""
+
+    def __init__(self, again: Callable[[], Iterator[pa.Table]], first: Iterator[pa.Table] | None = None) -> None:
+        self._again = again
+        self._held: pa.Table | None = None
+        self.num_rows = self._read_first(again() if first is None else first)
+
+    def _read_first(self, pieces: Iterator[pa.Table]) -> int:
+        held: list[pa.Table] = []
+        rows = size = 0
+        for piece in pieces:
+            rows, size = rows + piece.num_rows, size + piece.nbytes
+            held.append(piece)
+            if size > HELD_BYTES:
+                held = []
+            self._none = piece.slice(0, 0)
+        if size <= HELD_BYTES:
+            self._held = pa.concat_tables(held)
+        return rows
+
+    def read(self) -> pa.Table:
+        """All rows, held."""
+        return self._held if self._held is not None else pa.concat_tables(self._again())
+
+    def take(self, numbers: pa.Array) -> pa.Table:
+        """The rows of these numbers, in their order."""
+        if self._held is not None:
+            return self._held.take(numbers)
+        wanted = np.frombuffer(numbers.buffers()[1], np.int64)[numbers.offset :][: len(numbers)]  # without pandas
+        order = np.argsort(wanted, kind="stable")
+        ascending, parts, start = wanted[order], [], 0
+        for piece in self._again():
+            low, high = np.searchsorted(ascending, (start, start + piece.num_rows))
+            if low < high:
+                parts.append(piece.take(row_numbers(ascending[low:high] - start)))
+            start += piece.num_rows
+        if start != self.num_rows:
+            raise RuntimeError(
+                f"the source has {start} rows and had {self.num_rows} a moment ago; it is being written to"
+            )
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return _wide(pa.concat_tables(parts)).take(row_numbers(back))
+
+    @property
+    def counted(self) -> Counted:
+        """The same rows for whoever only checks how many there are."""
+        return Counted(self.num_rows, self._none)
+
+
+class Counted:
+    """Rows that are known by their number only: what is taken of them is empty."""
+
+    def __init__(self, num_rows: int, none: pa.Table) -> None:
+        self.num_rows = num_rows
+        self._none = none
+
+    def take(self, numbers: pa.Array) -> pa.Table:  # noqa: ARG002
+        """A table without rows."""
+        return self._none
+
+
+def _wide(table: pa.Table) -> pa.Table:
+    """Strings as large strings, where there is too much of them for `take` to put them into one array."""
+    if table.nbytes <= STRING_BYTES:
+        return table
+    return table.cast(pa.schema([field.with_type(pa.large_string()) for field in table.schema]))

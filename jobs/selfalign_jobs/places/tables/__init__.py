@@ -1,0 +1,1 @@
+"""Tables in files: Parquet, JSONL, JSON, CSV and text, packed or not. Named columns only, as text, character by character."""
