@@ -93,6 +93,13 @@ def test_consistency_and_position_are_told_apart(
     assert (found.consistent, found.first_position) == (consistent, first_position)
 
 
+@pytest.mark.parametrize(("p_first", "tie_margin", "ties"), [(0.5, 0.0, 1.0), (0.51, 0.0, 0.0), (0.51, 0.02, 1.0)])
+def test_ties_are_what_the_margins_do_not_decide(p_first: float, tie_margin: float, ties: float) -> None:
+    margins = {"margin_forward": 1.0, "margin_backward": -1.0, "p_first": p_first}
+    assert verdicts(table_of(kept(0, **margins)), tie_margin).ties == ties
+    assert verdicts(table_of(kept(0, p_first=p_first)), tie_margin).ties is None  # parsed: nothing is a tie
+
+
 def test_parsed_verdicts_have_a_parse_rate_and_log_probabilities_have_none() -> None:
     parsed = [kept(0), ended(1, "dropped", "unparsed verdict", judged("unparsed", "first"))]
     assert verdicts(table_of(*parsed)).parsed == 0.75

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from selfalign_api.digest import method_of as digested_method
 from selfalign_api.load import load_run
+from selfalign_api.outcome import termination_message
 from selfalign_jobs.accept.owner import OWNER, Owner
 from selfalign_jobs.accept.resolve import method_values
 from selfalign_jobs.evaluate.statistics import exact_match
@@ -178,6 +179,25 @@ def test_position_bias_is_named(tmp_path: Path) -> None:
     run = made(tmp_path, bias=6.0)
     page = render_report(run.folder, run.plan)
     assert "position bias" in page.split("<nav")[0]
+
+
+def test_what_steps_tell_of_themselves_is_in_their_manifests_and_in_the_summary(tmp_path: Path) -> None:
+    run = made(tmp_path, bias=6.0, right=(0.5, 0.5), greedy=(0.5, 0.5), held_out=60)
+    told = summary(run.folder, run.plan)["notes"]
+    assert "position bias" in " ".join(told["i1-generate"])
+    assert "No clear gain (accuracy, greedy)" in " ".join(told["i1-evaluate"])
+    assert "rest on 60 held-out prompts" in " ".join(told["i1-evaluate"])
+    for facts in read_evidence(run.folder, run.plan).steps:
+        assert facts.manifest is not None
+        message = json.loads(termination_message(facts.manifest.summary()))
+        assert tuple(message["result"].get("notes", ())) == facts.notes
+
+
+def test_a_judge_of_an_evaluation_that_sees_only_ties_is_told(tmp_path: Path) -> None:
+    run = made(tmp_path, bias=14.0)
+    told = summary(run.folder, run.plan)["notes"]
+    for step in ("i1-generate", "i1-evaluate"):
+        assert "are ties" in " ".join(told[step])
 
 
 def test_parsed_verdicts_show_how_many_could_be_read(tmp_path: Path) -> None:

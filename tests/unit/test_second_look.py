@@ -52,8 +52,8 @@ SIDES: dict[str, tuple[Callable[[float], list[str]], float, float]] = {
     "PARSED": (lambda x: judged(parsed=x), 0.9, 0.89),
     "TIES": (lambda x: judged(ties=x), 0.5, 0.51),
     "REPEATED": (lambda x: list(second_look.on_prompts(x)), 0.05, 0.051),
-    "IDENTICAL": (lambda x: list(second_look.on_records(1000, 800, round(x * 1000))), 0.1, 0.101),
-    "KEPT": (lambda x: list(second_look.on_records(1000, round(x * 1000), 0)), 0.25, 0.249),
+    "IDENTICAL": (lambda x: list(second_look.on_records(1000, 800, {"identical answers": round(x * 1000)})), 0.1, 0.101),
+    "KEPT": (lambda x: list(second_look.on_records(1000, round(x * 1000), {})), 0.25, 0.249),
     "CUT": (lambda x: lengths(cut=x), 0.05, 0.051),
     "LONGER": (lambda x: lengths(longer=x), 0.7, 0.71),
     "STRETCHED": (lambda x: lengths(stretch=x), 1.5, 1.51),
@@ -85,6 +85,8 @@ def test_both_directions_of_a_figure_are_odd() -> None:
     assert len(list(second_look.on_growth(100, 50))) == 1
     assert len(list(second_look.on_passes(100, 1, 0.5))) == 1
     assert "cut" in next(second_look.on_left_out(10, 0, 5))
+    assert "dropped" in next(second_look.on_records(100, 90, {"answer cut at maxTokens": 6}))
+    assert list(second_look.on_records(0, 0, {})) == []
 
 
 def test_every_bound_has_its_two_sides_here_and_its_row_in_the_docs() -> None:

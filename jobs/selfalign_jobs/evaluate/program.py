@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from selfalign_api.plan import Check, Evaluate
+from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.generate import notes
@@ -37,15 +37,20 @@ def evaluate(
 def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
     """How the judge judged, and how long the answers of both models are."""
     for verdicts in {check.verdicts for check in step.checks if check.verdicts is not None}:
-        yield from notes.on_judging(context.folder, context.tables[verdicts.name])
+        yield from notes.on_judging(context.folder, context.tables[verdicts.name], _judge_of(step, verdicts))
     for before, after in {(check.before, check.after) for check in step.checks}:
         yield from notes.on_answers(read_input(context, before), read_input(context, after))
+
+
+def _judge_of(step: Evaluate, verdicts: ArtifactRef) -> Judge | None:
+    (judge,) = (job.judge for load in step.loads for job in load.jobs if job.out == verdicts.name)
+    return judge
 
 
 def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:
     """The figures of one check, from the tables that it names."""
     seed = seed_of(context.config.plan.seed, step.name)
     if check.verdicts is not None:
-        (judge,) = (job.judge for load in step.loads for job in load.jobs if job.out == check.verdicts.name)
-        return win_rate_figures(check, read_input(context, check.verdicts), judge.tie_margin if judge else 0.0, seed)
+        tie_margin = notes.tie_margin_of(_judge_of(step, check.verdicts))
+        return win_rate_figures(check, read_input(context, check.verdicts), tie_margin, seed)
     return exact_match_figures(check, read_input(context, check.before), read_input(context, check.after), seed)

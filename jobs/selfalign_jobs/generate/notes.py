@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfalign_api.plan import Judge
 from selfalign_jobs.places.store import Folder, TableEntry
 from selfalign_jobs.recipes.rows import PAIRS
 from selfalign_jobs.step import second_look
@@ -15,30 +16,37 @@ from selfalign_jobs.step.pair_figures import COUNTED, counted, lengths, repetiti
 
 ENOUGH = 100_000  # records that figures are taken of: more would move no share by a hundredth, and cost memory
 READ = (*COUNTED, "prompt", "chosen_finish", "rejected_finish", "first_chosen", "margin", "verdict_forward",
-        "verdict_backward", "margin_forward", "_status", "_reason")  # fmt: skip
-READ_OF_VERDICTS = ("margin", "verdict_forward", "verdict_backward", "margin_forward", "_status", "_reason")
+        "verdict_backward", "margin_forward", "p_first", "_status", "_reason")  # fmt: skip
+READ_OF_VERDICTS = ("margin", "verdict_forward", "verdict_backward", "margin_forward", "p_first", "_status", "_reason")
 
 
-def on_pairs(folder: Folder, entry: TableEntry, outcomes: Counter[tuple[str, str | None]]) -> Iterator[str]:
+def on_pairs(
+    folder: Folder, entry: TableEntry, outcomes: Counter[tuple[str, str | None]], judge: Judge | None
+) -> Iterator[str]:
     """A finished table of pairs: what became of its records, its verdicts, prompts and lengths."""
-    kept = sum(number for (status, _), number in outcomes.items() if status == "rows")
-    yield from second_look.on_records(outcomes.total(), kept, outcomes["dropped", "identical answers"])
+    lost = {reason: number for (_, reason), number in outcomes.items() if reason is not None}
+    yield from second_look.on_records(outcomes.total(), outcomes["rows", None], lost)
     table = _head(folder, entry, READ)
     if table is None:
         return
     table = counted(table)
-    if (found := verdicts(table)).judged:
+    if (found := verdicts(table, tie_margin_of(judge))).judged:
         yield from second_look.on_verdicts(found)
     yield from second_look.on_prompts(repetition(table))
     if (answers := lengths(table)) is not None:
         yield from second_look.on_lengths(answers)
 
 
-def on_judging(folder: Folder, entry: TableEntry) -> Iterator[str]:
+def on_judging(folder: Folder, entry: TableEntry, judge: Judge | None) -> Iterator[str]:
     """A finished table of verdicts."""
     table = _head(folder, entry, READ_OF_VERDICTS)
-    if table is not None and (found := verdicts(table)).judged:
+    if table is not None and (found := verdicts(table, tie_margin_of(judge))).judged:
         yield from second_look.on_verdicts(found)
+
+
+def tie_margin_of(judge: Judge | None) -> float:
+    """How near to 0.5 a tie is."""
+    return judge.tie_margin if judge else 0.0
 
 
 def is_pairs(schema: pa.Schema) -> bool:

@@ -87,8 +87,10 @@ def generate(
     started = datetime.now(UTC)
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
     flows = recipe(context.config.plan.recipe).flows
-    pairs = [job.out for job in step.load.jobs if notes.is_pairs(flows[job.flow].schema)]
-    told = [note for out in pairs for note in notes.on_pairs(context.folder, made.tables[out], made.outcomes[out])]
+    told: list[str] = []
+    for job in step.load.jobs:
+        if notes.is_pairs(flows[job.flow].schema):
+            told += notes.on_pairs(context.folder, made.tables[job.out], made.outcomes[job.out], job.judge)
     return finish(context, step, started, made, made.figures, told)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -132,7 +133,7 @@ def _iteration(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
     table = iteration.pairs
     if table is not None:
         yield _funnel(iteration)
-        found = verdicts(table)
+        found = verdicts(table, iteration.judge.tie_margin if iteration.judge else 0.0)
         if found.judged:
             yield _verdicts(iteration, found)
         answers = lengths(table)
@@ -191,8 +192,7 @@ def _funnel(iteration: Iteration) -> Section:
     facts = {"rows": rows, "repeated": repeated}
     notes = list(second_look.on_prompts(repeated))
     if ended == stages[0].records:
-        identical = sum(n for stage in stages for reason, n in stage.lost if reason == "identical answers")
-        notes += second_look.on_records(ended, kept, identical)
+        notes += second_look.on_records(ended, kept, Counter({why: n for stage in stages for why, n in stage.lost}))
     return Section(
         "funnel", f"From {stages[0].label.removesuffix(' drawn')} to pairs", "funnel", facts,
         tuple(notes),

@@ -46,12 +46,12 @@ class Verdicts:
     parsed: float | None  # share of the calls whose verdict could be read; None where nothing is parsed
     first_position: float | None  # share of the deciding calls that prefer the answer shown first
     consistent: float | None  # share of the records decided in both orders whose orders name the same answer
-    ties: float | None  # share of the judged records between whose answers the margins do not decide
+    ties: float | None  # share of the judged records whose margins do not decide; None where nothing has margins
     first_chosen: float | None  # share of the pairs whose chosen answer was sampled first
     median_margin: float | None  # nats, of the pairs kept
 
 
-def verdicts(table: pa.Table) -> Verdicts:
+def verdicts(table: pa.Table, tie_margin: float = 0.0) -> Verdicts:
     """The judge's figures. Verdicts are about answers: backward "second" prefers the answer then shown first."""
     judged = table.filter(pc.is_valid(table["verdict_forward"]))
     forward, backward = judged["verdict_forward"].to_pylist(), judged["verdict_backward"].to_pylist()
@@ -67,7 +67,9 @@ def verdicts(table: pa.Table) -> Verdicts:
         parsed=None if by_margin else share_of([v != "unparsed" for v in calls]),
         first_position=share_of(shown_first),
         consistent=share_of(same),
-        ties=share_of([reason == "tie" for reason in judged["_reason"].to_pylist()]),
+        ties=share_of([p is None or abs(p - 0.5) <= tie_margin for p in judged["p_first"].to_pylist()])
+        if by_margin
+        else None,
         first_chosen=share_of(kept["first_chosen"].to_pylist()) if "first_chosen" in kept.column_names else None,
         median_margin=float(np.median(margins.to_numpy())) if len(margins) else None,
     )

@@ -36,13 +36,18 @@ def on_prompts(repeated: float | None) -> Iterator[str]:
         yield f"{percent(repeated)} of the prompts repeat an earlier one: the personas do not make them differ enough."
 
 
-def on_records(records: int, kept: int, identical: int) -> Iterator[str]:
-    """Records that come to nothing; asked once all are through."""
-    if records and kept / records < bounds.KEPT.value:
+def on_records(records: int, kept: int, lost: Mapping[str, int]) -> Iterator[str]:
+    """Records that come to nothing, by their reason (recipes/sao.py); asked once all are through."""
+    if not records:
+        return
+    identical, cut = (lost.get(reason, 0) / records for reason in ("identical answers", "answer cut at maxTokens"))
+    if kept / records < bounds.KEPT.value:
         share = percent(kept / records)
         yield f"Only {share} of the records became pairs; the funnel of the report says where the others went."
-    if records and identical / records > bounds.IDENTICAL.value:
-        yield f"{percent(identical / records)} of the records gave the same answer twice: respond hardly varies."
+    if identical > bounds.IDENTICAL.value:
+        yield f"{percent(identical)} of the records gave the same answer twice: respond hardly varies."
+    if cut > bounds.CUT.value:
+        yield f"{percent(cut)} of the records were dropped because an answer was cut at maxTokens."
 
 
 def on_lengths(found: Lengths) -> Iterator[str]:
