@@ -15,9 +15,10 @@ from bare import TINY, bare_llm, compare, machine, set_environment
 from generate_driver import sao_jobs
 
 from selfalign_jobs.flow import Ask
+from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.engine import Labels
 from selfalign_jobs.generate.loop import spare_the_collector
-from selfalign_jobs.generate.render import ModelChat, Renderer, render_template
+from selfalign_jobs.generate.render import Renderer, render_template
 from selfalign_jobs.generate.vllm_engine import engine_input, sampling_params
 
 
@@ -26,7 +27,7 @@ class Work:
 
     def __init__(self, count: int) -> None:
         job = sao_jobs()[0]
-        renderer = Renderer(ModelChat(TINY, None), job.roles, 256)
+        renderer = Renderer(ModelChat.of(TINY, None), job.roles, 256)
         self.rendered = []
         for number in range(count):
             ask = Ask(job, 0, str(number), render_template)

@@ -23,6 +23,7 @@ from selfalign_api.load import load_run
 from selfalign_api.plan import FlowJob, Generate
 from selfalign_jobs.accept.resolve import resolve
 from selfalign_jobs.flow import Comparison, Completion, Request, Write
+from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.driver import Driver, Event, Report, Started, TableJob
 from selfalign_jobs.generate.engine import (
     EngineFacts,
@@ -36,7 +37,7 @@ from selfalign_jobs.generate.engine import (
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.records import Batch, PreparedRows
-from selfalign_jobs.generate.render import ModelChat, Renderer
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.recipes.sao import RECIPE
 from selfalign_jobs.step.progress import Progress
@@ -136,7 +137,7 @@ def main() -> None:
 
     job, flow = sao_jobs()[0], RECIPE.flows["sao"]
     if options.real:
-        chat = ModelChat(EXAMPLES / "tiny-model/model", None)
+        chat = ModelChat.of(EXAMPLES / "tiny-model/model", None)
         engine = InstantEngine(tuple(chat.encode("User prompt: Reverse these words: cow rake blue")))
         renderer: Any = Renderer(chat, job.roles, 4096)
     else:

@@ -33,10 +33,11 @@ from bare import (
 from generate_driver import sao_jobs
 
 from selfalign_api.plan import EngineSettings
+from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, EngineResult, Labels
 from selfalign_jobs.generate.in_flight import max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
-from selfalign_jobs.generate.render import ModelChat, Renderer
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.vllm_engine import _answer
 from selfalign_jobs.recipes.sao import RECIPE
 
@@ -83,7 +84,7 @@ class Work:
     def __init__(self, model: Path, context: int, personas: int, *, skewed: bool) -> None:
         self.length_of = skewed_length if skewed else None
         self.setups, self.schemas, self.tasks = {}, {}, {}
-        chat = ModelChat(model, None)
+        chat = ModelChat.of(model, None)
         for job in sao_jobs():
             roles = job.roles
             if skewed:  # random weights write no prefix, a model that is cut off may not, and their text grows

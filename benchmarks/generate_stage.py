@@ -31,10 +31,11 @@ from bare import (
 
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Row, Write, seed_of
+from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.engine import EngineRequest
 from selfalign_jobs.generate.in_flight import max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
-from selfalign_jobs.generate.render import ModelChat, Renderer
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes.rows import ANSWERS
 
 CONTEXT = 512
@@ -52,7 +53,7 @@ class Work:
 
     def __init__(self, model: Path, count: int) -> None:
         self.rows = [{"prompt": f"Reverse these words: cow rake blue {number}"} for number in range(count)]
-        self.renderer = Renderer(ModelChat(model, None), ROLES, CONTEXT)
+        self.renderer = Renderer(ModelChat.of(model, None), ROLES, CONTEXT)
         self.requests = []
         for number, row in enumerate(self.rows):
             write = Write("respond", row["prompt"], 1, seed_of(0, str(number), "respond", 0))

@@ -15,6 +15,7 @@ from selfalign_api.run import METHOD_FIELDS
 __all__ = ["DIGEST_FIELDS", "differing_fields", "method_digest", "method_of", "source_urls"]
 
 DIGEST_FIELDS = tuple(field for field in METHOD_FIELDS if field not in ("storage", "output"))
+FREE = "model.chatTemplateKwargs."  # what stands in it belongs to the chat template, whatever it is called
 _KEYS = ("name", "fromIteration")  # by which an entry of a list is named in a path
 
 
@@ -84,7 +85,7 @@ def _is_map(entries: list[Any]) -> bool:
 
 def _is_url(path: str) -> bool:
     name = path.rpartition(".")[2]
-    return name == "url" or name.endswith("Url")
+    return (name == "url" or name.endswith("Url")) and not path.startswith(FREE)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

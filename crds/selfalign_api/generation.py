@@ -36,6 +36,9 @@ class Role(ApiModel):
     output_prefix: Annotated[str, Field(max_length=256)] | None = None
     """What its text must start with; it is stripped, and a text without it is set aside. Empty: nothing."""
 
+    reasoning: Literal["Keep", "Strip"] | None = None
+    """Whether a block of reasoning before its text stays, by the tokenizer's own markers, such as <think> and </think>."""
+
 
 class Filters(ApiModel):
     """Which answers make no pair."""

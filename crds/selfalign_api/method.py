@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import ApiModel, Count, LongCount, Text, Url
+from selfalign_api.base import ApiModel, Count, FreeForm, LongCount, Text, Url
 
 
 class Model(ApiModel):
@@ -17,6 +17,9 @@ class Model(ApiModel):
 
     chat_template_url: Url | None = None
     """Where its chat template is (Jinja), the same in generation and training. Unset: the model's own."""
+
+    chat_template_kwargs: FreeForm | None = None
+    """Further variables of the chat template, such as {enable_thinking: false}, wherever it is rendered."""
 
     remote_code: Literal["Deny", "Allow"] | None = None
     """Whether code from the model's repository may run in the pods. Unset: Deny."""

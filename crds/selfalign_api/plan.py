@@ -74,6 +74,7 @@ class Role(Frozen):
     top_k: int = 0
     max_tokens: int = 1024
     output_prefix: str | None = None
+    reasoning: Literal["Keep", "Strip"] = "Keep"
 
 
 class Judge(Frozen):
@@ -269,12 +270,14 @@ class ModelSource(Frozen):
     url: str
     digest: str = ""
     chat_template: str | None = None
+    chat_template_kwargs: dict[str, Json] = {}
     remote_code: bool = False
 
     @property
     def identity(self) -> Json:
         """What a result depends on: the content, wherever it lies."""
-        return self.model_dump(mode="json", exclude={"url", "remote_code"})
+        unset = set() if self.chat_template_kwargs else {"chat_template_kwargs"}
+        return self.model_dump(mode="json", exclude={"url", "remote_code"} | unset)
 
 
 class DataSource(Frozen):

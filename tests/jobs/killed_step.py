@@ -20,7 +20,7 @@ import psutil
 from logged_engine import LettersChat, LoggedEngine
 
 import selfalign_jobs.places.store as store
-from selfalign_api.plan import Generate
+from selfalign_api.plan import Generate, ModelSource
 from selfalign_jobs import entry
 from selfalign_jobs.generate import helper, parts, session
 from selfalign_jobs.generate.program import generate
@@ -30,7 +30,7 @@ from selfalign_jobs.step.context import StepContext
 SMALL_PART = 16
 
 
-def make_chat(model: Path, chat_template: str | None) -> LettersChat:
+def make_chat(model: Path, given: ModelSource | None) -> LettersChat:
     return LettersChat()
 
 

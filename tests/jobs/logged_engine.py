@@ -29,6 +29,7 @@ class LettersChat:
     """A chat whose tokens are characters."""
 
     end_id = 2
+    reasoning = None
 
     def text(self, user: str) -> str:
         return f"{user}\n"

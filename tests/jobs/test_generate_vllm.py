@@ -13,7 +13,8 @@ from tiny_run import MODEL, STEP, step_config, tiny_plan
 from transformers import AutoModelForCausalLM
 
 from selfalign_api.plan import FlowJob, Generate
-from selfalign_jobs.generate.render import ModelChat, render_template
+from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.render import render_template
 from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.step.prepared import rows_of
 
@@ -80,7 +81,7 @@ def _done(killed: tuple[Path, list[dict[int, str]]]) -> Finished:
 
 @pytest.fixture(scope="module", name="chat")
 def _chat() -> ModelChat:
-    return ModelChat(MODEL, None)
+    return ModelChat.of(MODEL, None)
 
 
 @pytest.fixture(scope="module", name="model")

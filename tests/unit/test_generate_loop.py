@@ -31,6 +31,7 @@ class Letters:
     """A chat whose tokens are characters, and whose template is a full stop."""
 
     end_id = 2
+    reasoning = None
 
     def text(self, user: str) -> str:
         return f"{user}."

@@ -1,68 +1,36 @@
-"""Rendering with a real tokenizer: the tiny model's."""
+"""Role templates are rendered in a sandbox, with their variables and nothing else."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import jinja2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from model_folders import TEMPLATE, adds, model_folder
 
-from selfalign_api.errors import ConfigError
-from selfalign_jobs.generate.render import ModelChat, render_template
+from selfalign_api.plan import Role
+from selfalign_jobs.flow import Compare, SetAside, Write
+from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.engine import Labels, Sample
+from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.tokenizer import read_tokenizer
 
-MODEL = Path(__file__).parents[2] / "examples/tiny-model/model"
-CHAT = ModelChat(MODEL, None)
-
-
-@given(st.lists(st.sampled_from(["<|im_start|>", "<|im_end|>", "[[A]]", "\n", " ", "cow", " rake", "ü", "12", "<|"])))
-def test_a_prompt_encoded_in_pieces_is_the_prompt_encoded_whole(words: list[str]) -> None:
-    for text in ("".join(words), CHAT.text("".join(words))):
-        assert CHAT.encode(text) == CHAT._encode_whole(text)
-
-
-def test_a_prompt_is_one_user_turn_and_the_beginning_of_the_assistants() -> None:
-    assert CHAT.text("Say hi") == "<|im_start|>user\nSay hi<|im_end|>\n<|im_start|>assistant\n"
+ROLES = {
+    "respond": Role(),
+    "writePrompt": Role(output_prefix="User prompt:", reasoning="Strip"),
+    "judge": Role(reasoning="Strip"),
+}
 
 
-def test_ids_are_those_of_apply_chat_template() -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    messages = [{"role": "user", "content": "Reverse these words: cow rake blue"}]
-    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert CHAT.encode(CHAT.text(messages[0]["content"])) == expected
+@pytest.fixture(name="chat", params=["", "{% if add_generation_prompt %}<think>\n{% endif %}"])
+def _chat(request: pytest.FixtureRequest, tmp_path: Path) -> ModelChat:
+    """A model that reasons, and one whose template begins to."""
+    changes = {"tokenizer.json": adds("<think>", "</think>"), "chat_template.jinja": TEMPLATE + request.param}
+    return ModelChat(read_tokenizer(model_folder(tmp_path / "model", changes)))
 
 
-def test_decoding_leaves_the_end_token_out() -> None:
-    assert CHAT.decode((*CHAT.encode("blue rake cow"), CHAT.end_id)) == "blue rake cow"
-
-
-def test_a_template_of_the_run_replaces_the_models() -> None:
-    assert ModelChat(MODEL, "{{ messages[0].content }}!").text("hi") == "hi!"
-
-
-@pytest.mark.parametrize(
-    ("file", "key", "message"),
-    [
-        ("chat_template.jinja", None, "no chat template"),
-        ("tokenizer_config.json", "eos_token", "no end token"),
-    ],
-)
-def test_a_model_that_cannot_chat_is_refused(tmp_path: Path, file: str, key: str | None, message: str) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(MODEL, folder)
-    if key is None:
-        (folder / file).unlink()
-    else:
-        config = json.loads((folder / file).read_text())
-        del config[key]
-        (folder / file).write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=message):
-        ModelChat(folder, None)
+def written(chat: ModelChat, text: str) -> tuple[Sample, ...]:
+    return (Sample((*chat.encode(text), chat.end_id), "stop"),)
 
 
 def test_a_template_with_an_unknown_variable_raises() -> None:
@@ -73,3 +41,38 @@ def test_a_template_with_an_unknown_variable_raises() -> None:
 def test_a_template_reaches_nothing_but_its_variables() -> None:
     with pytest.raises(jinja2.exceptions.SecurityError):
         render_template("{{ ''.__class__.__mro__[1].__subclasses__() }}", {})
+
+
+def test_reasoning_is_stripped_before_the_prefix_is_looked_for(chat: ModelChat) -> None:
+    renderer = Renderer(chat, ROLES, 2048)
+    request = Write("writePrompt", "hi", 1, 0)
+    prompt_ids, _ = renderer.render(request)
+    text = "</think>User prompt: cow" if chat.reasoning and chat.reasoning.opened else "<think>1</think>User prompt: cow"
+    (done,) = renderer.completions(request, prompt_ids, written(chat, text))
+    assert done.text == "cow"
+    assert done.ids == (*chat.encode("User prompt: cow"), chat.end_id)
+    whole = chat.decode((*done.prompt_ids, *done.ids))
+    assert whole.count("<think>") == whole.count("</think>")  # what is trained has no block that is open
+
+
+def test_a_role_that_keeps_its_reasoning_is_trained_with_it(chat: ModelChat) -> None:
+    renderer = Renderer(chat, ROLES, 2048)
+    request = Write("respond", "hi", 1, 0)
+    prompt_ids, _ = renderer.render(request)
+    samples = written(chat, "<think>1</think>cow")
+    (done,) = renderer.completions(request, prompt_ids, samples)
+    assert (done.text, done.ids, list(done.prompt_ids)) == ("<think>1</think>cow", samples[0].ids, prompt_ids)
+
+
+def test_reasoning_that_does_not_end_sets_its_record_aside(chat: ModelChat) -> None:
+    renderer = Renderer(chat, ROLES, 2048)
+    request = Write("writePrompt", "hi", 1, 0)
+    with pytest.raises(SetAside, match="unclosed reasoning"):
+        renderer.completions(request, renderer.render(request)[0], written(chat, "<think>1 2 3"))
+
+
+def test_verdicts_are_compared_after_the_reasoning(chat: ModelChat) -> None:
+    prompt_ids, labels = Renderer(chat, ROLES, 2048).render(Compare("judge", "hi", ("cow", "rake")))
+    text = chat.decode(tuple(prompt_ids))
+    assert isinstance(labels, Labels)
+    assert text.count("<think>") == text.count("</think>")

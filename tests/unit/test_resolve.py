@@ -48,6 +48,7 @@ def test_a_field_left_out_has_the_papers_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"model__chatTemplateKwargs": {"enable_thinking": False, "url": "no place"}},
         {"seed": 1},
         {"iterations": 2},
         {"training__loss__beta": 3},
@@ -98,3 +99,19 @@ def test_a_relative_place_means_the_run_files_folder(tmp_path: Path) -> None:
     (tmp_path / "people.txt").write_text("a\nb\n")
     plan = resolved(tmp_path, data__personas={"url": "./people.txt", "count": 1}).plan
     assert plan.sources["personas"].url == (tmp_path / "people.txt").as_uri()
+
+
+def test_variables_of_the_chat_template_are_of_the_model_and_of_every_step(tmp_path: Path) -> None:
+    plain = resolved(tmp_path).plan
+    plan = resolved(tmp_path, model__chatTemplateKwargs={"enable_thinking": False}).plan
+    assert plan.models["policy"].chat_template_kwargs == {"enable_thinking": False}
+    assert all(plan.step_digest(step.name) != plain.step_digest(step.name) for step in plan.steps)
+
+
+def test_reasoning_is_stripped_from_prompts_and_verdicts_and_kept_in_answers(tmp_path: Path) -> None:
+    roles = resolved(tmp_path).method.roles
+    assert {name: role.reasoning for name, role in roles.items()} == {
+        "writePrompt": "Strip",
+        "respond": "Keep",
+        "judge": "Strip",
+    }

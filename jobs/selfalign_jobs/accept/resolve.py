@@ -86,6 +86,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         url=found.url,
         digest=found.digest,
         chat_template=values["model"].get("chatTemplate"),
+        chat_template_kwargs=values["model"].get("chatTemplateKwargs", {}),
         remote_code=values["model"].get("remoteCode") == "Allow",
     )
     steps = recipe(method.recipe).plan(method)

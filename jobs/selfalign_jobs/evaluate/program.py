@@ -9,8 +9,8 @@ from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.generate import notes
+from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_loads
-from selfalign_jobs.generate.render import ModelChat
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.step import second_look
@@ -19,7 +19,7 @@ from selfalign_jobs.step.prepared import read_input
 
 
 def evaluate(
-    context: StepContext, step: Evaluate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat
+    context: StepContext, step: Evaluate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat.of
 ) -> Manifest:
     """Run an evaluate step to its manifest; `result.checks` has each figure with its 95 % interval.
 

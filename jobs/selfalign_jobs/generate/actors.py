@@ -16,12 +16,13 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import FAILED
 from selfalign_api.plan import FlowJob
 from selfalign_api.run_file import GenerationMeans
+from selfalign_jobs.generate.chat import Chat
 from selfalign_jobs.generate.driver import Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import Engine, EngineFacts, KvUse
 from selfalign_jobs.generate.in_flight import EXCHANGES, SLICE_SECONDS, max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.records import Batch
-from selfalign_jobs.generate.render import Chat, Renderer
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.session import ray_resources
 from selfalign_jobs.recipes.base import FlowDef
 from selfalign_jobs.step.failure import Failed, kind_of

@@ -11,16 +11,26 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, FlowJob, Generate, Json, ModelRef, Plan
+from selfalign_api.plan import (
+    EngineLoad,
+    EngineSettings,
+    Evaluate,
+    FlowJob,
+    Generate,
+    Json,
+    ModelRef,
+    ModelSource,
+    Plan,
+)
 from selfalign_api.run_file import GenerationMeans, StepConfig
 from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.actors import ActorSetup, RayWorkers
+from selfalign_jobs.generate.chat import Chat, ModelChat
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.engine_setup import EngineSpec, environment
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
-from selfalign_jobs.generate.render import Chat, ModelChat
 from selfalign_jobs.generate.session import engines_here, ray_session
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.machine import cpus_here
@@ -35,9 +45,9 @@ MakeEngine = Callable[[EngineSpec, Path], Engine]  # tests put fakes in the plac
 
 
 class MakeChat(Protocol):
-    """Chat of a model folder; the template in place of the folder's own."""
+    """Chat of a model folder, as the run gave its model."""
 
-    def __call__(self, model: Path, chat_template: str | None) -> Chat: ...
+    def __call__(self, model: Path, given: ModelSource | None) -> Chat: ...
 
 
 @dataclass
@@ -81,7 +91,7 @@ class Generated:
 
 
 def generate(
-    context: StepContext, step: Generate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat
+    context: StepContext, step: Generate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat.of
 ) -> Manifest:
     """Run a generate step to its manifest; raises Stopped, ConfigError or OSError as the contract has them."""
     started = datetime.now(UTC)
@@ -122,7 +132,7 @@ def run_loads(
     loads: Sequence[EngineLoad],
     settings: EngineSettings,
     make_engine: MakeEngine = VllmEngine,
-    make_chat: MakeChat = ModelChat,
+    make_chat: MakeChat = ModelChat.of,
 ) -> Generated:
     """Engine loads one after another; a later one may read the tables of an earlier one (`context.tables`).
 
@@ -146,7 +156,7 @@ def run_loads(
                 )
                 setup = ActorSetup(
                     locate=partial(locate_model, context.config, load.model),
-                    make_chat=partial(make_chat, chat_template=given.chat_template if given else None),
+                    make_chat=partial(make_chat, given=given),
                     make_engine=partial(make_engine, spec),
                     jobs={job.out: job for job in load.jobs},
                     flows=flows,

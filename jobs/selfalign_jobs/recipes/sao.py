@@ -293,9 +293,11 @@ def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
                     "topP": 0.95,
                     "maxTokens": 2048,
                     "outputPrefix": "User prompt:",
+                    "reasoning": "Strip",
                 },
-                {"name": "respond", "temperature": 0.6, "topP": 0.95, "maxTokens": 2048},  # topP, maxTokens: ours
-                {"name": "judge", "template": JUDGE, "temperature": 0, "maxTokens": 64},  # ours
+                # topP, maxTokens: ours; what a model thinks before it answers is trained with the answer
+                {"name": "respond", "temperature": 0.6, "topP": 0.95, "maxTokens": 2048, "reasoning": "Keep"},
+                {"name": "judge", "template": JUDGE, "temperature": 0, "maxTokens": 64, "reasoning": "Strip"},  # ours
             ],
             "filters": {"identical": "Drop", "truncated": "Keep"},  # the paper filters nothing
         },

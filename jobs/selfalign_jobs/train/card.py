@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from selfalign_api.plan import Plan, Train
@@ -29,6 +30,10 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int) -
         if last
         else "none",
     }
+    if source.chat_template_kwargs:
+        rows["chat template variables"] = (
+            f"`{json.dumps(source.chat_template_kwargs, ensure_ascii=False)}`; give them too"
+        )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
 library_name: transformers

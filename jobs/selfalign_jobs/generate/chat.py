@@ -1,0 +1,161 @@
+"""How a model writes and reads: a user's turn in, token ids out, and back; the same wherever a prompt is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import jinja2
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Json, ModelSource
+from selfalign_jobs.generate.chat_template import DEFAULT, render_chat
+from selfalign_jobs.generate.reasoning import Markers, Reasoning, markers_of
+from selfalign_jobs.generate.tokenizer import FIELD, Tokenizer, load_tokenizer
+
+TEMPLATE_FIELD = "spec.model.chatTemplateUrl"
+# A turn whose beginning and end cannot be mistaken: templates that cut, fold or escape what a user says lose one of them.
+FIRST, LAST = "Aq1 begins here", "and Bq2 ends it."
+PROBE = f"{FIRST}\n\nin between, {LAST}"
+NOT_SHOWN = "the chat template does not show what the user says"
+
+Content = Callable[[str], Json]  # a user's words as the template takes them
+CONTENTS: dict[str, Content] = {
+    "text": lambda user: user,
+    "parts": lambda user: [{"type": "text", "text": user}],  # as templates of models that see have it
+}
+
+
+class Chat(Protocol):
+    """How a model writes and reads: one user turn in, token ids out, and back."""
+
+    end_id: int
+    reasoning: Reasoning | None  # None: a model without markers of it
+
+    def text(self, user: str) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendered prompt, which holds its special tokens as text already."""
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of an answer, without special tokens."""
+
+
+class ModelChat:
+    """A model's tokenizer and chat template: a user turn in, token ids out, and back."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, chat_template: str | None = None, variables: Mapping[str, Json] | None = None
+    ) -> None:
+        """`chat_template` replaces the folder's own; `variables` are further ones of it.
+
+        Raises ConfigError for a model without a chat template, or with one that does not show what a user says.
+        """
+        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer.backend
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._template = chat_template if chat_template is not None else _default(tokenizer.templates)
+        self._variables = {**tokenizer.special, **(variables or {})}
+        self.end_id: int = tokenizer.end_id
+        self.content = self._content_shown(FIELD if chat_template is None else TEMPLATE_FIELD)
+        opening = self.text(PROBE)
+        self._breaks = [
+            token.content
+            for token in tokenizer.added.values()
+            if token.special and not token.lstrip and token.content in opening
+        ]
+        self._encode_piece = lru_cache(maxsize=16)(self._encode_whole)
+        markers = markers_of({id: token.content for id, token in tokenizer.added.items()})
+        self.reasoning = self._reasoning(markers, opening.rpartition(LAST)[2]) if markers else None
+
+    @classmethod
+    def of(cls, model: Path, given: ModelSource | None) -> ModelChat:
+        """The chat of a model folder, as the run gave its model (None: a model that only training makes)."""
+        if given is None:
+            return cls(load_tokenizer(model))
+        tokenizer = load_tokenizer(model, remote_code=given.remote_code)
+        return cls(tokenizer, given.chat_template, given.chat_template_kwargs)
+
+    def text(self, user: str) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's."""
+        return self._rendered(user, self.content)
+
+    def _rendered(self, user: str, content: str) -> str:
+        messages = [{"role": "user", "content": CONTENTS[content](user)}]
+        return render_chat(self._template, messages, self._variables)
+
+    def _content_shown(self, field: str) -> str:
+        """How the template takes what a user says: as text, or as parts. ConfigError where neither shows all of it once."""
+        wrong = []
+        for content in CONTENTS:
+            try:
+                prompt = self._rendered(PROBE, content)
+                said = list(_not_shown(prompt))
+                if content == "parts" and PROBE not in prompt:  # the list itself was printed
+                    said = [NOT_SHOWN]
+            except jinja2.TemplateSyntaxError as error:
+                raise ConfigError.one(
+                    field, f"the chat template's line {error.lineno} is not Jinja: {error}"
+                ) from error
+            except Exception as error:  # whatever a template does with what it is given
+                said = [f"the chat template refuses a user's turn: {error or type(error).__name__}"]
+            if not said:
+                return content
+            wrong += said
+        raise ConfigError.one(field, f"{wrong[0]}; write model.chatTemplateUrl: URL of a template that shows it")
+
+    def _reasoning(self, markers: Markers, beginning: str) -> Reasoning:
+        """`beginning` is what the template writes of the assistant's turn."""
+        ids = self._encode_whole(beginning)[::-1]
+        places = [ids.index(id) if id in ids else len(ids) for id in (markers.opening, markers.closing)]
+        if places[0] >= places[1]:
+            return Reasoning(markers, opened=False)
+        ending = f"\n{markers.close}\n\n"
+        return Reasoning(markers, opened=True, ending=ending, ending_ids=tuple(self._encode_whole(ending)))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendered prompt, which holds its special tokens as text already.
+
+        A tokenizer takes special tokens out before anything else, so what lies before the last one and what begins with
+        it are encoded apart: two candidate verdicts share the long piece, all prompts of a template the short one.
+        """
+        cut = max(0, max(map(text.rfind, self._breaks), default=0))
+        return [*self._encode_piece(text[:cut]), *self._encode_piece(text[cut:])]
+
+    def _encode_whole(self, text: str) -> list[int]:
+        # Of a batch of one: only that call spares the offsets, a quarter of its time.
+        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        return ids
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of an answer, without special tokens."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+
+def _default(templates: Mapping[str, str]) -> str:
+    """The chat template that stands for all. Raises ConfigError without one."""
+    if DEFAULT in templates:
+        return templates[DEFAULT]
+    if templates:
+        named = ", ".join(sorted(templates))
+        message = f"has the chat templates {named} and none named {DEFAULT}; write one as model.chatTemplateUrl"
+    else:
+        message = "has no chat template; write model.chatTemplateUrl, or take an instruct model"
+    raise ConfigError.one(FIELD, f"the model {message}")
+
+
+def _not_shown(prompt: str) -> Iterator[str]:
+    """What is wrong with how a prompt shows PROBE."""
+    counts, places = [prompt.count(part) for part in (FIRST, LAST)], [prompt.find(part) for part in (FIRST, LAST)]
+    if 0 in counts:
+        yield NOT_SHOWN
+    elif max(counts) > 1:
+        yield "the chat template shows what the user says more than once"
+    elif places[0] > places[1]:
+        yield "the chat template changes the order of what the user says"
