@@ -61,6 +61,7 @@ def architectures() -> dict[str, Any]:
     import vllm
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
     from vllm.model_executor.models import registry
 
     causal = {
@@ -89,6 +90,7 @@ def architectures() -> dict[str, Any]:
         ),
         "causal": dict(sorted(causal.items())),
         "configurations": dict(sorted(CONFIG_MAPPING_NAMES.items())),
+        "tokenizers": sorted({name.removesuffix("Fast") for name in TOKENIZER_MAPPING_NAMES.values() if name}),
     }
 
 

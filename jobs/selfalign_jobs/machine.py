@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2: a container sees its own there
@@ -21,6 +22,19 @@ def gpus_here() -> int:
     if visible is None:
         return len(devices)
     return min(len(devices), len([entry for entry in visible.split(",") if entry not in ("", "-1")]))
+
+
+def gpu_memory_here() -> int | None:
+    """Bytes of the smallest GPU's memory, as its driver's tool says; None where that is not known."""
+    if not gpus_here():
+        return None
+    ask = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = [int(line) << 20 for line in said.split() if line.isdigit()]
+    return min(found, default=None)
 
 
 def cpus_here(cgroup: Path = CGROUP) -> int:

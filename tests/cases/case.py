@@ -12,10 +12,16 @@ from typing import Any
 import yaml
 
 from selfalign_api.kubectl_yaml import read_yaml
+from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = REPOSITORY / "examples" / "tiny-model"
 MODEL, PERSONAS = "pvc://selfalign/tiny-model/model", "pvc://selfalign/tiny-model/personas.jsonl"
+ON_CPU = Means(
+    generation=GenerationMeans(device="CPU"),
+    training=TrainingMeans(device="CPU"),
+    evaluation=GenerationMeans(device="CPU"),
+)
 PEOPLE = [f"a tester number {i} who counts" for i in range(60)]
 
 Change = Callable[[dict[str, Any]], object]  # of a JSON file of a model's folder, in place

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from cases.case import REPOSITORY, Case, Room
+from cases.case import ON_CPU, REPOSITORY, Case, Room
 from selfalign_api.load import load_run
 from selfalign_jobs.accept.program import examine
 from selfalign_jobs.local import cli
@@ -91,7 +91,7 @@ def _values(case: Case, run: Path) -> Iterator[str]:
     if not case.reads:
         return
     mounts = dict([MOUNTS.split("=", 1)])
-    plan = examine(load_run(run), "CPU", mounts, run.parent).plan
+    plan = examine(load_run(run), ON_CPU, mounts, run.parent).plan
     for source, columns in case.reads.items():
         table = read_source(source, plan.sources[source], mounts)
         for column, expected in columns.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,9 @@ class _Repository:
         self.commit = hashlib.sha1(content).hexdigest()
 
     def info(self) -> object:
-        siblings = [{"rfilename": file.relative_to(self.folder).as_posix()} for file in self.files]
+        siblings = [
+            {"rfilename": file.relative_to(self.folder).as_posix(), "size": file.stat().st_size} for file in self.files
+        ]
         return {"id": self.name, "sha": self.commit, "siblings": siblings, "private": False, "tags": []}
 
     def tree(self, below: str, *, recursive: bool) -> list[object]:
@@ -56,13 +59,13 @@ def _etag(file: Path) -> str:
 
 
 @contextmanager
-def hub(root: Path, token: str = "hf_secret") -> Iterator[str]:
-    """Serve the folder while the context lasts; yields the endpoint (HF_ENDPOINT)."""
+def hub(root: Path, token: str = "hf_secret", sent: dict[str, int] | None = None) -> Iterator[str]:
+    """Serve the folder while the context lasts; yields the endpoint (HF_ENDPOINT). `sent` gets the bytes sent by path."""
 
     class Handler(_Handler):
         pass
 
-    Handler.root, Handler.token = root, token
+    Handler.root, Handler.token, Handler.sent = root, token, {} if sent is None else sent
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, name="hub", daemon=True).start()
     try:
@@ -75,6 +78,7 @@ def hub(root: Path, token: str = "hf_secret") -> Iterator[str]:
 class _Handler(BaseHTTPRequestHandler):
     root: Path
     token: str
+    sent: dict[str, int]  # bytes of content, by path
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -126,7 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = repository.folder / "/".join(file)
         if resolve != "resolve" or not path.is_file():
             raise _Refused(404, "EntryNotFound")
-        self._send(200, path.read_bytes(), {"ETag": f'"{_etag(path)}"', "X-Repo-Commit": repository.commit})
+        headers = {"ETag": f'"{_etag(path)}"', "X-Repo-Commit": repository.commit}
+        content = path.read_bytes()
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            part = content[int(wanted[1]) : int(wanted[2]) + 1]
+            self._send(206, part, headers | {"Content-Range": f"bytes {wanted[1]}-{wanted[2]}/{len(content)}"})
+        else:
+            self._send(200, content, headers)
 
     def _repository(self, kind: str, org: str, name: str) -> _Repository:
         folder = self.root / kind / org / name
@@ -153,3 +163,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+            self.sent[self.path] = self.sent.get(self.path, 0) + len(body)

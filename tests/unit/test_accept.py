@@ -86,9 +86,10 @@ def test_the_device_of_the_means_decides_the_precision(claim: Path) -> None:
         run["spec"]["generation"].pop("precision", None)
         run["spec"]["training"].pop("precision", None)
 
-    assert "float32" in accept(run_file(claim, unset), claim).plan.model_dump_json()
+    exact = '"precision":"float32"'
+    assert exact in accept(run_file(claim, unset), claim).plan.model_dump_json()
     shutil.rmtree(claim / "runs")
-    assert "float32" not in accept(run_file(claim, unset, device="GPU"), claim).plan.model_dump_json()
+    assert exact not in accept(run_file(claim, unset, device="GPU"), claim).plan.model_dump_json()
 
 
 def spec(*path: str, value: Any) -> Edit:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cases.case import REPOSITORY, Room
+from cases.case import ON_CPU, REPOSITORY, Room
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
 from selfalign_api.plan import Train
@@ -22,7 +22,7 @@ from selfalign_jobs.recipes.tables import draw, rows_drawn
 
 def resolved(tmp_path: Path, **changes: Any) -> Resolved:
     run = Room(tmp_path).run(changes)
-    return examine(load_run(run), "CPU", {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
+    return examine(load_run(run), ON_CPU, {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
 
 
 def trainings(found: Resolved) -> list[tuple[int, int]]:

@@ -47,7 +47,9 @@ def test_reasoning_is_stripped_before_the_prefix_is_looked_for(chat: ModelChat) 
     renderer = Renderer(chat, ROLES, 2048)
     request = Write("writePrompt", "hi", 1, 0)
     prompt_ids, _ = renderer.render(request)
-    text = "</think>User prompt: cow" if chat.reasoning and chat.reasoning.opened else "<think>1</think>User prompt: cow"
+    text = (
+        "</think>User prompt: cow" if chat.reasoning and chat.reasoning.opened else "<think>1</think>User prompt: cow"
+    )
     (done,) = renderer.completions(request, prompt_ids, written(chat, text))
     assert done.text == "cow"
     assert done.ids == (*chat.encode("User prompt: cow"), chat.end_id)

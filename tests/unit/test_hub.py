@@ -12,6 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
+from cases.case import ON_CPU
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
 from selfalign_api.plan import Plan
@@ -43,10 +44,16 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def sent() -> dict[str, int]:
+    """Bytes that the hub sent, by path."""
+    return {}
+
+
 @pytest.fixture(autouse=True)
-def endpoint(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def endpoint(root: Path, sent: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with hub(root, TOKEN) as url:
+    with hub(root, TOKEN, sent) as url:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -66,7 +73,7 @@ def accepted(tmp_path: Path, model: str = "hf://tiny/model", **personas: object)
     spec["evaluation"]["prompts"]["url"] = "hf://datasets/tiny/files/heldout.json"
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(document))
-    return examine(load_run(file), "CPU", {}, tmp_path).plan
+    return examine(load_run(file), ON_CPU, {}, tmp_path).plan
 
 
 def test_a_model_is_pinned_to_the_commit_of_its_branch(tmp_path: Path) -> None:
@@ -88,6 +95,20 @@ def test_accepting_fetches_no_weights(tmp_path: Path) -> None:
     fetched = {file.name for file in (tmp_path / "cache").rglob("*")}
     assert "tokenizer.json" in fetched
     assert "model.safetensors" not in fetched
+
+
+def test_of_weights_accepting_reads_the_headers(tmp_path: Path, sent: dict[str, int]) -> None:
+    accepted(tmp_path)
+    read = {path: count for path, count in sent.items() if path.endswith(".safetensors")}
+    assert [path.split("/")[-1] for path in read] == ["model.safetensors"]  # no second copy in a folder below
+    assert 0 < sum(read.values()) <= 100_000 < (TINY / "model/model.safetensors").stat().st_size
+
+
+def test_weights_that_are_cut_on_the_hub_are_refused(tmp_path: Path, root: Path) -> None:
+    file = root / "models/tiny/model/model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(ConfigError, match=r"model\.safetensors has \d+ bytes where its header says \d+: it was cut"):
+        accepted(tmp_path)
 
 
 def test_whole_datasets_and_single_files_are_pinned(tmp_path: Path) -> None:

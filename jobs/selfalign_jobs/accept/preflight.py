@@ -1,113 +1,78 @@
-"""What can be known to be wrong before an engine or Ray starts: templates, verdicts, sampling, tables, the model's folder."""
+"""What can be known to be wrong before an engine or Ray starts; one file of this room for each kind."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-import jinja2
-import jinja2.meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Judge, Plan, SourceRef, prepares_of
-from selfalign_jobs.places.models import GivenModel
+from selfalign_api.plan import Plan, SourceRef, prepares_of
+from selfalign_api.run import Spec
+from selfalign_api.run_file import GenerationMeans, Means
+from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
+from selfalign_jobs.accept.chat import look_at_chat
+from selfalign_jobs.accept.model_files import file_problems, json_of
+from selfalign_jobs.accept.prompts import template_problems, verdict_problems
+from selfalign_jobs.accept.resolve import Resolved
+from selfalign_jobs.accept.room import card_problems, context_problems, prompt_problems
+from selfalign_jobs.accept.training import lora_problems, training_problems
+from selfalign_jobs.accept.weights import embedding_rows, parameters_of, read_weights, weight_problems
+from selfalign_jobs.machine import gpu_memory_here
+from selfalign_jobs.places.models import FIELD
 from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.base import Recipe, recipe
-from selfalign_jobs.recipes.method import Method
-
-CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
 
-def check(plan: Plan, method: Method, model: GivenModel, mounts: Mapping[str, str]) -> dict[str, int]:
-    """How many rows each source has. Raises ConfigError with every problem found."""
-    found = recipe(method.recipe)
-    said = [*_templates(found, method), *_verdicts(method.judge)]
-    files = list(_model_files(model, has_template=plan.models["policy"].chat_template is not None))
-    if "config.json" in model.names:
-        said += _room(model.folder, method)
-    if said or files:
-        with refused_as("InvalidSpec" if said else "ModelNotFound"):
-            raise ConfigError([*said, *files])
-    return _tables(plan, found, mounts)
+@dataclass(frozen=True)
+class Seen:
+    """What was learned of a run that may start."""
+
+    rows: dict[str, int]  # of each source
+    notes: list[str]  # what of the model deserves a second look
 
 
-def _templates(found: Recipe, method: Method) -> Iterator[Problem]:
-    for name, role in method.roles.items():
-        if role.template is None:
-            continue
-        path = f"spec.generation.roles[{name}].template"
-        needed = found.required[name] - ({"persona"} if method.options.get("prompt_mode") == "Free" else frozenset())
-        yield from _one_template(path, role.template, found.variables[name], needed)
-    for number, verdict in enumerate(method.judge.verdicts):
-        yield from _one_template(f"spec.judge.verdicts[{number}]", verdict, found.variables["judge"], frozenset())
+def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str]) -> Seen:
+    """Look at all that a run names. Raises ConfigError with every problem found."""
+    found = recipe(resolved.method.recipe)
+    problems = [
+        *template_problems(found, resolved.method),
+        *verdict_problems(resolved.method.judge),
+        *training_problems(resolved.plan, means.training),
+    ]
+    of_model, notes = _model(resolved, found, spec, means.generation)
+    problems += of_model
+    if problems:
+        of_folder = all(problem.path == FIELD for problem in problems)
+        with refused_as("ModelNotFound" if of_folder else "InvalidSpec"):
+            raise ConfigError(problems)
+    return Seen(_tables(resolved.plan, found, mounts), notes)
 
 
-def _one_template(path: str, text: str, known: frozenset[str], needed: frozenset[str]) -> Iterator[Problem]:
+def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMeans) -> tuple[list[Problem], list[str]]:
+    """What is wrong with the model, from its listing inwards: what lies deeper is looked at once the outer is right."""
+    model, method, given = resolved.model, resolved.method, resolved.plan.models["policy"]
+    if problems := list(file_problems(model)):
+        return problems, []
+    config = json_of(model, "config.json")
+    text = text_config(config)
+    problems += code_problems(model, config, allowed=given.remote_code)
+    problems += architecture_problems(model, config, allowed=given.remote_code)
+    problems += context_problems(text, method, spec)
     try:
-        named = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(text))
-    except jinja2.TemplateSyntaxError as error:
-        yield Problem(path, None, f"line {error.lineno} is not Jinja: {error.message}")
-        return
-    for variable in sorted(named - known):
-        yield Problem(path, None, f"{variable} is no variable of this template; use {', '.join(sorted(known))}")
-    for variable in sorted(needed - named):
-        yield Problem(path, None, f"the template leaves out {variable}; write {{{{ {variable} }}}} where it belongs")
-
-
-def _verdicts(judge: Judge) -> Iterator[Problem]:
-    """What the two candidate verdicts come to; in the sandbox that they are rendered in later: a run file is anybody's."""
-    known = {"prompt": "prompt", "first": "one", "second": "two", "criteria": judge.criteria}
-    path, environment = "spec.judge.verdicts", ImmutableSandboxedEnvironment()
-    try:
-        first, second = (environment.from_string(verdict).render(known) for verdict in judge.verdicts)
-    except jinja2.TemplateSyntaxError:
-        return  # `_templates` says where
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
-        yield Problem(
-            path,
-            None,
-            f"cannot be rendered: {error}; write text and {', '.join(f'{{{{ {name} }}}}' for name in known)}",
-        )
-        return
-    if first == second:
-        yield Problem(
-            path, None, f"the two candidate verdicts are equal ({first}); write two that differ, one for each answer"
-        )
-
-
-def _model_files(model: GivenModel, *, has_template: bool) -> Iterator[Problem]:
-    path, url = "spec.model.url", model.url
-    if "config.json" not in model.names:
-        yield Problem(path, url, "has no config.json; write the URL of a folder that save_pretrained made")
-        return
-    if not any(name.endswith(".safetensors") for name in model.names):
-        yield Problem(path, url, "has no *.safetensors; write the URL of a folder that save_pretrained made")
-    if not {"tokenizer.json", "tokenizer_config.json"} & set(model.names):
-        yield Problem(path, url, "has no tokenizer; save it there with tokenizer.save_pretrained")
-    elif not has_template and not _chat_template(model.folder):
-        yield Problem(path, url, "has no chat template; write model.chatTemplateUrl, or take an instruct model")
-
-
-def _room(folder: Path, method: Method) -> Iterator[Problem]:
-    """Roles that may write more than the model can hold."""
-    config = json.loads((folder / "config.json").read_text())
-    context = method.engine.max_model_tokens or next((config[key] for key in CONTEXT_KEYS if key in config), None)
-    for name, role in method.roles.items():
-        if context is not None and role.max_tokens >= context:
-            yield Problem(
-                f"spec.generation.roles[{name}].maxTokens",
-                role.max_tokens,
-                f"is beyond the context of {context} tokens; write less, so that the prompt has room",
-            )
-
-
-def _chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").exists():
-        return True
-    config = folder / "tokenizer_config.json"
-    return config.exists() and bool(json.loads(config.read_text()).get("chat_template"))
+        tensors = read_weights(model)
+    except ConfigError as error:
+        return [*problems, *error.problems], []
+    if quantised := list(quantised_problems(model, config, tensors)):
+        return [*problems, *quantised], []
+    problems += weight_problems(model, tensors, text)
+    problems += lora_problems(resolved.plan, tensors)
+    talk = look_at_chat(given, model, embedding_rows(tensors), found, method)
+    problems += talk.problems
+    problems += prompt_problems(text, method, talk.prompts)
+    longest = max((tokens + method.roles[name].max_tokens for name, tokens in talk.prompts.items()), default=0)
+    tokens = method.engine.max_model_tokens or longest
+    problems += card_problems(text, method, engine, parameters_of(tensors), tokens, gpu_memory_here())
+    return problems, talk.notes
 
 
 def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, int]:

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse
-from selfalign_api.machine import Device
 from selfalign_api.outcome import ACCEPT, pack_steps
 from selfalign_api.plan import Json, Plan, Publish
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_api.run_file import RunFile
+from selfalign_api.run_file import Means, RunFile
 from selfalign_jobs.accept import preflight
 from selfalign_jobs.accept.owner import claim
 from selfalign_jobs.accept.resolve import Resolved, resolve
@@ -66,7 +65,7 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     """
     spec = {field: value for field, value in file.run.get("spec", {}).items() if field != "compute"}
     run = parse(SelfAlignmentRun, file.run | {"spec": spec}, "")
-    resolved = examine(run, file.means.generation.device, file.mounts, beside)
+    resolved = examine(run, file.means, file.mounts, beside)
     other_runs(file.reuse_from)
     check_writable(file.storage, "spec.storage.url")
     for step in resolved.plan.steps:
@@ -78,12 +77,13 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     return Accepted(resolved.plan, file.storage, adopted, resolved.notes)
 
 
-def examine(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], beside: Path) -> Resolved:
+def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], beside: Path) -> Resolved:
     """The run resolved, after all that can be known to be wrong has been looked for; nothing is written."""
     recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     check_rules(run)
-    resolved = resolve(run, device, mounts, beside)
-    return replace(resolved, rows=preflight.check(resolved.plan, resolved.method, resolved.model, mounts))
+    resolved = resolve(run, means.generation.device, mounts, beside)
+    seen = preflight.check(resolved, run.spec, means, mounts)
+    return replace(resolved, rows=seen.rows, of_model=tuple(seen.notes))
 
 
 def check_outputs(step: Publish, plan: Plan, mounts: Mapping[str, str]) -> None:

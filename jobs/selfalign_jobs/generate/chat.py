@@ -58,8 +58,8 @@ class ModelChat:
         self._tokenizer = tokenizer.backend
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._template = chat_template if chat_template is not None else _default(tokenizer.templates)
-        self._variables = {**tokenizer.special, **(variables or {})}
+        self.template = chat_template if chat_template is not None else _default(tokenizer.templates)
+        self.variables = {**tokenizer.special, **(variables or {})}
         self.end_id: int = tokenizer.end_id
         self.content = self._content_shown(FIELD if chat_template is None else TEMPLATE_FIELD)
         opening = self.text(PROBE)
@@ -86,7 +86,7 @@ class ModelChat:
 
     def _rendered(self, user: str, content: str) -> str:
         messages = [{"role": "user", "content": CONTENTS[content](user)}]
-        return render_chat(self._template, messages, self._variables)
+        return render_chat(self.template, messages, self.variables)
 
     def _content_shown(self, field: str) -> str:
         """How the template takes what a user says: as text, or as parts. ConfigError where neither shows all of it once."""

@@ -46,7 +46,7 @@ class Loaded:
 
     def examine(self) -> Resolved:
         """The run resolved, or ConfigError."""
-        return examine(self.run, self.means.generation.device, self.mounts, self.beside)
+        return examine(self.run, self.means, self.mounts, self.beside)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -40,6 +40,7 @@ class Listing:
     names: tuple[str, ...]  # sorted
     is_object: bool  # the URL names one object, not a folder of them
     digest: str
+    sizes: dict[str, int]
 
     def fetch(self, wanted: Callable[[str], bool] = lambda _: True) -> Path:
         """The wanted objects on this machine (one object: the file), each whole; what is here is not fetched again."""
@@ -49,6 +50,11 @@ class Listing:
             if wanted(name) and not here.exists(name):
                 here.copy(self.folder, name)
         return target / self.names[0] if self.is_object else target
+
+    def read_start(self, name: str, count: int) -> bytes:
+        """So many of the first bytes of an object."""
+        with self.folder.filesystem.open_input_file(f"{self.folder.path}/{name}") as file:
+            return bytes(file.read(count))
 
 
 def list_bucket(url: str, field: str) -> Listing:
@@ -87,7 +93,8 @@ def _list(url: str, field: str) -> Listing:
     if not infos:
         raise ConfigError.one(field, "there is nothing in the bucket; write the URL of an object or a folder", url)
     objects = {info.path[len(folder.path) + 1 :]: info for info in infos}
-    return Listing(folder, tuple(sorted(objects)), is_object, _digest(filesystem, objects))
+    sizes = {name: info.size for name, info in objects.items()}
+    return Listing(folder, tuple(sorted(objects)), is_object, _digest(filesystem, objects), sizes)
 
 
 def _digest(filesystem: pafs.FileSystem, objects: dict[str, pafs.FileInfo]) -> str:

@@ -30,11 +30,11 @@ WEIGHTS = "*.safetensors"
 
 @dataclass(frozen=True)
 class Pinned:
-    """A repository at one commit, and the names of its files there."""
+    """A repository at one commit, and the sizes of its files there."""
 
     repo: str
     commit: str
-    names: tuple[str, ...]
+    sizes: dict[str, int]
 
     @property
     def digest(self) -> str:
@@ -48,8 +48,8 @@ def pin(place: HubModel | HubDataset, field: str) -> Pinned:
 
     kind: RepoType = "model" if isinstance(place, HubModel) else "dataset"
     with _refused(place.repo, kind, place.revision, field):
-        info = HfApi().repo_info(place.repo, repo_type=kind, revision=place.revision)
-    return Pinned(place.repo, info.sha, tuple(sorted(file.rfilename for file in info.siblings)))
+        info = HfApi().repo_info(place.repo, repo_type=kind, revision=place.revision, files_metadata=kind == "model")
+    return Pinned(place.repo, info.sha, {file.rfilename: file.size or 0 for file in info.siblings})
 
 
 def fetch_small(pinned: Pinned, field: str) -> Path:
@@ -62,6 +62,28 @@ def fetch_small(pinned: Pinned, field: str) -> Path:
     with _refused(pinned.repo, "model", pinned.commit, field):
         folder = snapshot_download(pinned.repo, revision=pinned.commit, allow_patterns=wanted, ignore_patterns=ignored)
     return Path(folder)
+
+
+def read_start(pinned: Pinned, field: str, name: str, count: int) -> bytes:
+    """So many of the first bytes of a model's file, and no more of it than that; raises as `pin`."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    url = hf_hub_url(pinned.repo, name, revision=pinned.commit)
+    headers = build_hf_headers() | {"Range": f"bytes=0-{count - 1}"}
+    with (
+        _refused(pinned.repo, "model", pinned.commit, field),
+        get_session().stream("GET", url, headers=headers) as answer,
+    ):
+        if answer.is_error:
+            answer.read()
+        hf_raise_for_status(answer)
+        found = b""
+        for chunk in answer.iter_bytes():
+            found += chunk
+            if len(found) >= count:  # a server that knows no ranges would go on
+                break
+    return found[:count]
 
 
 def fetch_model(repo: str, commit: str) -> Path:

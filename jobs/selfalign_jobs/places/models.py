@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from selfalign_api.errors import ConfigError
@@ -17,6 +18,8 @@ from selfalign_jobs.places.content import folder_digest
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 
 FIELD = "spec.model.url"
+HEAVY = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")  # weights, in whatever form
+LOST = -1
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,14 @@ class GivenModel:
 
     url: str  # pinned: a hub's with its commit, a relative place as file://
     digest: str
-    names: tuple[str, ...]  # of its files
+    sizes: dict[str, int]  # of its files, by name; LOST for a link that leads nowhere
     folder: Path  # with those files; the weights of one that is elsewhere are not fetched
+    start: Callable[[str, int], bytes]  # so many of the first bytes of a file, wherever it lies
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its files, sorted."""
+        return tuple(sorted(self.sizes))
 
 
 def given_model(url: str, mounts: Mapping[str, str], beside: Path) -> GivenModel:
@@ -35,16 +44,22 @@ def given_model(url: str, mounts: Mapping[str, str], beside: Path) -> GivenModel
     if isinstance(place, HubModel):
         pinned = hub.pin(place, FIELD)
         folder = hub.fetch_small(pinned, FIELD)
-        return GivenModel(f"hf://{place.repo}@{pinned.commit}", pinned.digest, pinned.names, folder)
+        start = partial(hub.read_start, pinned, FIELD)
+        return GivenModel(f"hf://{place.repo}@{pinned.commit}", pinned.digest, pinned.sizes, folder, start)
     if isinstance(place, Bucket):
         listing = list_bucket(url, FIELD)
-        folder = listing.fetch(lambda name: not name.endswith(".safetensors"))
-        return GivenModel(url, listing.digest, listing.names, folder)
+        folder = listing.fetch(lambda name: not name.endswith(HEAVY))
+        return GivenModel(url, listing.digest, listing.sizes, folder, listing.read_start)
     path = local_path(url, mounts, beside, FIELD)
     if not path.is_dir():
         raise ConfigError.one(FIELD, f"there is no folder {path}; write the URL of a model folder", url)
-    names = tuple(sorted(file.name for file in path.iterdir()))
-    return GivenModel(absolute(url, beside), folder_digest(path), names, path)
+    found = {file.name: file.stat().st_size if file.exists() else LOST for file in path.iterdir() if not file.is_dir()}
+    return GivenModel(absolute(url, beside), folder_digest(path), found, path, partial(_read_start, path))
+
+
+def _read_start(folder: Path, name: str, count: int) -> bytes:
+    with (folder / name).open("rb") as file:
+        return file.read(count)
 
 
 def locate_model(config: StepConfig, ref: ModelRef) -> Path:
