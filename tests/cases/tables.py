@@ -164,6 +164,42 @@ WHOLE = [
     ),
 ]
 
+SEPARATORS = [
+    f"a person{mark}who counts, {i}" for i, mark in enumerate(["\x0b", "\x0c", "\x1c", "\x85", "\u2028"] * 12)
+]
+WINDOWS = "\r\n".join(PEOPLE).encode()
+WORDS = ["NA", "null", "None", "nan", "-", "#N/A"] * 10
+FORMS = [
+    Case(
+        "what other tools take for the end of a line",
+        with_personas("people.txt", text(SEPARATORS)),
+        reads={"personas": {"persona": SEPARATORS}},
+    ),
+    reads("lines of Windows, text", "people.txt", WINDOWS),
+    reads("lines of Windows, CSV", "people.csv", b"persona\r\n" + WINDOWS),
+    reads("lines of Windows, JSONL", "people.jsonl", lines(rows()).replace(b"\n", b"\r\n")),
+    reads("blank lines between rows", "people.jsonl", lines(rows()).replace(b"\n", b"\n\n")),
+    reads("escapes of a character in two halves", "people.jsonl", lines(rows(note="\U0001f600"))),
+    Case(
+        "words that other tools take for nothing",
+        with_personas("people.csv", table({"persona": word} for word in WORDS)),
+        reads={"personas": {"persona": WORDS}},
+    ),
+    *[
+        reads(f"Parquet's {name}", "people.parquet", parquet({"persona": column}))
+        for name, column in {
+            "large strings": pa.array(PEOPLE, pa.large_string()),
+            "dictionaries": pa.array(PEOPLE).dictionary_encode(),
+            "bytes": pa.array([who.encode() for who in PEOPLE]),
+        }.items()
+    ],
+    Case(
+        "Parquet's whole numbers",
+        with_personas("people.parquet", parquet({"persona": pa.array(range(60))})),
+        reads={"personas": {"persona": [str(i) for i in range(60)]}},
+    ),
+]
+
 # --- only what is named counts ------------------------------------------------------------------------------------------
 
 OTHERS = [
@@ -661,6 +697,7 @@ CASES = [
     Case("text", with_personas("people.txt", text(PEOPLE), **{"data.personas.columns": None}), reads=READS),
     *AS_WRITTEN,
     *WHOLE,
+    *FORMS,
     *OTHERS,
     *PACKED,
     *MARKED,

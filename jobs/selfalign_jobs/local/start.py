@@ -21,6 +21,7 @@ WORDS = b"stopped; run the same command again to go on\n"
 def main() -> int:
     """The entry point; the exit codes are those of cli.main."""
     take_stops(_end)
+    _begin_in_utf8()
     settle()
     from selfalign_jobs.local.cli import main as command
 
@@ -34,6 +35,13 @@ def main() -> int:
     with suppress(OSError):
         sys.stderr.flush()
     return code
+
+
+def _begin_in_utf8() -> None:
+    """Begin again in UTF-8 where the locale has another encoding: names of files are UTF-8 to all that is written in C++."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        told = {"PYTHONUTF8": "1", "PYTHONIOENCODING": sys.stdout.encoding if sys.stdout else "utf-8"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | told)
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
