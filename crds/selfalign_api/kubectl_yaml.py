@@ -3,7 +3,7 @@
 kubectl reads through sigs.k8s.io/yaml, which keeps go-yaml v2: YAML 1.1's booleans (`yes`, `no`, `on`, `off`, `y`,
 `n`) stay booleans, but `1e-6` is a number, which PyYAML reads as text. A run file must mean the same in both places, so
 plain scalars are resolved here by go-yaml's rules (resolve.go of go.yaml.in/yaml/v2 2.4.2), tried side by side.
-Stricter in two points: a key that stands twice is refused (kubectl takes the last), and so is a second document.
+Stricter in one point: a key that stands twice is refused (kubectl takes the last).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from selfalign_api.errors import ConfigError
 
-__all__ = ["read_yaml"]
+__all__ = ["read_documents", "read_yaml"]
 
 _WORDS: dict[str, bool | float | None] = {
     **{word: True for base in ("y", "yes", "true", "on") for word in (base, base.capitalize(), base.upper())},
@@ -41,15 +41,28 @@ _KINDS = {bool: "bool", int: "int", float: "float", type(None): "null", str: "st
 def read_yaml(text: str, origin: str) -> Any:
     """The one document of `text` as JSON values; `origin` (a file's name) begins the path of an error.
 
-    Raises ConfigError with line and column: not YAML, a key twice, several documents, an infinite or missing number.
+    Raises ConfigError with line and column: as `read_documents`, and for a second document.
     """
+    documents = _read(text, origin)
+    if len(documents) > 1:
+        raise ConfigError.one(documents[1][0], "a second document begins here; write one a file")
+    return documents[0][1] if documents else None
+
+
+def read_documents(text: str, origin: str) -> list[Any]:
+    """The documents of `text` that are not empty.
+
+    Raises ConfigError with line and column: not YAML, a key twice, an infinite or missing number.
+    """
+    return [document for _, document in _read(text, origin)]
+
+
+def _read(text: str, origin: str) -> list[tuple[str, Any]]:
+    """Each document and where it begins."""
     try:
         loader = _Loader(text.removeprefix("\ufeff"))
-        documents = [node for node in _documents(loader) if not _is_null(node)]
-        if len(documents) > 1:
-            place = _place(origin, documents[1].start_mark)
-            raise ConfigError.one(place, "a second document begins here; write one SelfAlignmentRun a file")
-        return _json(loader.construct_document(documents[0]), "", origin) if documents else None
+        nodes = [node for node in _documents(loader) if not _is_null(node)]
+        return [(_place(origin, node.start_mark), _json(loader.construct_document(node), "", origin)) for node in nodes]
     except yaml.MarkedYAMLError as error:
         said = ", ".join(part for part in (error.context, error.problem) if part)
         raise ConfigError.one(_place(origin, error.problem_mark), f"not valid YAML: {said}") from error

@@ -1,8 +1,10 @@
 """A run file becomes a typed run, or lines that say where, what and what to write."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import as_json, load_run, parse_spec
@@ -199,7 +201,7 @@ def test_a_wrong_field_is_told_with_path_value_and_what_to_write(field: str, lin
             ],
         ),
         (HEAD + "  seed: 1\n  seed: 2\n", ['line:8:3: not valid YAML: key "seed" already stands in line 7; keep one']),
-        (HEAD + "---\n" + HEAD, ["line:8:1: a second document begins here; write one SelfAlignmentRun a file"]),
+        (HEAD + "---\n" + HEAD, ["text: holds 2 runs (a-run, a-run); write each into a file of its own"]),
         (HEAD + "  seed: .inf\n", ["spec.seed: inf must be a finite number"]),
         (
             HEAD + "  iterations: 0\n  seed: x\n",
@@ -210,6 +212,61 @@ def test_a_wrong_field_is_told_with_path_value_and_what_to_write(field: str, lin
 )
 def test_a_text_that_is_no_run_is_told_line_by_line(text: str, lines: list[str]) -> None:
     assert said(text).splitlines() == lines
+
+
+RUN = yaml.safe_load(HEAD)
+ADDED = {
+    "creationTimestamp": "2026-11-24T10:00:00Z",
+    "deletionGracePeriodSeconds": 0,
+    "deletionTimestamp": None,
+    "finalizers": ["a.b/c"],
+    "generation": 3,
+    "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+    "ownerReferences": [{"kind": "ConfigMap"}],
+    "resourceVersion": "812",
+    "selfLink": "/apis/x",
+    "uid": "3c9d",
+    "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "kept"},
+}
+SHOWN = RUN | {"metadata": RUN["metadata"] | ADDED, "status": {"state": "Running", "steps": [{"name": "x"}]}}
+OTHER = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [SHOWN],
+        [OTHER, RUN],
+        [RUN, OTHER, OTHER],
+        [{"apiVersion": "v1", "kind": "List", "items": [SHOWN], "metadata": {"resourceVersion": ""}}],
+        [{"apiVersion": "selfalign.dev/v1alpha1", "kind": "SelfAlignmentRunList", "items": [RUN]}],
+        [{"apiVersion": "v1", "kind": "List", "items": [OTHER, {"kind": "List", "items": [RUN]}]}],
+    ],
+    ids=["get -o yaml", "after another kind", "before others", "List", "a list of its kind", "lists in lists"],
+)
+def test_the_one_run_of_a_file_is_taken(documents: list[dict[str, object]]) -> None:
+    found, plain = load_run(yaml.safe_dump_all(documents)), load_run(HEAD)
+    assert found.spec == plain.spec
+    assert found.metadata.name == plain.metadata.name
+    assert found.metadata.annotations in ({}, {"mine": "kept"})
+    assert load_run(json.dumps(documents[0])) == found if len(documents) == 1 else True
+
+
+@pytest.mark.parametrize(
+    ("documents", "line"),
+    [
+        ([RUN, OTHER, SHOWN], "text: holds 2 runs (a-run, a-run); write each into a file of its own"),
+        ([{"kind": "List", "items": [RUN, RUN, RUN]}], "text: holds 3 runs (a-run, a-run, a-run); write each into"),
+        ([OTHER, OTHER], "text: holds PersistentVolumeClaim and no SelfAlignmentRun; write one, as in examples/"),
+        ([{"kind": "List", "items": []}], "text: nothing stands here; write a SelfAlignmentRun, as in examples/"),
+        ([{"kind": "List", "items": None}], "apiVersion: is missing"),
+        ([[1], 2], "text: holds no kind and no SelfAlignmentRun"),
+        ([RUN | {"statsu": {}}], "statsu: no such field; "),
+        ([RUN | {"metadata": {"name": "a", "resourceVersoin": 3}}], "metadata.resourceVersoin: no such field; "),
+    ],
+)
+def test_a_file_without_one_run_is_told_what_it_holds(documents: list[object], line: str) -> None:
+    assert said(yaml.safe_dump_all(documents)).startswith(line)
 
 
 def test_python_names_are_no_field_names() -> None:

@@ -86,7 +86,7 @@ def test_empty_documents_around_the_one_are_nothing() -> None:
         ("a: &x [*x]", "f: an anchor contains itself, or the nesting is too deep; write it out"),
         ("a: .nan", "a: nan must be a finite number"),
         ("a: [{b: -.inf}]", "a[0].b: -inf must be a finite number"),
-        ("a: 1\n---\nb: 1\n", "f:3:1: a second document begins here; write one SelfAlignmentRun a file"),
+        ("a: 1\n---\nb: 1\n", "f:3:1: a second document begins here; write one a file"),
     ],
 )
 def test_what_kubectl_refuses_or_takes_by_halves_is_refused_with_its_place(text: str, line: str) -> None:

@@ -82,6 +82,20 @@ CASES: dict[str, tuple[Edit, str]] = {
     ),
     "split of a file": (setter("data", "personas", "split", value="test"), "belongs to a whole dataset of the hub"),
     "more personas than exist": (setter("data", "personas", "count", value=50_000), "write a smaller count"),
+    "no room for what is set apart": (
+        lambda spec: (spec["data"]["personas"].update(count=14_000), spec.update(evaluation={"when": "EachIteration"})),
+        "14500 rows are needed and there are 14400; write a smaller count or fewer iterations, or give a larger source; 500 "
+        "rows are set apart for evaluation: with prompts of its own (evaluation.prompts), or with evaluation: {when: Never}, "
+        "none are",
+    ),
+    "an override beyond the recipe's iterations": (
+        lambda spec: (
+            spec.pop("iterations", None),
+            spec["training"].update(iterationOverrides=[{"fromIteration": 9, "beta": 1}]),
+        ),
+        "spec.training.iterationOverrides[9]: starts after the last iteration: sao makes 1 where spec.iterations is not written; "
+        "write iterations: 9, or lower fromIteration",
+    ),
     "too many iterations for the personas": (setter("iterations", value=9), "fewer iterations"),
     "unknown variable": (
         role_setter("writePrompt", "template", "{{ persona }} {{ mood }}"),

@@ -80,6 +80,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     """
     values = method_values(run, device, mounts, folder)
     method = method_of(values)
+    _overrides(method)
     sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
     with refused_as("ModelNotFound"):
         found = given_model(values["model"]["url"], mounts, folder)
@@ -104,6 +105,17 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         steps=(*steps, *publish_steps(steps, run.spec.output, folder)),
     )
     return Resolved(plan, method, digested_method(values, digests), found)
+
+
+def _overrides(method: Method) -> None:
+    """ConfigError for an override that no iteration reaches. Where iterations is written, a rule has said it."""
+    for override in method.training.overrides:
+        if override.from_iteration > method.iterations:
+            message = (
+                f"starts after the last iteration: {method.recipe} makes {method.iterations} where spec.iterations is not "
+                f"written; write iterations: {override.from_iteration}, or lower fromIteration"
+            )
+            raise ConfigError.one(f"spec.training.iterationOverrides[{override.from_iteration}]", message)
 
 
 def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path) -> tuple[Publish, ...]:

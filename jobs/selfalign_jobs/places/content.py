@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from selfalign_jobs.machine import cache_folder
@@ -52,15 +54,19 @@ class _Remembered:
         self.folder = cache_folder("digests")
 
     def get(self, file: Path) -> str | None:
-        entry = self._entry(file)
-        return entry.read_text() if entry.exists() else None
+        try:
+            found = self._entry(file).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return None
+        return found if re.fullmatch("[0-9a-f]{64}", found) else None  # a broken entry is written again
 
     def put(self, file: Path, digest: str) -> str:
         entry = self._entry(file)
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = entry.with_suffix(f".{os.getpid()}")
-        temporary.write_text(digest)
-        temporary.replace(entry)
+        with suppress(OSError):  # no room, or nobody's cache: the file is read again next time
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            temporary = entry.with_suffix(f".{os.getpid()}")
+            temporary.write_text(digest, encoding="ascii")
+            temporary.replace(entry)
         return digest
 
     def _entry(self, file: Path) -> Path:

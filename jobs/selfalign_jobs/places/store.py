@@ -18,13 +18,13 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import local_path
@@ -36,6 +36,7 @@ CHUNK_BYTES = 8 << 20
 GOOGLE_RETRY_SECONDS = 60  # its client goes on for a quarter of an hour else, also without any credentials
 
 Content = bytes | mmap.mmap
+M = TypeVar("M", bound=BaseModel)
 
 
 class Folder:
@@ -111,9 +112,13 @@ class Folder:
             self._commit(name, iter(lambda: stream.read(CHUNK_BYTES), b""))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet file as a table."""
-        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
-            return pq.read_table(file, columns=columns)
+        """A Parquet file as a table; ConfigError for one that is cut short."""
+        try:
+            with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+                return pq.read_table(file, columns=columns)
+        except pa.ArrowInvalid as error:
+            mend = "put it back from a copy, or delete its step's folder: then the step is done again"
+            raise ConfigError.one(f"{self.place}/{name}", f"is no whole Parquet file ({error}); {mend}") from error
 
     def write_table(self, name: str, table: pa.Table) -> int:
         """Commit a table as one Parquet file; returns its size in bytes."""
@@ -234,11 +239,25 @@ class Manifest(Frozen):
         return said | {"reused": True} if self.reused else said
 
 
+def read_json(folder: Folder, name: str, kind: type[M], mend: str) -> M:
+    """A file of ours. ConfigError for one that is empty, cut short or something else, with `mend`: what to do about it."""
+    content = folder.read(name)
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = (
+            "is empty" if not content.strip() else f"is not what we write ({where}: {first['msg']})".replace("(: ", "(")
+        )
+        raise ConfigError.one(f"{folder.place}/{name}", f"{why}; {mend}") from error
+
+
 def read_plan(run: Folder) -> Plan:
     """The plan of a run that was accepted; FileNotFoundError before."""
     if not run.exists(PLAN_FILE):
         raise FileNotFoundError(f"{run.place} has no {PLAN_FILE}, which accepting the run writes")
-    return Plan.model_validate_json(run.read(PLAN_FILE))
+    return read_json(run, PLAN_FILE, Plan, "`selfalign run` with the run's file writes it again, as accepting does")
 
 
 def write_plan(run: Folder, plan: Plan) -> None:
@@ -255,7 +274,9 @@ def read_manifest(folder: Folder) -> Manifest | None:
     """The manifest of a finished step; None before it is done."""
     if not folder.exists(MANIFEST):
         return None
-    return Manifest.model_validate_json(folder.read(MANIFEST))
+    return read_json(
+        folder, MANIFEST, Manifest, "put it back from a copy, or delete it: then the step goes on from what is durable"
+    )
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:

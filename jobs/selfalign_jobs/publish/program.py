@@ -62,13 +62,23 @@ def refuse_other_runs(field: str, url: str, folder: Folder, plan: Plan) -> None:
     """ConfigError when an output's folder holds something that this run has not published."""
     there = folder.files()
     if LINEAGE in there:
-        owner = json.loads(folder.read(LINEAGE))["run"]
+        owner = _owner(folder.read(LINEAGE))
         if owner != _identity(plan):
             message = f"holds what {owner['namespace']}/{owner['name']} has published; write a folder of its own"
             raise ConfigError.one(field, message, url)
     elif there:
         message = f"holds {there[0]}, which no run has published; write an empty folder"
         raise ConfigError.one(field, message, url)
+
+
+def _owner(lineage: bytes) -> dict[str, str]:
+    """Who published a folder, by its lineage; of a broken one nobody that can be named."""
+    unknown = {"namespace": "?", "name": "?"}
+    try:
+        said = json.loads(lineage)["run"]
+    except (ValueError, KeyError, TypeError):
+        return unknown
+    return unknown | said if isinstance(said, dict) else unknown
 
 
 def _identity(plan: Plan) -> dict[str, str]:

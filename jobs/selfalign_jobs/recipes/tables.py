@@ -38,10 +38,14 @@ def draw(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:
     chosen = order[options["part"] * count :][:count]
     if len(chosen) < count or count == 0:
         needed = options["apart"] + max(count, 1) * (options["part"] + 1)
+        apart = (
+            f"; {options['apart']} rows are set apart for evaluation: with prompts of its own (evaluation.prompts), or with "
+            "evaluation: {when: Never}, none are"
+        )
         raise ConfigError.one(
             "spec.data",
-            f"{needed} rows are needed ({options['apart']} of them set apart for evaluation) and there are "
-            f"{table.num_rows}; write a smaller count or fewer iterations, or give a larger source",
+            f"{needed} rows are needed and there are {table.num_rows}; write a smaller count or fewer iterations, or give "
+            f"a larger source{apart if options['apart'] else ''}",
         )
     if options["blank"]:
         return pa.table({"persona": pa.nulls(count, pa.string())})

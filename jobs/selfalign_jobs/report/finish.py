@@ -19,6 +19,7 @@ from selfalign_jobs.step.pair_figures import kept_pairs
 
 REPORT = "report.html"
 SUMMARY = "summary.json"
+SHOWN = {"accuracy", "winRate", "pairs", "seconds", "tokensPerSecond"}  # of the summary, on the terminal
 
 
 def render_report(run: Folder, plan: Plan) -> str:
@@ -41,8 +42,13 @@ def finish_report(run: Folder, plan: Plan, console: Console) -> None:
 
 
 def has_report(run: Folder) -> bool:
-    """Whether both files are there."""
-    return run.exists(SUMMARY) and run.exists(REPORT)
+    """Whether both files are there, and the figures can be read."""
+    if not (run.exists(SUMMARY) and run.exists(REPORT)):
+        return False
+    try:
+        return isinstance(figures := json.loads(run.read(SUMMARY)), dict) and figures.keys() >= SHOWN
+    except ValueError:
+        return False
 
 
 def show_report(run: Folder, console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfalign_api.plan import Frozen
-from selfalign_jobs.places.store import Folder
+from selfalign_jobs.places.store import Folder, read_json
 
 FOLDER = "checkpoints"
 MANIFEST = "checkpoint.json"
@@ -35,7 +35,8 @@ def publish(folder: Folder, checkpoint: Checkpoint) -> None:
 def published(folder: Folder) -> list[Checkpoint]:
     """All checkpoints that count, furthest first; of equal steps the later attempt's."""
     names = [name for name in folder.files(FOLDER) if name.endswith(f"/{MANIFEST}")]
-    found = [Checkpoint.model_validate_json(folder.read(name)) for name in names]
+    mend = "put it back from a copy, or delete its folder to go on from another"
+    found = [read_json(folder, name, Checkpoint, mend) for name in names]
     return sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt), reverse=True)
 
 
