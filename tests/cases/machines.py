@@ -40,6 +40,33 @@ def _parent(room: Room) -> Path:
     return room.run({"data.personas": {"url": "../personas.txt", "count": 48}}, "runs/run.yaml")
 
 
+def _printed(listed: bool) -> Callable[[Room], Path]:
+    """The run as `kubectl get -o yaml` prints it: alone, or in a List."""
+    run = base()
+    run["metadata"] |= {
+        "uid": "4d7a",
+        "resourceVersion": "5",
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "namespace": "default",
+        "managedFields": [{"manager": "kubectl"}],
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
+    }
+    run["status"] = {"state": "Complete", "conditions": []}
+    whole = {"apiVersion": "v1", "kind": "List", "items": [run], "metadata": {"resourceVersion": ""}} if listed else run
+    return _text(lambda _: yaml.safe_dump(whole))
+
+
+def _left(name: str, content: str) -> Callable[[Room], Path]:
+    """A run whose folder has a file of ours that was damaged."""
+
+    def write(room: Room) -> Path:
+        room.data(f"out/default/base/{name}", content)
+        return room.run()
+
+    return write
+
+
 def _stopped_by(signal: str, code: int) -> str:
     """Ended while it still starts, and as we end: by our own words, or by the shell's for a process not begun."""
     return f"timeout -s {signal} 0.25 selfalign validate {{run}}; case $? in 75|124|{code}) true;; *) false;; esac"
@@ -54,6 +81,17 @@ CASES = [
     Case("a run file of JSON", _text(lambda text: json.dumps(base()), "run.json"), says=OK),
     Case("a run file in UTF-16", _text(lambda text: text.encode("utf-16")), code=64, says=("UTF-8",)),
     Case("a run file with tabs", _text(lambda text: text.replace("  ", "\t", 3)), code=64, says=("run.yaml:4:1", "not valid YAML")),
+    Case("a run as kubectl prints it", _printed(False), says=OK),
+    Case("a run as kubectl prints it, in a List", _printed(True), says=OK),
+    Case("a broken owner.json", _left("owner.json", "{"), command="selfalign run {run} --out {out}", code=64,
+         says=("owner.json",)),
+    Case("a broken plan.json", _left("plan.json", "{"), command="selfalign report {out}/default/base", code=64,
+         says=("plan.json",)),
+    Case("a plan.json of another tool", _left("plan.json", "[1]"), command="selfalign report {out}/default/base", code=64,
+         says=("plan.json",)),
+    Case("an override beyond unwritten iterations",
+         with_spec({"training.iterationOverrides": [{"fromIteration": 3, "learningRate": 1e-5}]}), code=64,
+         says=("iterationOverrides", "iterations")),
     Case("a run file from a pipe", with_spec({}), command="cat {run} | selfalign validate /dev/stdin", says=OK),
     Case("no run file", lambda room: room.folder / "none.yaml", code=64, says=("there is no such file",)),
     Case("a folder for a run file", lambda room: room.folder, code=64, says=("this is a folder",)),
