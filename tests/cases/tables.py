@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cases.case import PEOPLE, Case, Room, with_personas
+from cases.case import PEOPLE, TINY, Case, Room, with_personas
 
 MARK = b"\xef\xbb\xbf"
 PAGE = "<!DOCTYPE html>\n<html><body>Not found</body></html>\n"
@@ -96,6 +96,17 @@ def with_folder(files: Mapping[str, bytes]) -> Callable[[Room], Path]:
             else:
                 room.data(f"people/{name}", content)
         return room.run({"data.personas.url": room.url("people")})
+
+    return write
+
+
+def with_link(name: str) -> Callable[[Room], Path]:
+    """A folder of which one file is a link whose file is not there, as git-annex leaves it."""
+
+    def write(room: Room) -> Path:
+        run = with_folder(HALVES)(room)
+        (room.folder / "people" / name).symlink_to("../.git/annex/objects/x")
+        return run
 
     return write
 
@@ -257,6 +268,37 @@ MARKED = [
     reads("a byte order mark, packed", "people.csv.gz", gzip.compress(MARK + table(rows()))),
     Case("a byte order mark, run file", lambda room: room.text("\ufeff" + room.run().read_text())),
 ]
+
+
+def with_template(field: str, content: bytes) -> Callable[[Room], Path]:
+    """A run with a template that is a file."""
+    inline = field.removesuffix("Url")
+    return lambda room: room.run({inline: None, field: room.data("template.jinja", content)})
+
+
+def plans_without_mark(name: str, field: str, content: bytes) -> Case:
+    """A template with a byte order mark, none of which is in the plan."""
+    command = "selfalign plan --json {run} > {room}/plan.json && ! grep -c -e '\\ufeff' -e $'\\xef\\xbb\\xbf' {room}/plan.json"
+    return Case(name, with_template(field, MARK + content), command=command)
+
+
+ROLE, CHAT = "generation.roles[writePrompt].templateUrl", "model.chatTemplateUrl"
+TEMPLATES = [
+    plans_without_mark("a byte order mark, template", ROLE, b"{{ persona }}: one request"),
+    plans_without_mark("a byte order mark, chat template", CHAT, (TINY / "model" / "chat_template.jinja").read_bytes()),
+    Case(
+        "a template that is not UTF-8",
+        with_template(ROLE, "{{ persona }}: für".encode("cp1252")),
+        code=64,
+        says=("spec.generation.roles[writePrompt].templateUrl", "not UTF-8 at byte", "save the file as UTF-8"),
+    ),
+    Case(
+        "a chat template in UTF-16",
+        with_template(CHAT, "{{ messages }}".encode("utf-16")),
+        code=64,
+        says=("spec.model.chatTemplateUrl", "not UTF-8 at byte 0"),
+    ),
+]
 HALVES = {"1.jsonl": lines(rows()[:30]), "2.jsonl": lines(rows()[30:])}
 HIDDEN = [
     Case(
@@ -280,6 +322,7 @@ HIDDEN = [
         code=64,
         says=("holds a text (README.txt) beside tables; take it out",),
     ),
+    Case("a link to nothing", with_link("3.jsonl"), code=64, says=("people/3.jsonl is a link to nothing",)),
     Case(
         "tables a folder below",
         with_folder({"data/1.jsonl": lines(rows())}),
@@ -701,6 +744,7 @@ CASES = [
     *OTHERS,
     *PACKED,
     *MARKED,
+    *TEMPLATES,
     *HIDDEN,
     *NOT_TEXT,
     *NAMED_WRONG,

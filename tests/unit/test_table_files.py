@@ -232,6 +232,51 @@ def test_what_is_not_named_may_be_anything(rows: list[tuple[str, dict[str, Any]]
     assert read_bytes("rows.json", array, "prompt")["prompt"].to_pylist() == [prompt for prompt, _ in rows]
 
 
+def test_two_columns_may_be_one_of_the_files(tmp_path: Path) -> None:
+    table = {'a "b".c é': ["x", "y"]}
+    contents = {
+        "rows.csv": as_csv(table),
+        "rows.jsonl": as_jsonl(table),
+        "rows.json": json.dumps(rows_of(table)).encode(),
+        "rows.parquet": as_parquet(table),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        both = DataSource(url=(tmp_path / name).as_uri(), columns=dict.fromkeys(("prompt", "reference"), 'a "b".c é'))
+        assert held(read_source("evaluation", both, {})) == {"prompt": ["x", "y"], "reference": ["x", "y"]}, name
+
+
+# --- damaged ones -------------------------------------------------------------------------------------------------------
+
+WHOLE = {"prompt": ["007", 'a "b"\nc', "é😀"], "reference": ["", "1.0", "\u2028"]}
+FILES = {
+    "rows.csv": as_csv(WHOLE),
+    "rows.jsonl": as_jsonl(WHOLE, ensure_ascii=False),
+    "rows.json": json.dumps(rows_of(WHOLE)).encode(),
+    "rows.parquet": as_parquet(WHOLE),
+    "rows.txt": "\n".join(WHOLE["prompt"]).encode(),
+    "rows.csv.gz": gzip.compress(as_csv(WHOLE), mtime=0),
+    "rows.jsonl.zst": zstd(as_jsonl(WHOLE)),
+}
+
+
+@given(st.sampled_from([*FILES]), st.data())
+def test_a_damaged_file_is_read_or_refused_in_words(name: str, data: st.DataObject) -> None:
+    """Cut anywhere, or with a byte changed anywhere: what is not read ends in words that name the file."""
+    content = bytearray(FILES[name])
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:place]
+    else:
+        content[place] = data.draw(st.integers(0, 255))
+    said = name
+    try:
+        read_bytes(name, bytes(content), "prompt")
+    except ConfigError as error:
+        said = str(error)
+    assert name in said
+
+
 # --- of Parquet ---------------------------------------------------------------------------------------------------------
 
 

@@ -108,11 +108,13 @@ def fetch_file(place: HubDataset, field: str) -> Path:
 
 
 def dataset_files(place: HubDataset, subset: str | None, split: str, field: str) -> list[Path]:
-    """The files of one split, as they lie on the hub where they are tables; else one file that `datasets` makes of them.
+    """One file, or those of a split, as they lie on the hub where they are tables; else one that `datasets` makes of them.
 
     `datasets` guesses the types of CSV and JSON and writes 007 as 7, so it only finds the files. Raises as `pin`, and
     ConfigError for a subset or a split that is not there.
     """
+    if place.file is not None:
+        return [fetch_file(place, field)]
     import datasets
 
     datasets.disable_progress_bars()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,27 +67,39 @@ def field_of(name: str) -> str:
 
 def source_files(name: str, path: Path) -> list[TableFile]:
     """The files of a source, sorted: itself, or all of a folder that are read; none of them is another thing than its name says."""
-    field, at = f"{field_of(name)}.url", path
+    field = f"{field_of(name)}.url"
     if not path.exists():
         raise ConfigError.one(field, f"there is nothing at {path}; write the URL of a file or folder that exists")
-    try:
+    with _refusing(field, path):
         files = in_folder(path) if path.is_dir() else [table_file(path)]
-        for file in files:
-            at = file.path
-            check_content(file)
-    except Unreadable as error:
-        raise ConfigError.one(field, error.of(str(at))) from error
-    return files
+    return [_looked_at(field, file) for file in files]
 
 
 def _files(name: str, source: DataSource, mounts: Mapping[str, str]) -> list[TableFile]:
     assert source.url is not None
     field = f"{field_of(name)}.url"
     place = parse_place(source.url, field)
-    if isinstance(place, HubDataset) and place.file is None:
-        found = hub.dataset_files(place, source.subset, source.split or "train", field)
-        return [by_content(table_file(file)) for file in found]
-    return source_files(name, here(source.url, mounts, field=field))
+    if not isinstance(place, HubDataset):
+        return source_files(name, here(source.url, mounts, field=field))
+    files = []
+    for path in hub.dataset_files(place, source.subset, source.split or "train", field):
+        with _refusing(field, path):
+            files.append(_looked_at(field, by_content(table_file(path))))
+    return files
+
+
+def _looked_at(field: str, file: TableFile) -> TableFile:
+    with _refusing(field, file.path):
+        check_content(file)
+    return file
+
+
+@contextmanager
+def _refusing(field: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Unreadable as error:
+        raise ConfigError.one(field, error.of(str(path))) from error
 
 
 def _columns(name: str, source: DataSource, *, is_text: bool) -> list[Column]:

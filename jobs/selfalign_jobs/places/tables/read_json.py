@@ -23,6 +23,7 @@ NAMES_FROM_ROWS = 100  # that are looked at to say which columns there are
 ARRAY_ROWS = 50_000  # of an array that make a piece
 
 HALF = re.compile("[\ud800-\udfff]")
+NO_NAME = re.compile(r'["\\\x00-\x1f]')  # what msgspec takes in no name of a field
 
 Cells = list[str | None]
 
@@ -74,14 +75,18 @@ class _Fast:
     """The fast parser for some columns. What it cannot decide is None."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        fields = [(f"c{number}", Any if column.chats else str | None, None) for number, column in enumerate(columns)]
-        renamed = {f"c{number}": column.name for number, column in enumerate(columns)}
-        row = msgspec.defstruct("Row", fields, rename=renamed, gc=False)
+        names = {
+            column.name: f"c{number}" for number, column in enumerate(columns)
+        }  # one of the file's may be asked twice
+        chats = {column.name for column in columns if column.chats}
+        self._odd = any(NO_NAME.search(name) for name in names)
+        attributes = [(field, Any if name in chats else str | None, None) for name, field in names.items()]
+        renamed = {} if self._odd else {field: name for name, field in names.items()}
+        row = msgspec.defstruct("Row", attributes, rename=renamed, gc=False)
         self._row: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._array: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
-        keys = (re.escape(json.dumps(column.name, ensure_ascii=False).encode()) for column in columns)
-        self._keys = [re.compile(key + rb"\s*:") for key in keys]
-        self._columns = columns
+        self._keys = [_key(name) for name in names]
+        self._columns = [(column, names[column.name]) for column in columns]
 
     def lines(self, block: bytes, lines: int) -> list[Cells] | None:
         """The columns of lines that are an object each."""
@@ -98,16 +103,24 @@ class _Fast:
         return self._values(content, self._array.decode)
 
     def _values(self, content: bytes, decode: Callable[[bytes], list[Any]]) -> list[Cells] | None:
+        if self._odd:
+            return None
         try:
             rows = decode(content)
-            values = [[getattr(row, f"c{number}") for row in rows] for number in range(len(self._columns))]
-            for number, column in enumerate(self._columns):
+            values = [[getattr(row, field) for row in rows] for _, field in self._columns]
+            for number, (column, _) in enumerate(self._columns):
                 if column.chats:
                     values[number] = [column.text_of(value) for value in values[number]]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
             return None
         # Of a key that stands twice it takes the last and tells nobody.
         return None if any(len(key.findall(content)) > len(rows) for key in self._keys) else values
+
+
+def _key(name: str) -> re.Pattern[bytes]:
+    """A key as JSON has it, its letters as they are or escaped."""
+    spellings = (json.dumps(name, ensure_ascii=ascii_only).encode() for ascii_only in (True, False))
+    return re.compile(rb"(?:%s)\s*:" % b"|".join(re.escape(spelling) for spelling in dict.fromkeys(spellings)))
 
 
 def _turned(columns: Sequence[Column], rows: Sequence[Cells]) -> list[Cells]:

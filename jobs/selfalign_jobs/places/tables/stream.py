@@ -23,7 +23,7 @@ def undamaged() -> Iterator[None]:
     """What unpacking and Parquet say of a file's content, as Unreadable; an error of the machine stays what it is."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Unreadable(f"is cut short or damaged ({error}); fetch or write it again") from error
