@@ -18,29 +18,36 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfalign_api.plan import DataSource
 from selfalign_jobs.places.sources import open_source
-from selfalign_jobs.recipes.personas import COUNT, persona
+from selfalign_jobs.recipes.personas import persona
 from selfalign_jobs.recipes.tables import draw
 
-BLOCK_ROWS = 10_000
+T = TypeVar("T")
+
+BLOCKS, BLOCK_ROWS = 10, 10_000  # that differ; they are written over and over
 DRAWN = 60_000
 
 Rows = list[tuple[str, int, str]]  # persona, id, note
 
 
-def blocks(rows: int) -> Iterator[Rows]:
+def blocks() -> list[Rows]:
     """Rows of about 250 bytes: a persona, a number, and a note that nobody reads, with quotes and a line break."""
-    people = [persona(number) for number in range(min(COUNT, 10 * BLOCK_ROWS))]
     note = 'A note of the "annotator",\nwhich the run does not name, and which is about as long as the rest. '
-    for start in range(0, rows, BLOCK_ROWS):
-        numbers = range(start, min(rows, start + BLOCK_ROWS))
-        yield [(people[number % len(people)], number, note) for number in numbers]
+    numbers = [range(start, start + BLOCK_ROWS) for start in range(0, BLOCKS * BLOCK_ROWS, BLOCK_ROWS)]
+    return [[(persona(number), number, note) for number in block] for block in numbers]
+
+
+def over_and_over(encoded: list[T], rows: int) -> Iterator[T]:
+    """As many blocks as come to so many rows, at least."""
+    return islice(cycle(encoded), -(-rows // BLOCK_ROWS))
 
 
 def as_jsonl(block: Rows) -> bytes:
@@ -56,10 +63,11 @@ def as_csv(block: Rows) -> bytes:
 def write_lines(file: Path, rows: int, lines: Callable[[Rows], bytes], header: bytes = b"") -> int:
     """Write a file of lines; how large it is, unpacked."""
     size = 0
+    encoded = [lines(block) for block in blocks()]
     with gzip.open(file, "wb", compresslevel=1) if file.suffix == ".gz" else file.open("wb") as stream:
         size += stream.write(header)
-        for block in blocks(rows):
-            size += stream.write(lines(block))
+        for block in over_and_over(encoded, rows):
+            size += stream.write(block)
     return size
 
 
@@ -67,9 +75,9 @@ def write_parquet(file: Path, rows: int) -> int:
     """Write Parquet; how large its columns are."""
     schema = pa.schema([("persona", pa.string()), ("id", pa.int64()), ("note", pa.string())])
     size = 0
+    tables = [pa.table([pa.array(column) for column in zip(*block, strict=True)], schema=schema) for block in blocks()]
     with pq.ParquetWriter(file, schema) as writer:
-        for block in blocks(rows):
-            table = pa.table(list(zip(*block, strict=True)), schema=schema)
+        for table in over_and_over(tables, rows):
             writer.write_table(table)
             size += table.nbytes
     return size
@@ -113,7 +121,7 @@ def main() -> None:
     if given.read:
         read(given.read)
         return
-    row_bytes = len(as_jsonl(next(blocks(BLOCK_ROWS)))) / BLOCK_ROWS
+    row_bytes = len(as_jsonl(blocks()[0])) / BLOCK_ROWS
     rows = given.rows or int(given.gb * 1e9 / row_bytes)
     print(f"{rows} rows, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:

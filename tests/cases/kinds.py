@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cases.case import Case
+from cases.chats import CASES as CHATS
 from cases.failures import CASES as FAILURES
 from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
 from cases.tables import CASES as TABLES
+from cases.tables_refused import CASES as TABLES_REFUSED
 from cases.training import CASES as TRAINING
 
 KINDS: Mapping[str, Sequence[Case]] = {
-    "tables": TABLES,
+    "tables": [*TABLES, *TABLES_REFUSED, *CHATS],
     "models": MODELS,
     "failures": FAILURES,
     "machines": MACHINES,

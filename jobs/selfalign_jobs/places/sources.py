@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.tables import cells, read_text
-from selfalign_jobs.places.tables.files import TableFile, by_content, check_content, in_folder, table_file
+from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
+from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
 from selfalign_jobs.places.tables.read import names_of, read
 from selfalign_jobs.recipes import personas
@@ -68,9 +70,9 @@ def field_of(name: str) -> str:
 def source_files(name: str, path: Path) -> list[TableFile]:
     """The files of a source, sorted: itself, or all of a folder that are read; none of them is another thing than its name says."""
     field = f"{field_of(name)}.url"
-    if not path.exists():
-        raise ConfigError.one(field, f"there is nothing at {path}; write the URL of a file or folder that exists")
     with _refusing(field, path):
+        if not path.exists():
+            raise ConfigError.one(field, f"there is nothing at {path}; write the URL of a file or folder that exists")
         files = in_folder(path) if path.is_dir() else [table_file(path)]
     return [_looked_at(field, file) for file in files]
 
@@ -100,6 +102,9 @@ def _refusing(field: str, path: Path) -> Iterator[None]:
         yield
     except Unreadable as error:
         raise ConfigError.one(field, error.of(str(path))) from error
+    except PermissionError as error:
+        said = f"{error.filename} may not be read by user {os.getuid()}; give it the permission"
+        raise ConfigError.one(field, said) from error
 
 
 def _columns(name: str, source: DataSource, *, is_text: bool) -> list[Column]:

@@ -27,12 +27,13 @@ CERTAIN = (*TEXT, pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal,
 
 def names(file: TableFile) -> list[str]:
     """The columns of a file."""
-    return list(pq.ParquetFile(file.path).schema_arrow.names)
+    with file.path.open("rb") as stream:
+        return list(pq.ParquetFile(stream).schema_arrow.names)
 
 
 def read(file: TableFile, columns: Sequence[Column]) -> Iterator[Piece]:
     """The rows of a file; nothing but the named columns is read."""
-    with pq.ParquetFile(file.path, memory_map=True, pre_buffer=False) as opened:
+    with file.path.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as opened:
         schema, found = opened.schema_arrow, []
         for column in columns:
             if (count := schema.names.count(column.name)) > 1:

@@ -13,9 +13,11 @@ from selfalign_jobs.places.tables.piece import PIECE_BYTES, Unreadable
 MARK = b"\xef\xbb\xbf"  # the byte order mark that Windows puts before UTF-8
 
 
-def unpacked(file: Path, compression: str | None) -> pa.NativeFile:
-    """A file's content as a stream."""
-    return pa.input_stream(str(file), compression=compression, buffer_size=PIECE_BYTES)
+@contextmanager
+def unpacked(file: Path, compression: str | None) -> Iterator[pa.NativeFile]:
+    """A file's content as a stream. Opened by Python: in a C locale Arrow finds no path with an umlaut."""
+    with file.open("rb") as opened, pa.input_stream(opened, compression=compression, buffer_size=PIECE_BYTES) as stream:
+        yield stream
 
 
 @contextmanager
