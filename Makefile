@@ -41,7 +41,7 @@ lint: $(INSTALLED)
 unit: $(INSTALLED)  ## no engine, no training
 	$(PYTEST) tests/unit
 
-jobs: $(INSTALLED)  ## real vLLM, Ray, TRL and DeepSpeed on CPU
+jobs: $(INSTALLED)  ## real vLLM, Ray and DeepSpeed on CPU
 	$(PYTEST) tests/jobs
 
 WITH_OTHERS := tests/cluster/test_kuberay.py tests/cluster/test_real_kueue.py

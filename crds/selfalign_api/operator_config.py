@@ -19,7 +19,7 @@ class Images(ApiModel):
     """Image with Ray and vLLM; also of accept, collect and evaluate."""
 
     train: Text
-    """Image with TRL and DeepSpeed."""
+    """Image with transformers and DeepSpeed."""
 
 
 class ClusterProfile(Profile):

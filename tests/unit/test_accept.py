@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from selfalign_api.errors import ConfigError
 from selfalign_api.load import as_json, load_run
 from selfalign_api.outcome import unpack_steps
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
@@ -90,6 +91,14 @@ def test_the_device_of_the_means_decides_the_precision(claim: Path) -> None:
     assert exact in accept(run_file(claim, unset), claim).plan.model_dump_json()
     shutil.rmtree(claim / "runs")
     assert exact not in accept(run_file(claim, unset, device="GPU"), claim).plan.model_dump_json()
+
+
+def test_a_step_with_fewer_examples_than_ranks_is_refused_and_nothing_is_written(claim: Path) -> None:
+    file = run_file(claim, lambda run: run["spec"]["training"].update(globalBatchSize=3))
+    training = TrainingMeans(device="CPU", nodes=4)
+    with pytest.raises(ConfigError, match=r"globalBatchSize: 3 is less than the ranks \(.*: 4\).* write at least 4"):
+        accept(file.model_copy(update={"means": file.means.model_copy(update={"training": training})}), claim)
+    assert not (claim / "runs").exists()
 
 
 def spec(*path: str, value: Any) -> Edit:

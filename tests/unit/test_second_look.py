@@ -58,7 +58,6 @@ SIDES: dict[str, tuple[Callable[[float], list[str]], float, float]] = {
     "LONGER": (lambda x: lengths(longer=x), 0.7, 0.71),
     "STRETCHED": (lambda x: lengths(stretch=x), 1.5, 1.51),
     "BATCH": (lambda x: list(second_look.on_batches(100, round(x * 100))), 1, 1.01),
-    "PASSES": (lambda x: list(second_look.on_passes(100, 2, 2 * (1 + x))), 0.049, 0.051),
     "LEARNING_RATE": (lambda x: list(second_look.on_learning_rate(x)), 0.01, 0.011),
     "OVERLONG": (lambda x: list(second_look.on_left_out(1000, round(x * 1000), 0)), 0.1, 0.101),
     "DEAD_GRADIENT": (lambda x: told_of(log(9, lambda step: {"gradient_norm": x if step == 9 else 1})), 1e-9, 9e-10),
@@ -83,7 +82,6 @@ def test_both_directions_of_a_figure_are_odd() -> None:
     assert "shorter" in lengths(longer=0.1)[0]
     assert len(lengths(stretch=0.5)) == 1
     assert len(list(second_look.on_growth(100, 50))) == 1
-    assert len(list(second_look.on_passes(100, 1, 0.5))) == 1
     assert "cut" in next(second_look.on_left_out(10, 0, 5))
     assert "dropped" in next(second_look.on_records(100, 90, {"answer cut at maxTokens": 6}))
     assert list(second_look.on_records(0, 0, {})) == []

@@ -1,8 +1,10 @@
-"""From pairs to examples and batches: ids as they are, bounds, counts, the order."""
+"""From pairs to examples: ids as they are, bounds, counts, and as ranks map them."""
 
 from __future__ import annotations
 
-import numpy as np
+import tempfile
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
-from selfalign_jobs.train.dataset import ID_COLUMNS, RankBatches, examples, order
+from selfalign_jobs.train.dataset import ID_COLUMNS, TokenIds, examples, mapped_examples, write_examples
 
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=12)
 rows = st.lists(st.fixed_dictionaries(dict.fromkeys(ID_COLUMNS, ids)), min_size=1, max_size=20)
@@ -43,9 +45,6 @@ def test_drop_keeps_just_the_pairs_that_fit_and_counts_the_others(values: list[d
     found = examples(table(values), settings())
     assert found.table.to_pylist() == fitting
     assert (found.pairs, found.dropped_overlong) == (len(values), len(values) - len(fitting))
-    assert found.longest == max(
-        len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in fitting
-    )
 
 
 @given(rows)
@@ -71,28 +70,22 @@ def test_a_table_without_ids_names_what_it_lacks_and_what_it_has() -> None:
         examples(pa.table({"chosen": ["yes"]}), settings())
 
 
-sizes = st.lists(st.integers(1, 50), min_size=1, max_size=40).map(np.array)
+@given(rows)
+def test_what_ranks_map_is_what_was_written_by_row(values: list[dict[str, list[int]]]) -> None:
+    whole = pa.concat_tables([table(values), table(values[:1])])  # of several chunks
+    with tempfile.TemporaryDirectory() as folder:
+        write_examples(whole, Path(folder) / "examples.arrow")
+        mapped = mapped_examples(Path(folder) / "examples.arrow")
+        ids = TokenIds(mapped)
+        for row, expected in enumerate(whole.to_pylist()):
+            prompt, answers = ids[row]
+            assert prompt.tolist() == expected["prompt_ids"]
+            assert [answer.tolist() for answer in answers] == [expected["chosen_ids"], expected["rejected_ids"]]
 
 
-@given(sizes, st.integers(1, 20), st.integers(1, 16), st.integers(0, 2**63 - 1))
-def test_the_order_is_passes_over_all_pairs_by_size_within_a_step(
-    size: np.ndarray, steps: int, batch: int, seed: int
-) -> None:
-    found = order(size, steps, batch, seed)
-    times = np.bincount(found, minlength=len(size))
-    assert times.sum() == steps * batch
-    assert times.max() - times.min() <= 1
-    assert (np.diff(size[found.reshape(steps, batch)], axis=1) >= 0).all()
-    assert np.array_equal(found, order(size, steps, batch, seed))
-
-
-@given(sizes, st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
-def test_every_optimiser_step_holds_the_same_pairs_whatever_the_ranks(
-    size: np.ndarray, ranks: int, micro: int, accumulation: int, steps: int
-) -> None:
-    batch = ranks * micro * accumulation
-    positions = order(size, steps, batch, seed=1)
-    dealt = [list(RankBatches(positions, micro, ranks, rank)) for rank in range(ranks)]
-    for step in range(steps):
-        got = [i for rank in dealt for b in rank[step * accumulation : (step + 1) * accumulation] for i in b]
-        assert sorted(got) == sorted(positions[step * batch : (step + 1) * batch].tolist())
+@pytest.mark.parametrize("column", ID_COLUMNS)
+def test_a_row_without_tokens_is_refused_by_its_number(column: str) -> None:
+    whole = {name: [1, 2] for name in ID_COLUMNS}
+    values = [whole, whole | {column: []}]
+    with pytest.raises(ConfigError, match=f"row 1 has no tokens in {column}"):
+        examples(table(values), settings())

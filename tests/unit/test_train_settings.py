@@ -1,9 +1,10 @@
-"""Batches come out exactly, and what cannot be is refused with what to write."""
+"""Budgets and steps, and what cannot be is refused with what to write."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, ModelRef, Prepare, Train, TrainSettings
 from selfalign_api.run_file import TrainingMeans
-from selfalign_jobs.train.settings import check, deepspeed_config, layout, rank_count, uses_deepspeed
+from selfalign_jobs.train.settings import batches_of, check, deepspeed_config, rank_count, uses_deepspeed
+from selfalign_jobs.train.steps import order
 
 
 def step(loss: str = "simpo", smoothing: float = 0.0, **settings: Any) -> Train:
@@ -31,35 +33,37 @@ def step(loss: str = "simpo", smoothing: float = 0.0, **settings: Any) -> Train:
 CPU = TrainingMeans(device="CPU")
 
 
-@given(st.integers(1, 512), st.integers(1, 16), st.integers(1, 5000), st.integers(2, 4096), st.integers(2, 10**6))
-def test_the_global_batch_is_exact_or_refused(batch: int, ranks: int, pairs: int, longest: int, tokens: int) -> None:
-    settings = TrainSettings(learning_rate=1, global_batch_size=batch, epochs=1.5)
-    if batch % ranks or 2 * longest > tokens:
-        with pytest.raises(ConfigError):
-            layout(settings, ranks, pairs, longest, tokens)
-        return
-    found = layout(settings, ranks, pairs, longest, tokens)
-    assert found.ranks * found.micro_batch * found.accumulation == batch
-    assert found.micro_batch * 2 * longest <= tokens
-    assert (found.steps - 1) * batch < max(1, round(1.5 * pairs)) <= found.steps * batch
+LENGTHS = np.array([[10, 20, 30], [5, 6, 7]])  # 59 places packed, 80 padded
 
 
-def test_an_indivisible_batch_says_what_to_write() -> None:
-    settings = TrainSettings(learning_rate=1, global_batch_size=32)
-    with pytest.raises(
-        ConfigError, match=r"spec\.training\.globalBatchSize: 32 is not a multiple of the 3 ranks .* write 30 or 33"
-    ):
-        layout(settings, 3, 100, 10, 10_000)
+@pytest.mark.parametrize(("packed", "largest"), [(True, 59), (False, 80)])
+def test_the_budget_is_what_is_asked_for_or_what_there_is_room_for_and_holds_the_largest_example(
+    packed: bool, largest: int
+) -> None:
+    settings = TrainSettings(learning_rate=1)
+    assert batches_of(settings, 1, LENGTHS, 1000, 50, packed=packed).budget == 1000
+    assert batches_of(settings, 1, LENGTHS, None, 500, packed=packed).budget == 500
+    assert batches_of(settings, 1, LENGTHS, None, 50, packed=packed).budget == largest
+    message = rf"microBatchTokens: 50 is less than the largest example takes .* write at least {largest}"
+    with pytest.raises(ConfigError, match=message):
+        batches_of(settings, 1, LENGTHS, 50, 500, packed=packed)
 
 
-def test_a_micro_batch_too_small_for_a_pair_says_what_to_write() -> None:
-    with pytest.raises(ConfigError, match=r"microBatchTokens: 100 is less than one pair .* write at least 120"):
-        layout(TrainSettings(learning_rate=1), 1, 100, 60, 100)
+@given(st.integers(1, 512), st.integers(1, 500), st.floats(0.01, 5))
+def test_steps_are_those_of_the_order(batch: int, rows: int, epochs: float) -> None:
+    settings = TrainSettings(learning_rate=1, global_batch_size=batch, epochs=epochs)
+    found = batches_of(settings, 1, np.ones((rows, 3), np.int64), None, 100, packed=True)
+    assert found.steps == len(order(rows, epochs, batch, 0))
 
 
 @pytest.mark.parametrize(
     ("made", "means", "message"),
     [
+        (
+            step(global_batch_size=3),
+            TrainingMeans(device="GPU", nodes=2, gpus_per_node=4),
+            r"globalBatchSize: 3 is less than the ranks \(.*: 8\).* write at least 8",
+        ),
         (step(max_prompt_tokens=2048), CPU, "maxPromptTokens.*leaves no room"),
         (step("sft"), CPU, "sft is not built yet; write one of dpo"),
         (step("dpo"), CPU, "loss dpo needs a reference; write initial or previous"),
@@ -93,9 +97,7 @@ def test_deepspeed_is_there_where_there_is_something_to_shard_or_offload() -> No
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_deepspeeds_configuration_is_all_in_numbers(stage: int) -> None:
     means = TrainingMeans.model_validate({"device": "GPU", "gpus_per_node": 2, "zero_stage": stage})
-    settings = TrainSettings(learning_rate=1, global_batch_size=8)
-    config = deepspeed_config(settings, means, layout(settings, 2, 100, 10, 40))
-    assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (2, 2)
+    config = deepspeed_config(TrainSettings(learning_rate=1), means)
     assert "auto" not in str(config)
     assert config["zero_optimization"]["stage"] == stage
     assert ("stage3_gather_16bit_weights_on_model_save" in config["zero_optimization"]) == (stage == 3)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Plan, Prepare, SourceRef, Train
 from selfalign_jobs.recipes.tables import rows_drawn
 from selfalign_jobs.step import second_look
+from selfalign_jobs.train.steps import step_count
 
 Rows = Mapping[str, int]  # of the plan's sources, by name
 
@@ -47,8 +48,8 @@ def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
 
 def most_steps(plan: Plan, step: Train, rows: Rows) -> int:
     """Optimiser steps of a training on so many pairs: each epoch ends with a batch of what is left."""
-    pairs, settings = most_pairs(plan, step, rows), step.settings
-    return max(1, -(-round(pairs * settings.epochs) // settings.global_batch_size))
+    settings = step.settings
+    return step_count(most_pairs(plan, step, rows), settings.epochs, settings.global_batch_size)
 
 
 def _made(plan: Plan, ref: ArtifactRef, rows: Rows) -> int:

@@ -76,11 +76,6 @@ BATCH = Bound(
     "one step is then all of an epoch, at a learning rate that was chosen for many",
     "a smaller training.globalBatchSize, or more data",
 )  # fmt: skip
-PASSES = Bound(
-    "PASSES", 0.05, "passes over the pairs, apart from training.epochs (as a share of it)",
-    "a pair more or less in the last batch is no news; one seen twice is",
-    "a globalBatchSize that divides the pairs, or the epochs that are meant",
-)  # fmt: skip
 LEARNING_RATE = Bound(
     "LEARNING_RATE", 0.01, "training.learningRate",
     "ours: papers write 1e-7 to 5e-5; our model of a million parameters takes 1e-3, and collapses far above it",
@@ -136,6 +131,6 @@ GROWN = Bound(
 )  # fmt: skip
 
 BOUNDS = (
-    POSITION, CONSISTENT, PARSED, TIES, REPEATED, IDENTICAL, KEPT, CUT, LONGER, STRETCHED, BATCH, PASSES, LEARNING_RATE,
+    POSITION, CONSISTENT, PARSED, TIES, REPEATED, IDENTICAL, KEPT, CUT, LONGER, STRETCHED, BATCH, LEARNING_RATE,
     OVERLONG, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, HELD_OUT, GROWN,
 )  # fmt: skip

@@ -69,12 +69,6 @@ def on_batches(pairs: int, batch: int) -> Iterator[str]:
         yield f"globalBatchSize {batch:,} is more than the {pairs:,} pairs there are: an epoch is one optimiser step."
 
 
-def on_passes(pairs: int, epochs: float, passes: float) -> Iterator[str]:
-    """Passes that are not what `epochs` says. Known before the first step."""
-    if abs(passes - epochs) > bounds.PASSES.value * epochs:
-        yield f"The training makes {passes:.3g} passes over its {pairs:,} pairs, and epochs says {epochs:g}."
-
-
 def on_learning_rate(rate: float) -> Iterator[str]:
     """A learning rate that no preference training is known to bear. Known before the run."""
     if rate > bounds.LEARNING_RATE.value:

@@ -1,1 +1,1 @@
-"""Preference training: TRL on DeepSpeed, under an elastic agent of ours."""
+"""Preference training: transformers on DeepSpeed, under an elastic agent of ours."""

@@ -1,62 +1,61 @@
-"""Batches of pairs as tensors, and the forward that policy and reference share."""
+"""A micro batch as tensors, whichever way it is laid out (packing.py, padding.py): what the model reads, what is scored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from trl.trainer import utils as trl_utils
-
-IGNORED = -100  # a position that is no target: prompt and padding
 
 
-@dataclass(frozen=True)
-class PairCollator:
-    """Pads pairs on the right: rows 0…B−1 are the chosen sequences, B…2B−1 the rejected ones.
+class _Moving:
+    """A dataclass of tensors that goes to a device as one; DataLoader pins what has `pin_memory`."""
 
-    Gives input_ids and targets of shape (2B, longest), pair of shape (B,): which pair it is, and tokens: how many are real.
-    """
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True), lambda part: part.to(device))
 
-    pad_id: int
+    def pin_memory(self) -> Self:
+        """The same in pinned memory."""
+        return self._each(lambda tensor: tensor.pin_memory(), lambda part: part.pin_memory())
 
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Examples carry prompt_ids, chosen_ids, rejected_ids (lists of token ids) and pair (their row)."""
-        rows = [(e["prompt_ids"], e[response]) for response in ("chosen_ids", "rejected_ids") for e in examples]
-        longest = max(len(prompt) + len(response) for prompt, response in rows)
-        inputs, targets, tokens = [], [], 0
-        for prompt, response in rows:
-            padding = longest - len(prompt) - len(response)
-            inputs.append([*prompt, *response, *([self.pad_id] * padding)])
-            tokens += longest - padding
-            targets.append([IGNORED] * len(prompt) + [*response] + [IGNORED] * padding)
-        return {
-            "input_ids": torch.tensor(inputs),
-            "targets": torch.tensor(targets),
-            "pair": torch.tensor([e["pair"] for e in examples]),
-            "tokens": torch.tensor(tokens),
-        }
+    def _each(self, change: Callable[[Tensor], Tensor], within: Callable[[_Moving], _Moving]) -> Self:
+        tensors = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        parts = {name: within(value) for name, value in vars(self).items() if isinstance(value, _Moving)}
+        return replace(self, **tensors, **parts)  # type: ignore[type-var]
 
 
-def add_scoring_head(model: Any) -> None:
-    """Give the model TRL's fused head, which never holds logits of (2B, length, vocabulary), and let it score targets only.
+@dataclass(frozen=True, eq=False)
+class Packing(_Moving):
+    """Who sees whom in a flat sequence of T places, in the three forms that kernels want (attention.py)."""
 
-    Without Triton TRL's head scores every position, prompts and padding too, so that a compiler sees equal shapes; there
-    is no compiler here, and answers are the smaller part of a sequence.
-    """
-    trl_utils._use_triton = lambda _: True  # read in the fused forward alone; the kernels have their own
-    trl_utils.add_fused_lm_head(model)
+    # The places start … end−1 see the places before … until−1, and of themselves those that are not later.
+    spans: tuple[tuple[int, int, int, int], ...]  # before, until, start, end
+    # The same for kernels that take sequences of unequal lengths, causal and aligned at their ends.
+    key_index: Tensor  # place of each gathered key
+    query_starts: Tensor  # int32, (spans + 1,)
+    key_starts: Tensor
+    longest_query: int
+    longest_keys: int
+    # The same for masks, (T,) each.
+    example_of: Tensor  # −1: filling
+    part_of: Tensor  # 0: the prompt; else the number of the answer
+    position_of: Tensor
+    blocks: dict[int | None, Any] = field(default_factory=dict)  # flex_attention's, by window
 
 
-def response_log_probs(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Summed log-probability (float32, nats) and length in tokens of each response, both of shape (2B,).
+@dataclass(frozen=True, eq=False)
+class MicroBatch(_Moving):
+    """What one forward pass reads; `answers` of each of its `examples` are scored, those that are not there as 0."""
 
-    `model` has a scoring head. There is no attention mask: the padding is on the right, where causal attention never looks,
-    and without a mask attention takes its fast kernels.
-    """
-    targets = inputs["targets"]
-    outputs = model(input_ids=inputs["input_ids"], labels=targets, use_cache=False, fused_lm_head=True)
-    length = (targets[:, 1:] != IGNORED).sum(dim=1)
-    return outputs.log_probs.float().sum(dim=1), length
+    input_ids: Tensor  # (sequences, length)
+    position_ids: Tensor | None  # None: each sequence counts from 0
+    packing: Packing | None  # None: each sequence is causal, what is padded stands at its end
+    targets: Tensor  # (targets,): example by example, answer by answer
+    targets_at: Tensor  # (targets,): where in the flattened input each is predicted
+    answer_lengths: Tensor  # (examples, answers)
+    examples: Tensor  # (examples,): rows of the table
+    tokens: int  # of prompts and answers, a prompt once an answer: what other trainers count
+    places: int  # of the input: what is computed

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+Example = tuple[np.ndarray, Sequence[np.ndarray]]  # a prompt and its answers, token ids
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,13 @@ class Examples:
     dropped_overlong: int
     truncated: int
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence: prompt and response."""
-        return int(sizes_of(self.table).max())
-
 
 def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
     """The examples of a table of pairs, within the bounds of the settings.
 
     `Drop` leaves out a pair whose prompt is beyond max_prompt_tokens or one of whose sequences is beyond
     max_length_tokens. `Truncate` keeps the end of such a prompt, where the question is, and the start of the responses.
-    Raises ConfigError when no pair is left, or when the pairs carry no token ids.
+    Raises ConfigError when no pair is left, when one has no tokens, or when the pairs carry no token ids.
     """
     missing = [name for name in ID_COLUMNS if name not in pairs.column_names]
     if missing:
@@ -50,11 +48,12 @@ def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
             "no pairs to train on: no record gave two answers that the judge told apart; "
             "write more personas (data.personas.count), a smaller judge.tieMargin, or a higher temperature for respond",
         )
-    table = pairs.select(ID_COLUMNS).combine_chunks()
+    table = pairs.select(ID_COLUMNS)
+    _refuse_empty(table)
     overlong = _overlong(table, settings)
     count = int(overlong.sum())
     if settings.overlong == "Drop":
-        kept = table.filter(pa.array(~overlong))
+        kept = table.filter(pa.array(~overlong)) if count else table
         if kept.num_rows == 0:
             raise ConfigError.one(
                 "spec.training.maxLengthTokens",
@@ -62,59 +61,110 @@ def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
                 f"than maxPromptTokens {settings.max_prompt_tokens}; write higher bounds, or overlong: Truncate",
             )
         return Examples(kept, pairs.num_rows, dropped_overlong=count, truncated=0)
-    cut = pa.Table.from_pylist([_truncate(row, settings) for row in table.to_pylist()], schema=table.schema)
-    return Examples(cut, pairs.num_rows, dropped_overlong=0, truncated=count)
+    return Examples(_truncated(table, settings), pairs.num_rows, dropped_overlong=0, truncated=count)
 
 
-def lengths(table: pa.Table, column: str) -> np.ndarray:
-    """Tokens of each row of a column of ids."""
+def lengths_of(table: pa.Table) -> np.ndarray:
+    """Tokens of each prompt and of its answers, (examples, 1 + answers)."""
+    return np.stack([_lengths(table, name) for name in table.column_names], axis=1)
+
+
+def longest_sequence(lengths: np.ndarray) -> np.ndarray:
+    """Tokens of the longest sequence of each example: prompt and answer."""
+    found: np.ndarray = lengths[:, 0] + lengths[:, 1:].max(axis=1)
+    return found
+
+
+def _lengths(table: pa.Table, column: str) -> np.ndarray:
     found: np.ndarray = pc.list_value_length(table[column]).to_numpy()
     return found.astype(np.int64)
 
 
+def _refuse_empty(table: pa.Table) -> None:
+    lengths = lengths_of(table)
+    empty = np.argwhere(lengths == 0)
+    if len(empty):
+        row, column = empty[0]
+        raise ConfigError.one(
+            "pairs",
+            f"row {row} has no tokens in {ID_COLUMNS[column]}, so there is nothing to score ({len(empty)} such in "
+            f"{table.num_rows} rows); remove the row, or end the answer with the model's end token",
+        )
+
+
 def _overlong(table: pa.Table, settings: TrainSettings) -> np.ndarray:
-    prompt = lengths(table, "prompt_ids")
-    found: np.ndarray = (prompt > settings.max_prompt_tokens) | (sizes_of(table) > settings.max_length_tokens)
+    lengths = lengths_of(table)
+    found: np.ndarray = (lengths[:, 0] > settings.max_prompt_tokens) | (
+        longest_sequence(lengths) > settings.max_length_tokens
+    )
     return found
 
 
-def _truncate(row: dict[str, list[int]], settings: TrainSettings) -> dict[str, list[int]]:
-    prompt = row["prompt_ids"][-settings.max_prompt_tokens :]
-    room = settings.max_length_tokens - len(prompt)
-    return {"prompt_ids": prompt, "chosen_ids": row["chosen_ids"][:room], "rejected_ids": row["rejected_ids"][:room]}
+def _truncated(table: pa.Table, settings: TrainSettings) -> pa.Table:
+    """Chunk by chunk, so that only one is copied at a time beside the result."""
+    return pa.Table.from_batches([_cut(batch, settings) for batch in table.to_batches()], table.schema)
 
 
-def order(sizes: np.ndarray, steps: int, batch: int, seed: int) -> np.ndarray:
-    """Which pair stands at each position of the training, shape (steps·batch,): the optimiser step s takes batch s.
-
-    Seeded permutations one after the other; within a step by size, so that what is padded together is alike. The order
-    depends on neither ranks nor micro batches. `sizes`: tokens of each pair (sizes_of).
-    """
-    generator = np.random.Generator(np.random.PCG64(seed))
-    passes = -(-steps * batch // len(sizes))
-    stream = np.concatenate([generator.permutation(len(sizes)) for _ in range(passes)])[: steps * batch]
-    by_step = stream.reshape(steps, batch)
-    by_size = np.argsort(sizes[by_step], axis=1, kind="stable")
-    return np.take_along_axis(by_step, by_size, axis=1).reshape(-1)
+def _cut(batch: pa.RecordBatch, settings: TrainSettings) -> pa.RecordBatch:
+    kept = [
+        np.minimum(pc.list_value_length(batch["prompt_ids"]).to_numpy(zero_copy_only=False), settings.max_prompt_tokens)
+    ]
+    room = settings.max_length_tokens - kept[0]
+    columns = [_slices(batch["prompt_ids"], kept[0], from_end=True)]
+    columns += [_slices(batch[name], room, from_end=False) for name in ID_COLUMNS[1:]]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def sizes_of(table: pa.Table) -> np.ndarray:
-    """Tokens of the longer sequence of each pair: prompt and response."""
-    prompt, chosen, rejected = (lengths(table, name) for name in ID_COLUMNS)
-    found: np.ndarray = prompt + np.maximum(chosen, rejected)
-    return found
+def _slices(column: pa.ListArray, most: np.ndarray, *, from_end: bool) -> pa.ListArray:
+    """At most so many of each list's values, from its end or its start."""
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    counts = np.minimum(np.diff(offsets), most)
+    firsts = offsets[1:] - counts if from_end else offsets[:-1]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    taken = np.arange(ends[-1]) - np.repeat(ends[:-1] - firsts, counts)
+    values = column.values.to_numpy()[taken]
+    return pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()), pa.array(values, column.type.value_type), type=column.type
+    )
 
 
-class RankBatches:
-    """The micro batches of one rank over a whole training: a batch sampler of indices into the examples."""
+# --- as the ranks read them -------------------------------------------------------------------------------------------
 
-    def __init__(self, positions: np.ndarray, micro_batch: int, ranks: int, rank: int) -> None:
-        """`positions` of all ranks (order); its length is a multiple of micro_batch · ranks."""
-        self._batches = positions.reshape(-1, ranks, micro_batch)[:, rank]
+ROWS_A_CHUNK = 65_536
 
-    def __len__(self) -> int:
-        return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches:
-            yield batch.tolist()
+def write_examples(table: pa.Table, file: Path) -> None:
+    """As a file that ranks map: one copy in memory for all of a node."""
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=ROWS_A_CHUNK)
+
+
+def mapped_examples(file: Path) -> pa.Table:
+    """The table, its pages shared with whoever else maps the file."""
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+
+
+class TokenIds:
+    """Examples of a table of token ids by row, as views into it."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._columns = [_Column(table[name]) for name in table.column_names]
+
+    def __getitem__(self, row: int) -> Example:
+        prompt, *answers = (column[row] for column in self._columns)
+        return prompt, answers
+
+
+class _Column:
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._ends = np.cumsum([len(chunk) for chunk in chunks])
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._values = [chunk.values.to_numpy() for chunk in chunks]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        chunk = int(np.searchsorted(self._ends, row, side="right"))
+        offsets = self._offsets[chunk]
+        place = row - int(self._ends[chunk]) + len(offsets) - 1
+        found: np.ndarray = self._values[chunk][offsets[place] : offsets[place + 1]]
+        return found

@@ -14,10 +14,10 @@ from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.failure import FULL, LOST, Failed, kind_of
 from selfalign_jobs.step.words import words_of
 from selfalign_jobs.train.checkpoint import Checkpoint
-from selfalign_jobs.train.settings import Layout
+from selfalign_jobs.train.settings import Batches
 
 JOB = "job.json"
-EXAMPLES = "examples.parquet"
+EXAMPLES = "examples.arrow"
 REPORT = "report.jsonl"
 LOG = "log.parquet"
 MODEL = "model"
@@ -31,7 +31,7 @@ class Job(Frozen):
     start: str  # folder of the model that is trained
     reference: str | None  # folder of the reference; None for losses without
     work: str  # this attempt's scratch, on this machine
-    batches: Layout
+    batches: Batches
     resume: Checkpoint | None = None  # that training goes on from
 
     @property

@@ -13,11 +13,11 @@ from selfalign_jobs.machine import free_memory_here
 from selfalign_jobs.train.settings import uses_deepspeed
 
 ACTIVATION_SHARE = 0.6  # of what the model's states leave; the rest is for fragmentation, buffers and other programs
-MOST_TOKENS = {"GPU": 65_536, "CPU": 2_048}  # beyond it a larger micro batch is no faster, only more padded
+MOST_TOKENS = {"GPU": 65_536, "CPU": 2_048}  # beyond it a larger micro batch is no faster
 
 
 def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMeans, ranks: int, ranks_here: int) -> int:
-    """Padded tokens that one forward and backward pass of one rank, of those on this node, can hold; at least 1."""
+    """Tokens that one forward and backward pass of one rank, of those on this node, can hold; at least 1."""
     width = 4 if settings.precision == "float32" else 2
     config = json.loads((folder / "config.json").read_text())
     per_token = token_bytes(config.get("text_config", config), width, means)
@@ -28,7 +28,7 @@ def micro_batch_tokens(folder: Path, settings: TrainSettings, means: TrainingMea
 
 
 def token_bytes(shape: Mapping[str, Any], width: int, means: TrainingMeans) -> float:
-    """Bytes that a padded token takes in a forward and backward pass; `shape` is a model's config."""
+    """Bytes that a token takes in a forward and backward pass; `shape` is a model's config."""
     hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
     layer = (10 * hidden + 4 * shape.get("intermediate_size", 4 * hidden)) * width
     activations = layers * hidden * width + layer if means.activation_checkpointing == "Full" else layers * layer
@@ -43,7 +43,9 @@ def state_bytes(parameters: float, width: int, settings: TrainSettings, means: T
         return parameters * (frozen + trained * 16)
     shards = {stage: ranks if means.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     weights = parameters * width / shards[3]
-    gradients = parameters * trained * width / shards[2]
+    gradients = (
+        parameters * trained * (2 if settings.precision == "float16" else 4) / shards[2]
+    )  # they add up in float32
     optimizer = parameters * trained * 12 / shards[1]
     if means.offload == "None":
         return weights + gradients + optimizer

@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
-from selfalign_jobs.train.settings import Layout, deepspeed_config, uses_deepspeed
+from selfalign_jobs.train.attention import NAME, backend_of
+from selfalign_jobs.train.settings import deepspeed_config, uses_deepspeed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def load(folder: Path, dtype: torch.dtype, *, remote_code: bool) -> Any:
-    """A causal model in `dtype`; sharded at once where ZeRO-3 is on."""
-    attention = attention_of(AutoConfig.from_pretrained(folder, trust_remote_code=remote_code))
+def load(folder: Path, dtype: torch.dtype, *, remote_code: bool, packed: bool = False) -> Any:
+    """A causal model in `dtype`, with attention over packed sequences or its own; sharded at once where ZeRO-3 is on."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    attention = NAME if packed else attention_of(config)
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=remote_code, attn_implementation=attention
     )
@@ -34,6 +36,17 @@ def attention_of(config: Any) -> str | None:
     None is transformers' choice. (transformers 5.19, integrations/sdpa_attention.py takes no `softcap`; vLLM applies it.)
     """
     return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else None
+
+
+def kernel(folder: Path, packed: bool, device: str, precision: str, *, remote_code: bool = False) -> str:
+    """Which layout, attention and precision score: `packed sdpa float32`. Log-probabilities of two kernels are not mixed."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    if not packed:
+        return f"padded {attention_of(config) or 'sdpa'} {precision}"
+    text = config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    backend = backend_of(device, DTYPES[precision], getattr(text, "attn_logit_softcapping", None), head)
+    return f"packed {backend} {precision}"
 
 
 def training_dtype(settings: TrainSettings, deepspeed: bool) -> torch.dtype:
@@ -74,6 +87,24 @@ def lora_config(lora: Lora, folder: Path, *, remote_code: bool) -> LoraConfig:
     )
 
 
+def without_dropout(model: Any) -> None:
+    """A preference is scored by the model as it will answer; adapters keep their own dropout (added afterwards)."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+
+
+def with_adapters(model: Any, config: LoraConfig, *, zero_stage: int | None, checkpointing: bool) -> Any:
+    """The model frozen, with adapters on it that are trained."""
+    # ZeRO-3 gathers parameters of one dtype only (DeepSpeed issue 8072); elsewhere adapters are trained in float32.
+    found = get_peft_model(model, config, autocast_adapter_dtype=zero_stage != 3)
+    if checkpointing:  # else no layer's input would ask for a gradient
+        found.enable_input_require_grads()
+    return found
+
+
 def linear_modules(folder: Path, *, remote_code: bool) -> set[str]:
     """Last names of the linear layers that an adapter may sit on: all but the output head."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
@@ -87,13 +118,13 @@ def linear_modules(folder: Path, *, remote_code: bool) -> set[str]:
     }
 
 
-def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans, batches: Layout) -> Any:
+def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans) -> Any:
     """The reference ready for forward passes: sharded as the policy will be under ZeRO-3, whole on each device otherwise."""
     if not uses_deepspeed(means) or means.zero_stage != 3:
         return model.to("cuda" if means.device == "GPU" else "cpu").eval()
     import deepspeed
 
-    config = deepspeed_config(settings, means, batches)
+    config = deepspeed_config(settings, means)
     config["zero_optimization"].pop("offload_optimizer", None)  # there is no optimiser
     engine = deepspeed.initialize(model=model, config=config)[0]
     engine.eval()

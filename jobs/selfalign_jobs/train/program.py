@@ -29,14 +29,22 @@ from selfalign_jobs.step.prepared import prepare_table
 from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.step.reuse import finished_elsewhere
 from selfalign_jobs.train import checkpoint
-from selfalign_jobs.train.dataset import Examples, examples, lengths
+from selfalign_jobs.train.dataset import Examples, examples, lengths_of, write_examples
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
 from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
 from selfalign_jobs.train.memory import micro_batch_tokens
-from selfalign_jobs.train.settings import REFERENCE_LOSSES, Layout, check, layout, rank_count, uses_deepspeed
+from selfalign_jobs.train.settings import (
+    REFERENCE_LOSSES,
+    Batches,
+    batches_of,
+    check,
+    packs,
+    rank_count,
+    uses_deepspeed,
+)
 
 LOG_TABLE = "parts/log.parquet"
-LIBRARIES = ("torch", "transformers", "trl", "deepspeed", "peft", "accelerate")
+LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
 
 def train(context: StepContext, step: Train) -> Manifest:
@@ -46,12 +54,12 @@ def train(context: StepContext, step: Train) -> Manifest:
     """
     started = datetime.now(UTC)
     with _work_folder(context) as work:
-        found, passes, figures = _run_ranks(context, step, work, _nodes(context))
+        found, figures = _run_ranks(context, step, work, _nodes(context))
         context.folder.upload(work / MODEL, MODEL)
         log = pq.read_table(work / LOG)
         context.folder.write_table(LOG_TABLE, log)
         context.progress.advance(1)
-    return _finish(context, step, started, found, passes, log, figures)
+    return _finish(context, step, started, found, log, figures)
 
 
 def train_share(context: StepContext, step: Train, gang: Gang) -> None:
@@ -73,8 +81,8 @@ def train_share(context: StepContext, step: Train, gang: Gang) -> None:
         raise RuntimeError(f"the gang's head {gang.head} was not there within {_startup_seconds()} s")
 
 
-def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> tuple[Examples, float, dict[str, Json]]:
-    """What is trained on, in how many passes, and the figures of this node's first rank, once all of its ranks are done."""
+def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> tuple[Examples, dict[str, Json]]:
+    """What is trained on, and the figures of this node's first rank, once all of its ranks are done."""
     config = context.config
     means, settings = config.means.training, step.settings
     check(step, means)
@@ -86,15 +94,19 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
         reference = locate_model(config, step.reference)
     found = examples(prepare_table(context, step.data, "pairs"), settings)
-    tokens = means.micro_batch_tokens or max(
-        2 * found.longest, micro_batch_tokens(start, settings, means, ranks, len(here))
+    write_examples(found.table, work / EXAMPLES)
+    lengths = lengths_of(found.table)
+    for side, mean in zip(("chosen", "rejected"), lengths[:, 1:].mean(axis=0), strict=True):
+        context.progress.metrics.pair_tokens.labels(side).set(mean)
+    batches = batches_of(
+        settings,
+        ranks,
+        lengths,
+        means.micro_batch_tokens,
+        micro_batch_tokens(start, settings, means, ranks, len(here)),
+        packed=packs(json.loads((start / "config.json").read_text())),
     )
-    batches = layout(settings, ranks, found.table.num_rows, found.longest, tokens)
-    passes = batches.steps * batches.global_batch / found.table.num_rows
-    tell([*_notes_before(found, settings, passes)])
-    pq.write_table(found.table, work / EXAMPLES)
-    for side in ("chosen", "rejected"):
-        context.progress.metrics.pair_tokens.labels(side).set(lengths(found.table, f"{side}_ids").mean())
+    tell([*_notes_before(found, settings)])
     job = Job(
         config=config,
         start=str(start),
@@ -109,13 +121,12 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     outcomes = read_outcomes(work)
     if error := error_of(outcomes, here, ranks, context.stop.is_set()):
         raise error
-    return found, passes, outcomes[0].result
+    return found, outcomes[0].result
 
 
-def _notes_before(found: Examples, settings: TrainSettings, passes: float) -> Iterator[str]:
+def _notes_before(found: Examples, settings: TrainSettings) -> Iterator[str]:
     """What deserves a second look before the first step."""
     yield from second_look.on_batches(found.table.num_rows, settings.global_batch_size)
-    yield from second_look.on_passes(found.table.num_rows, settings.epochs, passes)
     yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated)
 
 
@@ -189,7 +200,7 @@ def _gpus(means: TrainingMeans, asked: int) -> None:
         )
 
 
-def _resumable(context: StepContext, batches: Layout) -> checkpoint.Checkpoint | None:
+def _resumable(context: StepContext, batches: Batches) -> checkpoint.Checkpoint | None:
     """The newest checkpoint. Raises ConfigError when other ranks wrote it than would read it."""
     found = checkpoint.newest(context.folder)
     means = context.config.means.training
@@ -236,7 +247,6 @@ def _finish(
     step: Train,
     started: datetime,
     found: Examples,
-    passes: float,
     log: pa.Table,
     figures: dict[str, Json],
 ) -> Manifest:
@@ -245,7 +255,6 @@ def _finish(
     tokens, seconds = sum(row["tokens"] for row in rows), last["seconds"]
     result = {
         "steps": int(last["step"]),
-        "passes": round(passes, 3),
         "pairs": found.table.num_rows,
         "pairsGiven": found.pairs,
         "droppedOverlong": found.dropped_overlong,
@@ -267,7 +276,7 @@ def _finish(
         models=_lineage(context.config, step),
         tokens={"train": int(tokens)},
         result=result,
-        notes=[*_notes_before(found, step.settings, passes), *second_look.on_log(rows)],
+        notes=[*_notes_before(found, step.settings), *second_look.on_log(rows)],
     )
 
 

@@ -1,32 +1,39 @@
-"""From the plan's settings and means to numbers: ranks and batches, TRL's arguments, DeepSpeed's configuration."""
+"""From the plan's settings and means to numbers: ranks and batches, the trainer's arguments, DeepSpeed's configuration."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Frozen, Train, TrainSettings
 from selfalign_api.run_file import TrainingMeans
+from selfalign_jobs.train.steps import places_of, step_count
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "rmsprop": "rmsprop", "adafactor": "adafactor"}
 BUILT_LOSSES = ("dpo", "ipo", "simpo", "orpo", "hinge")
 REFERENCE_LOSSES = ("dpo", "ipo", "hinge")
+# Tried, against each sequence alone (tests/jobs/test_train_packed.py). Any other model is trained padded.
+PACKED_ARCHITECTURES = ("gemma2", "llama", "mistral", "qwen2", "qwen3")
+PACKED_LAYERS = {"full_attention", "sliding_attention"}
 
 
-class Layout(Frozen):
-    """How the pairs of an optimiser step are dealt out: global batch = ranks × micro_batch × accumulation."""
+class Batches(Frozen):
+    """How the examples of a training are dealt out; which of them a step takes depends on none of it but `steps`."""
 
     ranks: int
-    micro_batch: int  # pairs in one forward pass of one rank
-    accumulation: int
     steps: int  # optimiser steps of the whole training
+    budget: int  # places (tokens that are computed) in one forward pass of one rank
+    packed: bool  # one flat sequence a micro batch (packing.py), else padded ones (padding.py)
 
     @property
-    def global_batch(self) -> int:
-        """Pairs of one optimiser step."""
-        return self.ranks * self.micro_batch * self.accumulation
+    def layout(self) -> str:
+        """In a word, for people."""
+        return "packed" if self.packed else "padded"
 
 
 def check(step: Train, means: TrainingMeans) -> None:
@@ -45,6 +52,13 @@ def check(step: Train, means: TrainingMeans) -> None:
     if loss.type in REFERENCE_LOSSES and step.reference is None:
         raise ConfigError.one(
             "spec.iteration.reference", f"loss {loss.type} needs a reference; write initial or previous"
+        )
+    if settings.global_batch_size < (ranks := rank_count(means)):
+        raise ConfigError.one(
+            "spec.training.globalBatchSize",
+            f"is less than the ranks (compute.training.nodes × gpusPerNode: {ranks}), of which some would have no example; "
+            f"write at least {ranks}, or fewer ranks",
+            settings.global_batch_size,
         )
     if settings.max_prompt_tokens >= settings.max_length_tokens:
         raise ConfigError.one(
@@ -78,31 +92,35 @@ def rank_count(means: TrainingMeans) -> int:
     return means.nodes * (means.gpus_per_node if means.device == "GPU" else 1)
 
 
-def layout(settings: TrainSettings, ranks: int, pairs: int, longest: int, micro_batch_tokens: int) -> Layout:
-    """The largest micro batches that fit in `micro_batch_tokens` (padded; a pair is two sequences of ≤ `longest` tokens).
+def batches_of(
+    settings: TrainSettings, ranks: int, lengths: np.ndarray, tokens: int | None, room: int, *, packed: bool
+) -> Batches:
+    """The batches of a training on examples of these `lengths` (examples, 1 + answers).
 
-    The global batch comes out exactly, whatever the ranks. Raises ConfigError when it cannot.
+    The budget is `tokens` (microBatchTokens), else `room`, what memory is thought to have, and at least the largest example.
+    Raises ConfigError when an example is over the `tokens` that were asked for.
     """
-    batch = settings.global_batch_size
-    if batch % ranks:
-        below, above = batch - batch % ranks, batch + ranks - batch % ranks
-        raise ConfigError.one(
-            "spec.training.globalBatchSize",
-            f"is not a multiple of the {ranks} ranks (compute.training.nodes × gpusPerNode); "
-            f"write {f'{below} or ' if below else ''}{above}, or a number of ranks that divides {batch}",
-            batch,
-        )
-    if 2 * longest > micro_batch_tokens:
+    largest = int(places_of(lengths, packed=packed).max())
+    if tokens is not None and largest > tokens:
         raise ConfigError.one(
             "spec.compute.training.microBatchTokens",
-            f"is less than one pair takes (two sequences of up to {longest} tokens); write at least {2 * longest}, "
+            f"is less than the largest example takes ({largest} tokens: a prompt and its answers); write at least {largest}, "
             "or a smaller training.maxLengthTokens",
-            micro_batch_tokens,
+            tokens,
         )
-    share = batch // ranks
-    micro = max(n for n in range(1, share + 1) if share % n == 0 and n * 2 * longest <= micro_batch_tokens)
-    steps = max(1, -(-round(pairs * settings.epochs) // batch))
-    return Layout(ranks=ranks, micro_batch=micro, accumulation=share // micro, steps=steps)
+    steps = step_count(len(lengths), settings.epochs, settings.global_batch_size)
+    return Batches(ranks=ranks, steps=steps, budget=tokens or max(largest, room), packed=packed)
+
+
+def packs(config: Mapping[str, Any]) -> bool:
+    """Whether a model of this config.json is one whose attention over packed sequences is known to be right.
+
+    Chunked or linear attention and state-space layers would be silently wrong: they go by the place, not by the position.
+    """
+    return (
+        config.get("model_type") in PACKED_ARCHITECTURES
+        and set(config.get("layer_types") or PACKED_LAYERS) <= PACKED_LAYERS
+    )
 
 
 def uses_deepspeed(means: TrainingMeans) -> bool:
@@ -110,7 +128,7 @@ def uses_deepspeed(means: TrainingMeans) -> bool:
     return rank_count(means) > 1 or means.offload != "None"
 
 
-def deepspeed_config(settings: TrainSettings, means: TrainingMeans, batches: Layout) -> dict[str, Any]:
+def deepspeed_config(settings: TrainSettings, means: TrainingMeans) -> dict[str, Any]:
     """DeepSpeed's configuration, all in numbers (its "auto" fails where a model is made before Trainer resolves it)."""
     zero: dict[str, Any] = {
         "stage": means.zero_stage,
@@ -125,10 +143,12 @@ def deepspeed_config(settings: TrainSettings, means: TrainingMeans, batches: Lay
         # Without it the gathered state is empty, and nothing says so.
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {
-        "train_micro_batch_size_per_gpu": batches.micro_batch,
-        "gradient_accumulation_steps": batches.accumulation,
+        "train_micro_batch_size_per_gpu": 1,  # what the loader gives at once is a whole step of the rank (trainer.py)
+        "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.max_gradient_norm,
         "bf16": {"enabled": settings.precision == "bfloat16"},
+        # Else the micro batches of a step would add up in bfloat16. (With float16 DeepSpeed knows no other.)
+        "data_types": {"grad_accum_dtype": "fp32"} if settings.precision == "bfloat16" else {},
         "fp16": {"enabled": settings.precision == "float16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,  # RMSprop and Adafactor: elementwise, or nearly, on flat shards
@@ -137,21 +157,24 @@ def deepspeed_config(settings: TrainSettings, means: TrainingMeans, batches: Lay
     }
 
 
-def trl_arguments(step: Train, means: TrainingMeans, batches: Layout, output: Path) -> Any:
-    """TRL's DPOConfig. What it says of data, losses, logs and saves is ours to do (trainer.py)."""
-    from trl import DPOConfig
+def trainer_arguments(step: Train, means: TrainingMeans, steps: int, output: Path) -> Any:
+    """Transformers' TrainingArguments. What it says of data, losses, logs and saves is ours to do (trainer.py)."""
+    from transformers import TrainingArguments
 
     settings = step.settings
     optimizer = settings.optimizer
     deepspeed = uses_deepspeed(means)
-    return DPOConfig(
+    checkpointing = means.activation_checkpointing == "Full"
+    # PEFT under ZeRO-3 recomputes rightly in the reentrant form only (DeepSpeed pull request 8130).
+    reentrant = settings.lora is not None and deepspeed and means.zero_stage == 3
+    return TrainingArguments(
         output_dir=str(output),
-        per_device_train_batch_size=batches.micro_batch,
-        gradient_accumulation_steps=batches.accumulation,
-        max_steps=batches.steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=SCHEDULES[settings.learning_rate_schedule],
-        warmup_steps=round(settings.warmup_ratio * batches.steps),
+        warmup_steps=round(settings.warmup_ratio * steps),
         optim=OPTIMIZERS[optimizer.type],
         optim_args=f"alpha={optimizer.beta2},eps={optimizer.epsilon},weight_decay={optimizer.weight_decay}"
         if optimizer.type == "rmsprop"
@@ -161,24 +184,23 @@ def trl_arguments(step: Train, means: TrainingMeans, batches: Layout, output: Pa
         adam_beta2=optimizer.beta2,
         adam_epsilon=optimizer.epsilon,
         max_grad_norm=settings.max_gradient_norm,
-        beta=step.loss.beta,
-        precompute_ref_log_probs=True,  # ours; otherwise TRL loads a reference model even for losses that have none
-        max_length=None,
         seed=settings.seed % 2**32,  # numpy's bound
         use_cpu=means.device == "CPU",
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
         tf32=None,
-        gradient_checkpointing=means.activation_checkpointing == "Full",
-        deepspeed=deepspeed_config(settings, means, batches) if deepspeed else None,
+        gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": reentrant} if checkpointing else None,
+        deepspeed=deepspeed_config(settings, means) if deepspeed else None,
         ddp_backend="gloo" if means.device == "CPU" and deepspeed else None,
         remove_unused_columns=False,
-        dataloader_num_workers=0,
+        dataloader_num_workers=0 if means.device == "CPU" else 1,  # there the next step is laid out while this one runs
+        dataloader_prefetch_factor=None if means.device == "CPU" else 2,
         dataloader_pin_memory=means.device == "GPU",
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,  # a loss that is not a number is shown as it is
-        save_strategy="no",  # checkpoint.py decides
+        save_strategy="no",  # saving.py decides
         report_to="none",
         disable_tqdm=True,
     )

@@ -1,154 +1,113 @@
-"""Preference training on TRL's DPOTrainer: its model, optimiser and DeepSpeed handling; our data, losses, log and saves."""
+"""Preference training on transformers' Trainer: its optimiser, DeepSpeed handling and resume; our steps, losses, log and saves."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 import transformers
-from datasets import Dataset
-from peft import LoraConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
-from trl import DPOConfig, DPOTrainer
-from trl.trainer import dpo_trainer
+from transformers import TrainingArguments
 
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.plan import Loss
 from selfalign_jobs.step.second_look import dead_steps, has_collapsed
-from selfalign_jobs.train.batch import PairCollator, add_scoring_head, response_log_probs
-from selfalign_jobs.train.dataset import RankBatches
+from selfalign_jobs.train.batch import MicroBatch
+from selfalign_jobs.train.loader import StepBatch, Steps, step_loader
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs
+from selfalign_jobs.train.scoring import answer_log_probs
 
 LogRow = dict[str, float]
-SUMS = ("loss", "rewards_chosen", "rewards_rejected", "accuracy", "pairs", "tokens")
+SUMS = ("loss", "rewards_chosen", "rewards_rejected", "accuracy", "pairs", "tokens", "places")
 
 
-class IdsOnly(PreTrainedTokenizerBase):
-    """What TRL gets for a tokenizer: it knows the padding id and refuses to tokenise, since pairs carry ids."""
-
-    def __init__(self, pad_id: int) -> None:
-        """`pad_id` is masked wherever it stands: any id of the vocabulary does."""
-        super().__init__()
-        self._pad_id = pad_id
-
-    pad_token = "<pad>"
-
-    @property
-    def pad_token_id(self) -> int:
-        """The id that fills up sequences."""
-        return self._pad_id
-
-    def __call__(self, *_: object, **__: object) -> Any:
-        """Refuse."""
-        raise RuntimeError("pairs are trained on as token ids: nothing is tokenised in training")
-
-
-class PreferenceTrainer(DPOTrainer):
-    """DPOTrainer for losses of ours over pairs of token ids; reference log-probabilities come from a table."""
+class PreferenceTrainer(transformers.Trainer):
+    """Trainer for losses of ours over pairs of token ids; an item of its loader is an optimiser step of this rank."""
 
     def __init__(
         self,
         *,
         model: Any,
-        args: DPOConfig,
-        examples: pa.Table,
-        positions: np.ndarray,
+        args: TrainingArguments,
+        steps: Steps,
         loss: Loss,
-        reference: np.ndarray | None,
-        lora: LoraConfig | None,
         on_log: Callable[[LogRow], None],
     ) -> None:
-        """`positions`: which example stands at each position of the training (dataset.order).
-
-        `reference`: float64 of shape (examples, 2), log-probabilities of chosen and rejected; None for losses without.
-        `on_log` gets a row an optimiser step, on rank 0.
-        """
-        self.loss, self.on_log, self.positions = loss, on_log, positions
-        pad_id = model.config.get_text_config().pad_token_id or 0
-        indexed = examples.append_column("pair", pa.array(np.arange(examples.num_rows)))
-        with _no_weight_hash():
-            super().__init__(
-                model=model,
-                args=args,
-                data_collator=PairCollator(pad_id),
-                train_dataset=Dataset(indexed),
-                processing_class=IdsOnly(pad_id),
-                peft_config=lora,
-            )
-        self.processing_class = None  # else every checkpoint would hold a copy of it
-        # Only the log-probabilities: TRL's head also computes entropies and mean logits, for metrics that we do not show.
-        add_scoring_head(self.model.get_base_model() if lora is not None else self.model)
-        device = self.accelerator.device
-        # In float32 whatever the precision: Trainer would cast them to DeepSpeed's 16 bits if they travelled in batches.
-        self.reference = None if reference is None else torch.tensor(reference, dtype=torch.float32, device=device)
-        self._sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
+        """`model` has a scoring head (scoring.py). `on_log` gets a row an optimiser step, on rank 0."""
+        self.loss, self.on_log = loss, on_log
+        super().__init__(model=model, args=args, train_dataset=steps)
+        self._reference: Tensor | None = None
+        self._sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.args.device)
         self._step_began = time.monotonic()
         self._seconds = 0.0
         self.remove_callback(transformers.PrinterCallback)
 
-    def _send_telemetry(self) -> None:
-        """TRL reports model and cluster to its hub; this program reports to nobody."""
+    def take_reference(self, log_probs: np.ndarray) -> None:
+        """Log-probabilities of chosen and rejected under the reference, (examples, 2): before the first step."""
+        # In float32 whatever the precision.
+        self._reference = torch.tensor(log_probs, dtype=torch.float32, device=self.args.device)
 
-    def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, *_: object) -> Dataset:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "pair"]
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """All micro batches of this rank, in the fixed order: the training is one pass over them."""
-        batches = RankBatches(
-            self.positions,
-            self.args.per_device_train_batch_size,
-            self.accelerator.num_processes,
-            self.accelerator.process_index,
-        )
-        return DataLoader(
+    def get_train_dataloader(self) -> DataLoader[StepBatch]:
+        """All steps of this rank, in the fixed order: the training is one pass over them."""
+        arguments = self.args
+        return step_loader(
             self.train_dataset,
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            pin_memory=self.args.dataloader_pin_memory,
+            workers=arguments.dataloader_num_workers,
+            prefetch=arguments.dataloader_prefetch_factor,
+            pin_memory=arguments.dataloader_pin_memory,
         )
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
-        if return_outputs:
-            raise RuntimeError("training has no evaluation loop that would want logits")
-        summed, length = response_log_probs(model, inputs)
-        chosen, rejected = summed.chunk(2)
-        chosen_length, rejected_length = length.chunk(2)
-        reference = None if self.reference is None else self.reference[inputs["pair"]]
+    def floating_point_ops(self, inputs: object) -> int:  # noqa: ARG002
+        """Not counted here: trainings count tokens."""
+        return 0
+
+    def get_batch_samples(
+        self,
+        epoch_iterator: Any,
+        num_batches: int,
+        device: torch.device,  # noqa: ARG002
+    ) -> tuple[list[StepBatch], None]:
+        """One item; it says itself how many examples the step has."""
+        return [next(epoch_iterator) for _ in range(num_batches)], None
+
+    def training_step(self, model: Any, inputs: StepBatch, num_items_in_batch: object = None) -> Tensor:  # noqa: ARG002
+        """Gradients of the mean over the step's examples; DeepSpeed takes its step with the last micro batch."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        # DeepSpeed averages gradients over ranks, and nothing else divides them.
+        share = self.accelerator.num_processes / inputs.examples
+        for number, micro in enumerate(inputs.micro, 1):
+            self.accelerator.gradient_state._set_sync_gradients(number == len(inputs.micro))
+            with self.compute_loss_context_manager():
+                loss = self._summed_loss(model, micro.to(self.args.device)) * share
+            options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+            self.accelerator.backward(loss, **options)
+            total += loss.detach()
+        return total
+
+    def _summed_loss(self, model: Any, micro: MicroBatch) -> Tensor:
+        summed, lengths = answer_log_probs(model, micro), micro.answer_lengths
+        reference = None if self._reference is None else self._reference[micro.examples]
         pairs = PairLogProbs(
-            chosen,
-            rejected,
-            chosen_length,
-            rejected_length,
+            summed[:, 0],
+            summed[:, 1],
+            lengths[:, 0],
+            lengths[:, 1],
             None if reference is None else reference[:, 0],
             None if reference is None else reference[:, 1],
         )
         result = LOSSES[self.loss.type](pairs, self.loss)
-        if model.training:
-            right = (result.chosen_rewards > result.rejected_rewards).float()
-            columns = (
-                result.loss.detach(),
-                result.chosen_rewards,
-                result.rejected_rewards,
-                right,
-                torch.ones_like(right),
-            )
-            self._sums[:-1] += torch.stack(columns).sum(dim=1)
-            self._sums[-1] += inputs["tokens"]
-        return result.loss.mean()
+        right = (result.chosen_rewards > result.rejected_rewards).float()
+        columns = (result.loss.detach(), result.chosen_rewards, result.rejected_rewards, right, torch.ones_like(right))
+        self._sums[:5] += torch.stack(columns).sum(dim=1)
+        self._sums[5] += micro.tokens
+        self._sums[6] += micro.places
+        return result.loss.sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002
         """One row an optimiser step, from one reduction and one synchronisation; Trainer's closing summary is not kept.
@@ -186,6 +145,7 @@ class PreferenceTrainer(DPOTrainer):
             "rewards_rejected": mean["rewards_rejected"],
             "gradient_norm": gradient_norm,
             "tokens": sums["tokens"],
+            "computed_tokens": sums["places"],
             "tokens_per_second": sums["tokens"] / seconds,
             "seconds": self._seconds,
         }
@@ -205,18 +165,3 @@ class PreferenceTrainer(DPOTrainer):
         """Training begins, or goes on after the seconds that the log already counts."""
         self._seconds = self.state.log_history[-1]["seconds"] if self.state.log_history else 0.0
         self._step_began = time.monotonic()
-
-    def _save_checkpoint(self, model: Any, trial: object) -> None:
-        # Trainer's own: TRL's writes a model card beside each checkpoint.
-        transformers.Trainer._save_checkpoint(self, model, trial)
-
-
-@contextmanager
-def _no_weight_hash() -> Iterator[None]:
-    """DPOTrainer hashes every weight to name its cache of reference log-probabilities, which is not used here."""
-    original = dpo_trainer.hash_module
-    dpo_trainer.hash_module = lambda _: ""
-    try:
-        yield
-    finally:
-        dpo_trainer.hash_module = original

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.places.store import Folder, step_folder
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train import policy, reference
-from selfalign_jobs.train.batch import add_scoring_head
+from selfalign_jobs.train.attention import FLEX_MULTIPLE
 from selfalign_jobs.train.card import card
 from selfalign_jobs.train.checkpoint import Checkpoint, fetch
-from selfalign_jobs.train.dataset import order, sizes_of
+from selfalign_jobs.train.dataset import TokenIds, lengths_of, mapped_examples
 from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
+from selfalign_jobs.train.loader import Steps, collator
 from selfalign_jobs.train.saving import Saving, agreed, together
-from selfalign_jobs.train.settings import trl_arguments, uses_deepspeed
+from selfalign_jobs.train.scoring import add_scoring_head
+from selfalign_jobs.train.settings import trainer_arguments, uses_deepspeed
+from selfalign_jobs.train.steps import order
 from selfalign_jobs.train.trainer import PreferenceTrainer
 
 
@@ -41,18 +45,32 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     rank = Rank(job, stop)
     phases = Phases(began)
     phases.end("start")
-    log_probs = rank.reference_log_probs()
-    if log_probs is not None:
+    log_probs = rank.kept_reference() if rank.job.reference is not None else None
+    if rank.job.reference is not None and log_probs is None and not rank.scores_itself:
+        log_probs = rank.computed_reference()
         phases.end("reference")
-    trainer = rank.trainer(log_probs)
-    saving = rank.saving(trainer)
+    trainer = rank.trainer()
+    if log_probs is not None:
+        trainer.take_reference(log_probs)
+
+    def on_begin() -> None:
+        """The engine is there, and no step is taken yet."""
+        if rank.job.reference is not None and log_probs is None:
+            phases.end("load")
+            trainer.take_reference(rank.own_reference(trainer))
+            phases.end("reference")
+            rank.begin("train", rank.job.batches.steps, "steps")
+        trainer.start_clock()
+
+    saving = rank.saving(on_begin)
     trainer.add_callback(saving)
     checkpoint = rank.job.resume
     resume = rank.fetched(checkpoint) if checkpoint else None
     rank.begin("train", rank.job.batches.steps, "steps", done=checkpoint.step if checkpoint else 0)
     if any(agreed(stop.is_set())):
         raise Stopped("stopped before the training began; the next attempt begins it")
-    phases.end("load")
+    if log_probs is not None or rank.job.reference is None:
+        phases.end("load")
     trainer.train(resume_from_checkpoint=resume)
     if saving.stopped_at is not None:
         steps = f"step {saving.stopped_at} of {rank.job.batches.steps}"
@@ -61,7 +79,7 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     rank.begin("export", 1, "models")
     rank.export(trainer)
     phases.end("export")
-    return {"seconds": phases.seconds}
+    return {"seconds": phases.seconds, "attention": rank.kernel}
 
 
 class Phases:
@@ -93,14 +111,19 @@ class Rank:
             _start_deepspeed(self.means.device)
         self.job = job = _agreed_job(job)
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
-        self.examples = pq.read_table(job.folder / EXAMPLES)
+        self.examples = mapped_examples(job.folder / EXAMPLES)
         self.source = job.config.plan.models[step.start.lineage]
         self.lora = (
             policy.lora_config(step.settings.lora, Path(job.start), remote_code=self.source.remote_code)
             if step.settings.lora
             else None
         )
-        self.arguments = trl_arguments(step, self.means, job.batches, job.folder / "trainer")
+        self.arguments = trainer_arguments(step, self.means, job.batches.steps, job.folder / "trainer")
+        self.device = self.arguments.device
+        self.dtype = policy.training_dtype(step.settings, self.deepspeed)
+        self.kernel = policy.kernel(Path(job.start), job.batches.packed, self.device.type, step.settings.precision)
+        multiple = FLEX_MULTIPLE if "flex" in self.kernel else 1
+        self.collate = collator(packed=job.batches.packed, answers=self.examples.num_columns - 1, multiple=multiple)
         self.reporter = Reporter(job.folder) if self.arguments.process_index == 0 else None
 
     def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
@@ -108,54 +131,87 @@ class Rank:
         if self.reporter is not None:
             self.reporter.phase(phase, total, unit, done)
 
-    def reference_log_probs(self) -> np.ndarray | None:
-        """The kept log-probabilities, else computed now with the reference alone in memory; None for losses without."""
-        if self.job.reference is None:
-            return None
-        kept = reference.read(self.folder, self.examples)
-        if not any(agreed(kept is None)):  # another node may not see yet what was written
-            return kept
-        self.begin("reference", self.examples.num_rows, "pairs")
-        model = self._load(Path(self.job.reference))
-        add_scoring_head(model)
-        engine = policy.inference_engine(model, self.step.settings, self.means, self.job.batches)
-        device, precision = self.arguments.device.type, self.step.settings.precision
+    @property
+    def scores_itself(self) -> bool:
+        """Whether the policy is its own reference: before its first step, where that is the model it starts from."""
+        return self.job.reference == self.job.start and self.job.resume is None
+
+    def kept_reference(self) -> np.ndarray | None:
+        """The log-probabilities that an earlier attempt kept."""
+        kept = reference.read(self.folder, self.examples, self.kernel)
+        missing = any(agreed(kept is None))  # another node may not see yet what was written
+        return None if missing else kept
+
+    def computed_reference(self) -> np.ndarray:
+        """Computed now, with the reference alone in memory."""
+        assert self.job.reference is not None
+        engine = policy.inference_engine(self._load(Path(self.job.reference)), self.step.settings, self.means)
+        precision = self.step.settings.precision
         mixed = not self.deepspeed and precision != "float32"
-        with torch.no_grad(), torch.autocast(device, policy.DTYPES[precision]) if mixed else nullcontext():
+        with torch.autocast(self.device.type, policy.DTYPES[precision]) if mixed else nullcontext():
+            found = self._scored(engine)
+        del engine
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return found
+
+    def own_reference(self, trainer: PreferenceTrainer) -> np.ndarray:
+        """Computed by the policy's own engine."""
+        with trainer.compute_loss_context_manager():
+            return self._scored(trainer.model_wrapped)
+
+    def _scored(self, engine: Any) -> np.ndarray:
+        self.begin("reference", self.examples.num_rows, "pairs")
+        engine.eval()
+        with torch.no_grad():
             found = reference.compute(
                 engine,
                 self.examples,
-                micro_batch=self.job.batches.micro_batch,
-                pad_id=model.config.get_text_config().pad_token_id or 0,
-                device=device,
+                collate=self.collate,
+                budget=self.job.batches.budget,
+                packed=self.job.batches.packed,
+                device=self.device,
                 ranks=self.job.batches.ranks,
                 rank=self.arguments.process_index,
                 stop_asked=self.stop.is_set,
                 on_progress=self.reporter.advance if self.reporter is not None else _nobody,
             )
         if self.reporter is not None:
-            reference.write(self.folder, self.examples, found)
-        del model, engine
-        gc.collect()
-        if device == "cuda":
-            torch.cuda.empty_cache()
+            reference.write(self.folder, self.examples, self.kernel, found)
         return found
 
-    def trainer(self, log_probs: np.ndarray | None) -> PreferenceTrainer:
+    def trainer(self) -> PreferenceTrainer:
         """The trainer with the policy loaded."""
-        batches, seed = self.job.batches, self.step.settings.seed
+        batches, settings = self.job.batches, self.step.settings
+        lengths = lengths_of(self.examples)
+        model = self._load(Path(self.job.start))
+        if self.lora is not None:
+            transformers.set_seed(self.arguments.seed)  # adapters begin at random
+            model = policy.with_adapters(
+                model,
+                self.lora,
+                zero_stage=self.means.zero_stage if self.deepspeed else None,
+                checkpointing=self.arguments.gradient_checkpointing,
+            )
         return PreferenceTrainer(
-            model=self._load(Path(self.job.start)),
+            model=model,
             args=self.arguments,
-            examples=self.examples,
-            positions=order(sizes_of(self.examples), batches.steps, batches.global_batch, seed),
+            steps=Steps(
+                TokenIds(self.examples),
+                lengths,
+                order(len(lengths), settings.epochs, settings.global_batch_size, settings.seed),
+                ranks=batches.ranks,
+                rank=self.arguments.process_index,
+                budget=batches.budget,
+                packed=batches.packed,
+                collate=self.collate,
+            ),
             loss=self.step.loss,
-            reference=log_probs,
-            lora=self.lora,
             on_log=self.reporter.log if self.reporter is not None else _nobody,
         )
 
-    def saving(self, trainer: PreferenceTrainer) -> Saving:
+    def saving(self, on_begin: Callable[[], None]) -> Saving:
         """When it saves and stops."""
         return Saving(
             stop=self.stop,
@@ -164,7 +220,7 @@ class Rank:
             zero_stage=self.means.zero_stage if self.deepspeed else None,
             interval_seconds=self.means.checkpoint_interval_seconds,
             keep=self.means.keep_checkpoints,
-            on_begin=trainer.start_clock,
+            on_begin=on_begin,
         )
 
     def fetched(self, checkpoint: Checkpoint) -> str:
@@ -188,8 +244,11 @@ class Rank:
             pq.write_table(pa.Table.from_pylist(rows), self.job.folder / LOG)
 
     def _load(self, folder: Path) -> Any:
-        dtype = policy.training_dtype(self.step.settings, self.deepspeed)
-        return policy.load(folder, dtype, remote_code=self.source.remote_code)
+        """A model that scores targets, without dropout."""
+        model = policy.load(folder, self.dtype, remote_code=self.source.remote_code, packed=self.job.batches.packed)
+        policy.without_dropout(model)
+        add_scoring_head(model)
+        return model
 
 
 def _agreed_job(job: Job) -> Job:

@@ -1,0 +1,36 @@
+"""A micro batch as padded sequences, one an answer: for models whose attention the packed layout does not know (attention.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from selfalign_jobs.train.batch import MicroBatch
+from selfalign_jobs.train.dataset import Example
+
+
+def pad(examples: Sequence[Example], rows: np.ndarray, answers: int) -> MicroBatch:
+    """Padded on the right, where causal attention never looks: no mask is needed, and any id of the vocabulary does."""
+    sequences = [(prompt, answer) for prompt, given in examples for answer in given if len(answer)]
+    longest = max((len(prompt) + len(answer) for prompt, answer in sequences), default=2)
+    ids = np.zeros((max(1, len(sequences)), longest), np.int64)
+    targets, targets_at = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for number, (prompt, answer) in enumerate(sequences):
+        ids[number, : len(prompt) + len(answer)] = np.concatenate([prompt, answer])
+        targets.append(answer.astype(np.int64))
+        first = number * longest + len(prompt) - 1
+        targets_at.append(np.arange(first, first + len(answer)))
+    lengths = np.array([[len(answer) for answer in given] for _, given in examples], np.int64)
+    return MicroBatch(
+        input_ids=torch.from_numpy(ids),
+        position_ids=None,
+        packing=None,
+        targets=torch.from_numpy(np.concatenate(targets)),
+        targets_at=torch.from_numpy(np.concatenate(targets_at)),
+        answer_lengths=torch.from_numpy(lengths.reshape(len(examples), answers)),
+        examples=torch.from_numpy(rows.astype(np.int64)),
+        tokens=sum(len(prompt) + len(answer) for prompt, answer in sequences),
+        places=ids.size,
+    )
