@@ -22,6 +22,7 @@ __all__ = [
     "absolute",
     "file_url",
     "local_path",
+    "meant",
     "mounts_from",
     "parse_place",
 ]
@@ -34,6 +35,9 @@ MOUNTS_VARIABLE = "SELFALIGN_MOUNTS"
 _HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HUB = re.compile(rf"(?P<repo>{_HUB_NAME}(/{_HUB_NAME})?)(@(?P<revision>[^/@]+))?(/(?P<file>.+))?")
 _HUB_MODEL = re.compile(rf"(?P<repo>{_HUB_NAME}(/{_HUB_NAME})?)(@(?P<revision>[^@]+))?")
+# What people write for it: the name alone, or the address of its page.
+_PAGE = re.compile(rf"(?P<repo>{_HUB_NAME}/{_HUB_NAME})(/(tree|blob|resolve)/(?P<revision>[^/]+).*)?/?")
+_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt", ".jinja", ".gz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,20 @@ def local_path(url: str, mounts: Mapping[str, str], relative_to: Path = Path(), 
         case Relative(path_beside):
             return relative_to / path_beside
     raise ConfigError.one(field, "is not a file of this machine; write pvc://CLAIM/PATH, file:///PATH or ./PATH", url)
+
+
+def meant(text: str, hub: str) -> str | None:
+    """The place in our notation that somebody means who writes a hub's name or page, or a path; `hub`: as it is written there."""
+    name = text.removeprefix("https://huggingface.co/").removeprefix("https://hf.co/")
+    name, of_page = name.removeprefix("datasets/"), name != text
+    found = _PAGE.fullmatch(name)
+    prefix = "hf://datasets/" if hub.startswith("hf://datasets/") else "hf://"
+    if found and (of_page or (found[0] == name and PurePosixPath(name).suffix.lower() not in _FILES)):
+        revision = found["revision"]
+        return f"{prefix}{found['repo']}" + (f"@{revision}" if revision not in (None, "main") else "")
+    if "://" in text or text.startswith(("~", ".")):
+        return None
+    return file_url(PurePosixPath(text)) if text.startswith("/") else f"./{text}" if text else None
 
 
 def file_url(path: PurePath) -> str:

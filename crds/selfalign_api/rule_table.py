@@ -18,6 +18,7 @@ from selfalign_api.generation import Generation, Judge, Role
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.method import Model, Output, Source, Storage
+from selfalign_api.places import meant
 from selfalign_api.run import SelfAlignmentRun, Spec
 from selfalign_api.training import IterationOverride, Loss, Training
 
@@ -39,6 +40,7 @@ class Rule(Generic[M]):
     message: str
     holds: Callable[[M], bool]
     here: Callable[[M], bool] | None = None
+    meant: Callable[[M], str | None] = lambda _: None  # what somebody who wrote this may have meant
 
 
 def given(*paths: str) -> str:
@@ -76,6 +78,7 @@ def _place(on: type[M], field: str, get: Callable[[M], str | None], hub: str = "
         "image; a relative path works only with selfalign run",
         lambda it: _matches(_ANYWHERE, get(it)),
         lambda it: _is_beside(get(it)),
+        (lambda it: meant(get(it) or "", hub)) if field == "url" else (lambda _: None),  # templates have no page
     )
 
 

@@ -32,7 +32,7 @@ def check_rules(run: SelfAlignmentRun) -> None:
 def broken_rules(part: ApiModel, path: str, *, here: bool = False) -> list[Problem]:
     """Every rule that a part of a run, which stands at `path`, breaks on a cluster, or `here` on one machine."""
     return [
-        Problem(f"{where}.{rule.field}".strip("."), _value_at(node, rule.field), rule.message)
+        Problem(f"{where}.{rule.field}".strip("."), _value_at(node, rule.field), _words(rule, node))
         for where, node in _nodes(part, path)
         for rule in rules_of(type(node))
         if not (rule.holds(node) or (here and rule.here is not None and rule.here(node)))
@@ -53,6 +53,11 @@ def _nodes(node: ApiModel, path: str) -> Iterator[tuple[str, ApiModel]]:
                 if isinstance(entry, ApiModel):
                     label = index if key is None else entry.model_dump(mode="json")[key]
                     yield from _nodes(entry, f"{inner}[{label}]")
+
+
+def _words(rule: Rule[Any], node: ApiModel) -> str:
+    meant = rule.meant(node)
+    return rule.message if meant is None else f"did you mean {meant}? {rule.message}"
 
 
 def _value_at(node: ApiModel, field: str) -> Any:

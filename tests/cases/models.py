@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,14 @@ def spec(name: str, path: str, value: Any, *says: str, **more: Any) -> Case:
     return Case(name, with_spec({path: value} | more), code=64, says=says)
 
 
-def _outer(room: Room) -> Path:
-    room.model({}, "outer/model")
-    return room.run({"model.url": room.url("outer")})
+def _above(folder: str) -> Callable[[Room], Path]:
+    """A run that names the folder above the model's."""
+
+    def write(room: Room) -> Path:
+        room.model({}, f"outer/{folder}")
+        return room.run({"model.url": room.url("outer")})
+
+    return write
 
 
 def _prompts_differ(room: Room) -> Iterator[str]:
@@ -102,7 +107,19 @@ FOLDERS = [
         },
         "adapter",
     ),
-    Case("the folder above", _outer, code=64, says=("spec.model.url", "config.json")),
+    Case(
+        "the folder above", _above("model"), code=64, says=("spec.model.url", "the folder below it that has one: model")
+    ),
+    Case("a cache of the hub", _above("snapshots/4d7a"), code=64, says=("that has one: snapshots/4d7a",)),
+    refused("an embedding of another width", config(hidden_size=4096), "width", "hidden_size 4096"),
+    refused("layers that are not there", config(num_hidden_layers=99), "99 layers"),
+    spec(
+        "the hub's page for a model",
+        "model.url",
+        "https://huggingface.co/google/gemma-2-9b-it",
+        "did you mean hf://google/gemma-2-9b-it?",
+    ),
+    spec("a name of the hub alone", "model.url", "google/gemma-2-9b-it", "did you mean hf://google/gemma-2-9b-it?"),
 ]
 CONFIGS = [
     refused("quantised weights", config(quantization_config={"quant_method": "gptq", "bits": 4}), "gptq"),

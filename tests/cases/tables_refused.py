@@ -5,10 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
+from pathlib import Path
 
 import pyarrow as pa
 
-from cases.case import PEOPLE, Case
+from cases.case import PEOPLE, Case, Room, with_spec
 from cases.table_files import (
     HALVES,
     MARK,
@@ -25,6 +27,12 @@ from cases.table_files import (
 
 PAGE = "<!DOCTYPE html>\n<html><body>Not found</body></html>\n"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 1234567\n"
+
+
+def _pipe(room: Room) -> Path:
+    os.mkfifo(room.folder / "people.jsonl")
+    return room.run({"data.personas.url": room.url("people.jsonl")})
+
 
 # --- what is no text, or not what its name says -------------------------------------------------------------------------
 
@@ -193,6 +201,17 @@ NAMED_WRONG = [
         gzip.compress(parquet({"persona": PEOPLE})),
         "people.parquet.gz is of no kind that is read",
     ),
+    Case("a pipe", _pipe, code=64, says=("people.jsonl is a pipe or a device",)),
+    *[
+        Case(f"written as {url}", with_spec({"data.personas.url": url}), code=64, says=(says,))
+        for url, says in {
+            "people.jsonl": "did you mean ./people.jsonl?",
+            "data/people.csv": "did you mean ./data/people.csv?",
+            "/data/my people.csv": "did you mean file:///data/my%20people.csv?",
+            "org/people": "did you mean hf://datasets/org/people?",
+            "https://huggingface.co/datasets/org/people/tree/v2": "did you mean hf://datasets/org/people@v2?",
+        }.items()
+    ],
     refused("a web page", "people.jsonl", PAGE.encode(), "people.jsonl is a web page, not the file itself"),
     refused(
         "a pointer of LFS, JSONL",

@@ -20,6 +20,7 @@ from selfalign_api.places import (
     absolute,
     file_url,
     local_path,
+    meant,
     mounts_from,
     parse_place,
 )
@@ -113,6 +114,28 @@ def test_a_name_that_is_no_text_is_read_back_too(name: bytes) -> None:
 @given(PATHS.filter(lambda path: not re.search("%[0-9a-fA-F]{2}|[\ud800-\udfff]", str(path))))
 def test_a_path_that_is_written_as_it_is_is_meant_so(path: PurePosixPath) -> None:
     assert parse_place(f"file://{path}") == Folder(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "hub", "place"),
+    [
+        ("google/gemma-2-9b-it", "hf://ORG/NAME", "hf://google/gemma-2-9b-it"),
+        ("https://huggingface.co/google/gemma-2-9b-it", "hf://ORG/NAME", "hf://google/gemma-2-9b-it"),
+        ("https://huggingface.co/a/b/tree/main", "hf://ORG/NAME", "hf://a/b"),
+        ("https://hf.co/a/b/resolve/v1/model.safetensors", "hf://ORG/NAME", "hf://a/b@v1"),
+        ("https://huggingface.co/datasets/a/b/", "hf://datasets/ORG/NAME", "hf://datasets/a/b"),
+        ("a/b.jsonl", "hf://datasets/ORG/NAME", "./a/b.jsonl"),
+        ("people.txt", "hf://datasets/ORG/NAME", "./people.txt"),
+        ("/models/my model", "hf://ORG/NAME", "file:///models/my%20model"),
+        ("~/models/a", "hf://ORG/NAME", None),
+        ("https://example.com/a/b", "hf://ORG/NAME", None),
+        ("./models/a", "hf://ORG/NAME", None),
+        ("", "hf://ORG/NAME", None),
+    ],
+)
+def test_what_somebody_means_who_writes_a_name_a_page_or_a_path(text: str, hub: str, place: str | None) -> None:
+    assert meant(text, hub) == place
+    assert place is None or parse_place(place)
 
 
 def test_no_other_place_of_the_sources_makes_urls_of_paths() -> None:

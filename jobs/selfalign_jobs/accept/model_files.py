@@ -45,8 +45,7 @@ def file_problems(model: GivenModel) -> Iterator[Problem]:
     if "adapter_config.json" in model.names:
         yield problem(f"has an adapter (adapter_config.json){_base(model)}; write the folder of the two merged")
     elif "config.json" not in model.names:
-        gguf = any(name.endswith(".gguf") for name in model.names)
-        yield problem(f"has no config.json; {'write ' + OTHER_WEIGHTS['.gguf'] if gguf else WHOLE}")
+        yield problem(f"has no config.json; {_elsewhere(model)}")
     elif not any(name.endswith(".safetensors") for name in here):
         yield problem(f"has no *.safetensors; {_instead(model)}")
     if not set(TOKENIZERS) & set(model.names):
@@ -105,6 +104,15 @@ def _base(model: GivenModel) -> str:
     except (ValueError, AttributeError, OSError):
         base = None
     return f" of {base}, and its base is not part of it" if base else ", and its base is not part of it"
+
+
+def _elsewhere(model: GivenModel) -> str:
+    """What to write where there is no config: a folder below, as training outputs and caches of the hub have them."""
+    if any(name.endswith(".gguf") for name in model.names):
+        return f"write {OTHER_WEIGHTS['.gguf']}"
+    found = [*model.folder.glob("*/config.json"), *model.folder.glob("snapshots/*/config.json")]
+    below = sorted(str(file.parent.relative_to(model.folder)) for file in found)
+    return f"write the URL of the folder below it that has one: {', '.join(below[:5])}" if below else WHOLE
 
 
 def _instead(model: GivenModel) -> str:

@@ -78,6 +78,11 @@ def weight_problems(model: GivenModel, tensors: Tensors, config: Mapping[str, An
         yield problem(
             f"has {rows} rows in its embedding, and config.json says vocab_size {said}; save the two together"
         )
+    width, said = _width(tensors), config.get("hidden_size", config.get("n_embd"))
+    if width is not None and isinstance(said, int) and width != said and "word_embed_proj_dim" not in config:
+        yield problem(
+            f"has an embedding of width {width}, and config.json says hidden_size {said}; save the two together"
+        )
     layers, said = layers_of(tensors), config.get("num_hidden_layers", config.get("n_layer"))
     if isinstance(said, int) and layers and not set(range(said)) <= layers.keys():
         lacking = sorted(set(range(said)) - layers.keys())
@@ -92,6 +97,12 @@ def embedding_rows(tensors: Tensors) -> int | None:
     """Tokens that the embedding has rows for."""
     found = [tensors[name].shape[0] for name in _modules(tensors, EMBEDDINGS) if len(tensors[name].shape) == 2]
     return max(found, default=None)
+
+
+def _width(tensors: Tensors) -> int | None:
+    """Numbers that the embedding has for a token."""
+    largest = max(_modules(tensors, EMBEDDINGS), key=lambda name: tensors[name].size, default=None)
+    return tensors[largest].shape[1] if largest and len(tensors[largest].shape) == 2 else None
 
 
 def parameters_of(tensors: Tensors) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import replace
 
 from selfalign_jobs.places.tables.files import TableFile
@@ -28,6 +29,8 @@ PARQUET = b"PAR1"
 def check_content(file: TableFile) -> None:
     """Look at a file's first bytes. Raises Unreadable when they are not of what its name says, or there are none."""
     try:
+        if not stat.S_ISREG(file.path.stat().st_mode):
+            raise Unreadable("is a pipe or a device, and a source is read more than once; write it to a file")
         with file.path.open("rb") as stream:
             start = stream.read(HEAD_BYTES)
     except FileNotFoundError:
