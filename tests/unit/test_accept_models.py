@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from model_folders import TEMPLATE, TINY, Change, adds, model_folder
 from cases.case import ON_CPU, REPOSITORY, Room
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
+from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.accept.program import examine
 from selfalign_jobs.accept.resolve import Resolved
+from selfalign_jobs.accept.room import card_problems
+from selfalign_jobs.accept.weights import Tensor, embedding_rows, linear_modules
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234567\n"
 WEIGHTS = (TINY / "model.safetensors").read_bytes()
@@ -368,6 +372,26 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
         examine(load_run(run), ON_CPU, {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
 
 
+ODD = st.none() | st.booleans() | st.integers(-3, 600) | st.text(max_size=4) | st.lists(st.integers(0, 3), max_size=2)
+KEYS = ("vocab_size", "num_hidden_layers", "max_position_embeddings", "rope_scaling", "architectures", "model_type",
+        "auto_map", "quantization_config", "text_config", "eos_token_id", "tie_word_embeddings", "hidden_size")  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), ODD | st.dictionaries(st.sampled_from(["factor", "type", "x"]), ODD)))
+@settings(max_examples=25, deadline=None)
+def test_a_config_may_hold_anything(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
+    with suppress(ConfigError):
+        looked_at(tmp_path_factory.mktemp("odd"), config(**values))
+
+
+@given(st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets"]), ODD, min_size=1))
+@settings(max_examples=15, deadline=None)
+def test_a_header_may_hold_anything(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
+    header = HEADER | {"model.norm.weight": HEADER["model.norm.weight"] | values}
+    with suppress(ConfigError):
+        looked_at(tmp_path_factory.mktemp("odd"), {"model.safetensors": weights(header)})
+
+
 # --- code of its own ------------------------------------------------------------------------------------------------------
 
 CODE: dict[str, dict[str, Change]] = {
@@ -555,6 +579,54 @@ TRAININGS: dict[str, tuple[Spec, str]] = {
 def test_what_a_training_refuses_is_refused_when_it_is_accepted(name: str, tmp_path: Path) -> None:
     lora, message = TRAININGS[name]
     assert message in refused(tmp_path, {}, training__adapter="lora", training__lora=lora)
+
+
+def test_layers_of_gpt_2_bear_adapters_too() -> None:
+    """They are no linear layers of torch's (Conv1D), and matrices all the same."""
+    names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    tensors = {f"transformer.h.{layer}.{name}.weight": Tensor("F32", (8, 8)) for layer in range(3) for name in names}
+    others = {
+        "transformer.wte.weight": (512, 8),
+        "transformer.wpe.weight": (64, 8),
+        "transformer.h.0.ln_1.weight": (8,),
+    }
+    tensors |= {name: Tensor("F32", shape) for name, shape in others.items()}
+    assert linear_modules(tensors) == {"c_attn", "c_proj", "c_fc"}
+    assert embedding_rows(tensors) == 512
+
+
+@pytest.mark.parametrize(
+    ("config_values", "precision", "means", "card", "says"),
+    [
+        ({}, "bfloat16", {}, 80, None),
+        ({}, "bfloat16", {}, None, None),
+        ({}, "float32", {}, 80, None),
+        ({}, "bfloat16", {}, 16, "14.9 GiB of weights in bfloat16 and 0.5 GiB for one sequence of 4096 tokens"),
+        ({}, "fp8", {}, 16, None),
+        ({}, "bfloat16", {"tensor_parallel_size": 2}, 16, None),
+        ({}, "bfloat16", {"gpu_memory_percent": 50}, 24, "and it has 12.0 GiB (50 % of 24)"),
+        (
+            {},
+            "bfloat16",
+            {"tensor_parallel_size": 3},
+            80,
+            "is no divisor of the model's 32 attention heads; write 1, 2, 4",
+        ),
+        ({"num_key_value_heads": None}, "bfloat16", {}, 18, "2.0 GiB for one sequence of 4096 tokens"),
+        ({}, "bfloat16", {"device": "CPU"}, 16, None),
+    ],
+)
+def test_what_a_card_cannot_hold_is_told_in_words(
+    config_values: Spec, precision: Any, means: Spec, card: int | None, says: str | None, tmp_path: Path
+) -> None:
+    """A model of 8 billion parameters, as Llama 3's: 32 layers, 32 heads of 128, 8 of keys and values."""
+    method = looked_at(tmp_path, {}).method
+    method = method.model_copy(update={"engine": method.engine.model_copy(update={"precision": precision})})
+    shape = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
+    engine = GenerationMeans(**{"device": "GPU"} | means)
+    memory = None if card is None else card << 30
+    said = [str(p) for p in card_problems(shape | config_values, method, engine, 8_000_000_000, 4096, memory)]
+    assert (said == []) if says is None else (len(said) == 1 and says in said[0])
 
 
 def test_a_precision_that_a_cpu_does_not_train_in_is_refused(tmp_path: Path) -> None:

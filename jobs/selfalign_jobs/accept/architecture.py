@@ -57,8 +57,8 @@ def code_problems(model: GivenModel, config: Mapping[str, Any], *, allowed: bool
             words = f"{name} names code of its own, {place} (auto_map, {kind})"
             if not allowed:
                 if not _is_ours(known_as, config):
-                    message = "to let it run in every step's pods, remoteCode: Allow, once you have read it"
-                    yield Problem(REMOTE_CODE, None, f"{words}; write, {message}")
+                    message = "write remoteCode: Allow to let it run in every step, once you have read it"
+                    yield Problem(REMOTE_CODE, None, f"{words}; {message}")
             elif repository:
                 message = f"{words}, which lies in another repository and may change there; copy it into this one"
                 yield Problem(FIELD, model.url, message)
@@ -81,7 +81,7 @@ def own_code(said: Mapping[str, Any]) -> dict[str, str]:
 
 def _is_ours(name: str, config: Mapping[str, Any]) -> bool:
     """Whether transformers has that very class, for this type of model: the folder's own code is not needed then."""
-    kind, found = config.get("model_type"), known()
+    kind, found = str(config.get("model_type")), known()
     if "Tokenizer" in name:
         return name.removesuffix("Fast") in found["tokenizers"]
     families = {re.split(r"For(?=[A-Z])|LMHead", causal)[0] for causal in found["causal"].get(kind, ())}
@@ -94,7 +94,7 @@ def _is_ours(name: str, config: Mapping[str, Any]) -> bool:
 
 def architecture_problems(model: GivenModel, config: Mapping[str, Any], *, allowed: bool) -> Iterator[Problem]:
     """An architecture that the engine does not serve, or that training does not load."""
-    found, kind = known(), config.get("model_type")
+    found, kind = known(), str(config.get("model_type"))
     names = config.get("architectures") or found["causal"].get(kind) or []
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         yield Problem(

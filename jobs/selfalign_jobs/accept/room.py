@@ -24,17 +24,20 @@ CONTEXT_KEYS = (
 )
 # Kinds of RoPE whose factor is in max_position_embeddings already.
 SCALED = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
+LAYERS, HEADS = ("num_hidden_layers", "n_layer", "n_layers"), ("num_attention_heads", "n_head", "n_heads")
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1}
 
 
 def model_context(config: Mapping[str, Any]) -> int | None:
     """Tokens that the model can hold; None where its config does not say."""
-    lengths = [config[key] for key in CONTEXT_KEYS if isinstance(config.get(key), int)]
+    lengths = [length for key in CONTEXT_KEYS if (length := _whole(config, key)) > 0]
     if not lengths:
         return None
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    rope = rope if isinstance(rope, dict) else {}
     scaled = rope.get("rope_type", rope.get("type", "default")) in SCALED or "gemma3" in str(config.get("model_type"))
-    return int(min(lengths) * (1 if scaled else rope.get("factor") or 1))
+    factor = rope.get("factor")
+    return int(min(lengths) * (factor if isinstance(factor, int | float) and not scaled else 1))
 
 
 def context_problems(config: Mapping[str, Any], method: Method, spec: Spec) -> Iterator[Problem]:
@@ -81,8 +84,8 @@ def card_problems(
 ) -> Iterator[Problem]:
     """An engine that its GPUs cannot hold: weights and one sequence of so many `tokens`; `card` is one GPU's memory."""
     size, path = means.tensor_parallel_size, "spec.compute.generation.tensorParallelSize"
-    heads = config.get("num_attention_heads") or config.get("n_head")
-    if isinstance(heads, int) and heads % size:
+    heads = _whole(config, *HEADS)
+    if heads % size:
         fits = [str(n) for n in range(1, heads + 1) if heads % n == 0 and n <= 16]
         yield Problem(path, size, f"is no divisor of the model's {heads} attention heads; write {', '.join(fits)}")
         return
@@ -105,8 +108,11 @@ def _token_bytes(config: Mapping[str, Any], width: int) -> int:
     """Bytes of a token's keys and values."""
     if config.get("kv_lora_rank"):  # compressed: next to nothing
         return 0
-    layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
-    heads = config.get("num_attention_heads") or config.get("n_head") or 1
-    hidden = config.get("hidden_size") or config.get("n_embd") or 0
-    head = config.get("head_dim") or hidden // heads
-    return int(2 * layers * (config.get("num_key_value_heads") or heads) * head * width)
+    layers, heads = (_whole(config, *names) for names in (LAYERS, HEADS))
+    head = _whole(config, "head_dim") or _whole(config, "hidden_size", "n_embd", "d_model") // max(1, heads)
+    return 2 * layers * (_whole(config, "num_key_value_heads") or heads) * head * width
+
+
+def _whole(config: Mapping[str, Any], *names: str) -> int:
+    """The first of these that is a whole number; 0 without any."""
+    return next((config[name] for name in names if type(config.get(name)) is int), 0)

@@ -195,10 +195,10 @@ def _header(model: GivenModel, name: str) -> dict[str, Tensor]:
     try:
         said = json.loads(text)
         entries = {key: value for key, value in said.items() if key != "__metadata__"}
-        tensors = {key: Tensor(value["dtype"], tuple(value["shape"])) for key, value in entries.items()}
-        spans = {key: tuple(value["data_offsets"]) for key, value in entries.items()}
+        tensors = {key: Tensor(str(value["dtype"]), tuple(map(int, value["shape"]))) for key, value in entries.items()}
+        spans = {key: (int(value["data_offsets"][0]), int(value["data_offsets"][1])) for key, value in entries.items()}
         end = 8 + length + max((stop for _, stop in spans.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise _Broken(f"has a header that is none of a safetensors file ({type(error).__name__})") from error
     for key, (begin, stop) in spans.items():
         one = BYTES.get(tensors[key].dtype)
