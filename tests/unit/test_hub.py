@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -18,7 +19,7 @@ from selfalign_api.load import load_run
 from selfalign_api.plan import Plan
 from selfalign_jobs.accept.program import examine
 from selfalign_jobs.places.sources import read_source
-from testbed.hub import hub
+from testbed.hub import _Repository, hub
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = REPOSITORY / "examples" / "tiny-model"
@@ -102,6 +103,17 @@ def test_of_weights_accepting_reads_the_headers(tmp_path: Path, sent: dict[str, 
     read = {path: count for path, count in sent.items() if path.endswith(".safetensors")}
     assert [path.split("/")[-1] for path in read] == ["model.safetensors"]  # no second copy in a folder below
     assert 0 < sum(read.values()) <= 100_000 < (TINY / "model/model.safetensors").stat().st_size
+
+
+def test_a_hub_that_tells_no_sizes_is_asked_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _Repository.info
+
+    def untold(repository: _Repository) -> Any:
+        info: Any = told(repository)
+        return info | {"siblings": [{"rfilename": file["rfilename"]} for file in info["siblings"]]}
+
+    monkeypatch.setattr(_Repository, "info", untold)
+    assert accepted(tmp_path).models["policy"].digest
 
 
 def test_weights_that_are_cut_on_the_hub_are_refused(tmp_path: Path, root: Path) -> None:

@@ -44,12 +44,18 @@ class Pinned:
 
 def pin(place: HubModel | HubDataset, field: str) -> Pinned:
     """The commit that the place's revision is now. Raises ConfigError or ConnectionError (`_refused`)."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     kind: RepoType = "model" if isinstance(place, HubModel) else "dataset"
+    of_files = kind == "model"  # whose sizes are held against what the files say of themselves
     with _refused(place.repo, kind, place.revision, field):
-        info = HfApi().repo_info(place.repo, repo_type=kind, revision=place.revision, files_metadata=kind == "model")
-    return Pinned(place.repo, info.sha, {file.rfilename: file.size or 0 for file in info.siblings})
+        info = HfApi().repo_info(place.repo, repo_type=kind, revision=place.revision, files_metadata=of_files)
+        sizes = {file.rfilename: file.size for file in info.siblings}
+        for name in [
+            name for name, size in sizes.items() if of_files and size is None
+        ]:  # a hub that keeps it to itself
+            sizes[name] = get_hf_file_metadata(hf_hub_url(place.repo, name, revision=info.sha)).size
+    return Pinned(place.repo, info.sha, {name: size or 0 for name, size in sizes.items()})
 
 
 def fetch_small(pinned: Pinned, field: str) -> Path:
