@@ -68,10 +68,23 @@ CASES = [
         "messages has two user turns before an answer",
         columns=MESSAGES,
     ),
+    asks(
+        "an empty system message",
+        "prompts.jsonl",
+        lines([{"prompt": [SYSTEM | {"content": ""}, USER]}, {"prompt": [SYSTEM | {"content": None}, USER]}]),
+    ),
+    asks(
+        "tools after the prompt",
+        "prompts.jsonl",
+        lines(
+            [{"messages": [USER, ANSWER | {"content": None, "tool_calls": [1]}, {"role": "tool", "content": "2"}]}] * 2
+        ),
+        MESSAGES,
+    ),
     cannot_ask(
         "another role",
         {"messages": [{"role": "human", "content": "one"}]},
-        "has a message that has the role human; write system, user, assistant",
+        "messages begins with a message of the human",
         columns=MESSAGES,
     ),
     cannot_ask(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, shown
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource
 from selfalign_jobs.places import hub
@@ -26,6 +26,7 @@ from selfalign_jobs.recipes import personas
 # What a table of each kind must have, and may have.
 REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt"}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
+SHOWN_NAMES = 20
 MESSAGES = "messages"  # a column with conversations, read instead of prompts
 
 
@@ -178,5 +179,11 @@ def _no_column(field: str, file: TableFile, column: Column) -> ConfigError:
             hint = f"cells are separated by {said} there; write it with commas"
     return ConfigError.one(
         f"{field}.columns.{MESSAGES if column.chats else column.standard}",
-        f"{file.path.name} has no column {column.name}; it has {', '.join(names)}; {hint}",
+        f"{file.path.name} has no column {column.name}; it has {_some(names)}; {hint}",
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names of columns in a message: not more, and not longer, than a person reads."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(shown(name) for name in names[:SHOWN_NAMES]) + more

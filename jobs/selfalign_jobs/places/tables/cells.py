@@ -7,8 +7,7 @@ conversation, of which a prompt is one user turn; whatever else is refused in wo
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-ROLES = ("system", "user", "assistant")
+from typing import TypeGuard
 
 
 def text(value: object) -> str | None:
@@ -26,13 +25,13 @@ def prompt(value: object) -> str | None:
     """A prompt: text, or a conversation that is one user turn and nothing else (TRL's conversational prompts)."""
     if not _is_chat(value):
         return text(value)
-    turns = _turns(value)
-    if len(turns) > 1:
+    messages = _said(value)
+    if len(messages) > 1:
         raise ValueError(
-            f"is a conversation of {len(turns)} messages, and a prompt here is one user turn; give the one turn, or name "
+            f"is a conversation of {len(messages)} messages, and a prompt here is one user turn; give the one turn, or name "
             "whole conversations as columns: {messages: COLUMN}, whose first user turn is the prompt"
         )
-    return _first_user_turn(turns)
+    return _first_user_turn(messages)
 
 
 def first_user_turn(value: object) -> str | None:
@@ -44,17 +43,18 @@ def first_user_turn(value: object) -> str | None:
         raise ValueError(
             f"is {what}, where a conversation, a list of {{role, content}}, is read; write columns: {{prompt: COLUMN}}"
         )
-    return _first_user_turn(_turns(value))
+    return _first_user_turn(_said(value))
 
 
-def _first_user_turn(turns: list[tuple[str, object]]) -> str | None:
-    role, content = turns[0]
-    if role != "user":
+def _first_user_turn(messages: list[Mapping[str, object]]) -> str | None:
+    first, *later = messages
+    if first.get("role") != "user":
         raise ValueError(
-            f"begins with a message of the {role}, and a prompt here is one user turn; take that message out of the file"
+            f"begins with a message of the {first.get('role')}, and a prompt here is one user turn; take it out"
         )
-    if len(turns) > 1 and turns[1][0] == "user":
+    if later and later[0].get("role") == "user":
         raise ValueError("has two user turns before an answer, and a prompt here is one; join them in the file")
+    content = first.get("content")
     if isinstance(content, list) and len(content) == 1 and _is_text_part(content[0]):
         content = content[0]["text"]
     if content is not None and not isinstance(content, str):
@@ -62,16 +62,15 @@ def _first_user_turn(turns: list[tuple[str, object]]) -> str | None:
     return content
 
 
-def _turns(value: object) -> list[tuple[str, object]]:
-    assert isinstance(value, list)
-    for message in value:
-        if message.get("role") not in ROLES:
-            said = "has no role" if message.get("role") is None else f"has the role {message['role']}"
-            raise ValueError(f"has a message that {said}; write {', '.join(ROLES)}")
-    return [(message["role"], message.get("content")) for message in value]
+def _said(messages: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """The messages without a system message that says nothing, as some data sets begin each conversation."""
+    first = messages[0]
+    return (
+        messages[1:] if len(messages) > 1 and first.get("role") == "system" and not first.get("content") else messages
+    )
 
 
-def _is_chat(value: object) -> bool:
+def _is_chat(value: object) -> TypeGuard[list[Mapping[str, object]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
 
 
