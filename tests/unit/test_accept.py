@@ -67,6 +67,13 @@ def test_it_writes_the_plan_and_says_what_will_run(claim: Path, tmp_path: Path) 
     }
 
 
+def test_what_deserves_a_second_look_is_said_before_anything_is_paid_for(claim: Path, tmp_path: Path) -> None:
+    code, summary = enter(run_file(claim, spec("training", "globalBatchSize", value=50_000)), tmp_path)
+    assert code == 0
+    assert "globalBatchSize 50,000 is more than the" in summary["result"]["notes"][0]
+    assert unpack_steps(summary["steps"])
+
+
 def test_done_again_it_comes_to_the_same(claim: Path, tmp_path: Path) -> None:
     file = run_file(claim)
     first = enter(file, tmp_path)

@@ -27,6 +27,7 @@ from selfalign_jobs.places.bucket import reading
 from selfalign_jobs.places.store import Folder, write_plan
 from selfalign_jobs.publish.program import destination_url, refuse_other_runs
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.step import second_look
 from selfalign_jobs.step.reuse import other_runs
 
 # What a write to a folder ends in when the folder is the wrong one; other errors may pass.
@@ -55,7 +56,7 @@ class Accepted:
             "model": {"url": model.url, "revision": model.digest},
             "storage": self.storage,
             "steps": pack_steps((step.name, step.kind, step.iteration) for step in self.plan.steps),
-        } | ({"result": {"notes": list(self.notes)}} if self.notes else {})
+        } | ({"result": {"notes": second_look.kept_short(self.notes)}} if self.notes else {})
 
 
 def accept(file: RunFile, beside: Path) -> Accepted:

@@ -44,7 +44,7 @@ def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
         )
     if pairs.num_rows == 0:
         raise ConfigError.one(
-            "pairs",
+            "spec.data",
             "no pairs to train on: no record gave two answers that the judge told apart; "
             "write more personas (data.personas.count), a smaller judge.tieMargin, or a higher temperature for respond",
         )
