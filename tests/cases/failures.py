@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from cases.case import PEOPLE, Case, with_spec
 
+TWICE = [{"prompt": f"What is {n}?"} for n in range(300)]
+
 CASES = [
+    Case(
+        "the prompts of training, held out too",
+        lambda room: room.run(
+            {
+                "data": {"prompts": {"url": room.lines("asked.jsonl", TWICE), "count": 40}},
+                "evaluation": {"when": "Last", "prompts": {"url": room.url("asked.jsonl")}},
+            }
+        ),
+        code=64,
+        says=("spec.evaluation.prompts.url", "holds all 40 prompts that i1-train draws from data.prompts"),
+    ),
     Case("a field that is no field", with_spec({"trainning": {}}), code=64, says=("spec.trainning",)),
     Case("a field in snake case", with_spec({"training.learning_rate": 1e-5}), code=64, says=("learningRate",)),
     Case("no epochs", with_spec({"training.epochs": 0}), code=64, says=("spec.training.epochs",)),

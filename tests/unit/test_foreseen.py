@@ -73,3 +73,22 @@ def test_a_run_as_it_should_be_has_no_notes_and_an_odd_one_each_of_its_own_once(
     assert resolved(tmp_path).notes == ()
     odd = {"iterations": 2, "training.globalBatchSize": 512, "training.learningRate": 1e6}
     assert len(resolved(tmp_path, **odd).notes) == 2
+
+
+@pytest.mark.parametrize(("held", "notes"), [(4, 0), (5, 1), (39, 1)])
+def test_prompts_that_are_held_out_too_are_told(tmp_path: Path, held: int, notes: int) -> None:
+    assert len([note for note in _held(tmp_path, held).notes if "held out" in note]) == notes
+
+
+def test_prompts_that_are_all_held_out_leave_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"spec.evaluation.prompts.url: .*holds all 40 prompts that i1-train draws"):
+        _held(tmp_path, 40)
+
+
+def _held(tmp_path: Path, held: int) -> Resolved:
+    """40 prompts to train on, of which so many are held out too."""
+    room = Room(tmp_path)
+    prompts = [{"prompt": f"What is {n}?"} for n in range(200)]
+    asked = room.lines("asked.jsonl", prompts[40 - held : 200 - held])
+    data = {"prompts": {"url": room.lines("given.jsonl", prompts[:40]), "count": 40}}
+    return resolved(tmp_path, **{"data": data, "evaluation": {"when": "Last", "prompts": {"url": asked}}})

@@ -60,6 +60,7 @@ SIDES: dict[str, tuple[Callable[[float], list[str]], float, float]] = {
     "BATCH": (lambda x: list(second_look.on_batches(100, round(x * 100))), 1, 1.01),
     "LEARNING_RATE": (lambda x: list(second_look.on_learning_rate(x)), 0.01, 0.011),
     "OVERLONG": (lambda x: list(second_look.on_left_out(1000, round(x * 1000), 0)), 0.1, 0.101),
+    "HELD_PAIRS": (lambda x: list(second_look.on_held_out_pairs(1000, round(x * 1000))), 0.1, 0.101),
     "DEAD_GRADIENT": (lambda x: told_of(log(9, lambda step: {"gradient_norm": x if step == 9 else 1})), 1e-9, 9e-10),
     "SKIPPED": (lambda x: told_of(log(100, lambda step: {"gradient_norm": math.nan if step <= x * 100 else 1})), 0.1, 0.11),
     "RISEN": (lambda x: told_of(log(100, lambda step: {"loss": x if step > 1 else 1})), 1.5, 1.51),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
+from selfalign_jobs.recipes.tables import with_counts
 from selfalign_jobs.train.dataset import ID_COLUMNS, TokenIds, examples, mapped_examples, write_examples
 
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=12)
@@ -63,6 +64,15 @@ def test_truncate_keeps_every_pair_the_prompts_end_and_the_responses_start(value
 def test_an_empty_table_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"no pairs to train on: .* write more personas"):
         examples(table([]), settings())
+
+
+def test_pairs_that_are_all_held_out_are_told_as_that() -> None:
+    with pytest.raises(ConfigError, match=r"spec.evaluation.prompts.url: holds the prompts of all 7 pairs"):
+        examples(with_counts(table([]), {"pairs": 0, "promptHeldOut": 7}), settings())
+    found = examples(
+        with_counts(table([{name: [3] for name in ID_COLUMNS}]), {"pairs": 1, "promptHeldOut": 7}), settings()
+    )
+    assert found.held_out == 7
 
 
 def test_a_table_without_ids_names_what_it_lacks_and_what_it_has() -> None:

@@ -11,6 +11,7 @@ from selfalign_api.run import Spec
 from selfalign_api.run_file import GenerationMeans, Means
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
 from selfalign_jobs.accept.chat import look_at_chat
+from selfalign_jobs.accept.held_out import held_out_notes
 from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
 from selfalign_jobs.accept.resolve import Resolved
@@ -19,6 +20,7 @@ from selfalign_jobs.accept.training import lora_problems, training_problems
 from selfalign_jobs.accept.weights import embedding_rows, parameters_of, read_weights, weight_problems
 from selfalign_jobs.machine import gpu_memory_here
 from selfalign_jobs.places.models import FIELD
+from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.base import Recipe, recipe
 
@@ -28,7 +30,7 @@ class Seen:
     """What was learned of a run that may start."""
 
     rows: dict[str, int]  # of each source
-    notes: list[str]  # what of the model deserves a second look
+    notes: list[str]  # what of the model and the tables deserves a second look
 
 
 def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str]) -> Seen:
@@ -45,7 +47,9 @@ def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str
         of_folder = all(problem.path == FIELD for problem in problems)
         with refused_as("ModelNotFound" if of_folder else "InvalidSpec"):
             raise ConfigError(problems)
-    return Seen(_tables(resolved.plan, found, mounts), notes)
+    sources = _tables(resolved.plan, found, mounts)
+    notes += dict.fromkeys(held_out_notes(resolved.plan, found, sources))
+    return Seen({name: source.num_rows for name, source in sources.items()}, notes)
 
 
 def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMeans) -> tuple[list[Problem], list[str]]:
@@ -75,7 +79,7 @@ def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMean
     return problems, talk.notes
 
 
-def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, int]:
+def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, SourceRows]:
     """Read each source once, and run every whole-table function that needs nothing but sources."""
     with refused_as("DataNotFound"):
         sources = {name: open_source(name, source, mounts) for name, source in plan.sources.items()}
@@ -86,4 +90,4 @@ def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, i
                 counted = prepare.fn in found.takes_rows
                 inputs = tuple(each.counted if counted else each.read() for each in rows)
                 found.prepares[prepare.fn](inputs, prepare.options)
-    return {name: source.num_rows for name, source in sources.items()}
+    return sources

@@ -84,7 +84,7 @@ def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], besi
     check_rules(run)
     resolved = resolve(run, means.generation.device, mounts, beside)
     seen = preflight.check(resolved, run.spec, means, mounts)
-    return replace(resolved, rows=seen.rows, of_model=tuple(seen.notes))
+    return replace(resolved, rows=seen.rows, looked_at=tuple(seen.notes))
 
 
 def check_outputs(step: Publish, plan: Plan, mounts: Mapping[str, str]) -> None:

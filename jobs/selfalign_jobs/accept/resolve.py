@@ -65,12 +65,12 @@ class Resolved:
     values: dict[str, Json]
     model: GivenModel
     rows: Mapping[str, int] = field(default_factory=dict)  # of the sources, once they are looked at
-    of_model: tuple[str, ...] = ()  # what of the model deserves a second look
+    looked_at: tuple[str, ...] = ()  # what of model and tables deserves a second look
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What deserves a second look already."""
-        return (*self.of_model, *foreseen(self.plan, self.rows))
+        return (*self.looked_at, *foreseen(self.plan, self.rows))
 
 
 def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> Resolved:

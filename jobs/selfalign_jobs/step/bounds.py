@@ -86,6 +86,11 @@ OVERLONG = Bound(
     "ours: what is left out are the long answers, which the model is then not shown",
     "a higher training.maxLengthTokens or maxPromptTokens, or a lower maxTokens of respond",
 )  # fmt: skip
+HELD_PAIRS = Bound(
+    "HELD_PAIRS", 0.1, "prompts (of pairs) that are held out for evaluation, and whose pairs training leaves out",
+    "ours: what is generated and judged for them is thrown away",
+    "other evaluation.prompts, or data.prompts without them",
+)  # fmt: skip
 DEAD_GRADIENT = Bound(
     "DEAD_GRADIENT", 1e-9, "norm of the gradient at the last steps (less), while some pairs are ordered wrong",
     "float32 rounds a loss near 1 at 1e-7: less is none, and nothing more is learned",
@@ -132,5 +137,5 @@ GROWN = Bound(
 
 BOUNDS = (
     POSITION, CONSISTENT, PARSED, TIES, REPEATED, IDENTICAL, KEPT, CUT, LONGER, STRETCHED, BATCH, LEARNING_RATE,
-    OVERLONG, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, HELD_OUT, GROWN,
+    OVERLONG, HELD_PAIRS, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, HELD_OUT, GROWN,
 )  # fmt: skip

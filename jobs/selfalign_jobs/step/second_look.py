@@ -83,6 +83,12 @@ def on_left_out(given: int, dropped: int, truncated: int) -> Iterator[str]:
         yield f"{percent(truncated / given)} of the pairs are longer than the training's bounds and were cut."
 
 
+def on_held_out_pairs(pairs: int, held: int) -> Iterator[str]:
+    """Pairs (or what is drawn for them) whose prompts are held out for evaluation."""
+    if pairs and held / pairs > bounds.HELD_PAIRS.value:
+        yield f"{percent(held / pairs)} of the prompts are held out for evaluation; training leaves their pairs out."
+
+
 def on_log(log: Sequence[LogRow]) -> Iterator[str]:
     """How the training went, from a row an optimiser step."""
     if not log:

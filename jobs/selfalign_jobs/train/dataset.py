@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
+from selfalign_jobs.recipes.tables import counts_of
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
@@ -26,6 +27,7 @@ class Examples:
     pairs: int  # in the table that was given
     dropped_overlong: int
     truncated: int
+    held_out: int  # pairs that are not in it, because their prompts are held out
 
 
 def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
@@ -41,6 +43,12 @@ def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
             "pairs",
             f"the table has no column {', '.join(missing)} (it has {', '.join(pairs.column_names)}); "
             "pairs carry the token ids that generation rendered",
+        )
+    held_out = counts_of(pairs).get("promptHeldOut", 0)
+    if pairs.num_rows == 0 and held_out:
+        raise ConfigError.one(
+            "spec.evaluation.prompts.url",
+            f"holds the prompts of all {held_out} pairs, and training leaves out what is held out; write other prompts",
         )
     if pairs.num_rows == 0:
         raise ConfigError.one(
@@ -60,8 +68,9 @@ def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
                 f"all {pairs.num_rows} pairs are longer than maxLengthTokens {settings.max_length_tokens} or their prompts "
                 f"than maxPromptTokens {settings.max_prompt_tokens}; write higher bounds, or overlong: Truncate",
             )
-        return Examples(kept, pairs.num_rows, dropped_overlong=count, truncated=0)
-    return Examples(_truncated(table, settings), pairs.num_rows, dropped_overlong=0, truncated=count)
+        return Examples(kept, pairs.num_rows, dropped_overlong=count, truncated=0, held_out=held_out)
+    cut = _truncated(table, settings)
+    return Examples(cut, pairs.num_rows, dropped_overlong=0, truncated=count, held_out=held_out)
 
 
 def lengths_of(table: pa.Table) -> np.ndarray:

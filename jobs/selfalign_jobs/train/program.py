@@ -128,6 +128,7 @@ def _notes_before(found: Examples, settings: TrainSettings) -> Iterator[str]:
     """What deserves a second look before the first step."""
     yield from second_look.on_batches(found.table.num_rows, settings.global_batch_size)
     yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated)
+    yield from second_look.on_held_out_pairs(found.pairs + found.held_out, found.held_out)
 
 
 def _nodes(context: StepContext, head: str | None = None) -> Nodes:
