@@ -98,8 +98,13 @@ class OneWorker:
         self._loop, self._engine, self._schema = loop, engine, schema
         self._started = False
 
+    names = ("one",)
+
     def give(self, worker: str, tasks: list[Task]) -> None:  # noqa: ARG002
         self._loop.add(tasks)
+
+    def take_back(self, worker: str, rows: int) -> None:
+        raise AssertionError(f"there is no other that {worker} could give {rows} rows to")
 
     def restart(self, worker: str) -> None:
         raise AssertionError(worker)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +27,7 @@ from selfalign_jobs.evaluate.program import evaluate
 from selfalign_jobs.flow import Ask, Compare, Comparison, Completion, Ended, Reply, Request, SetAside, Write
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.program import generate
-from selfalign_jobs.generate.records import PreparedRows, Record, to_table
+from selfalign_jobs.generate.records import Batch, PreparedRows, Record
 from selfalign_jobs.generate.render import render_template
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, read_manifest, step_folder, write_manifest
 from selfalign_jobs.recipes.base import recipe
@@ -270,8 +269,7 @@ def _generate(context: StepContext, step: Generate | Evaluate, world: World, sha
                 ask = Ask(job, plan.seed, rows.id(source, row), render_template)
                 record = Record(ask.record, source, 0, "rows")
                 _run(flow.run(row, ask), record, world, row)
-                outcomes = Counter([(record.status, record.reason)])
-                writer.add(to_table([record], flow.schema), outcomes, record.tokens)
+                writer.add(Batch.of([record], flow.schema))
                 if writer.due:
                     writer.commit(0.9)
             writer.commit(0.9)

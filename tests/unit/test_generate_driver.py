@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -19,21 +20,13 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Dropped, Row, SetAside
 from selfalign_jobs.generate import driver as driver_module
-from selfalign_jobs.generate.driver import (
-    Driver,
-    Event,
-    Lost,
-    Report,
-    Started,
-    TableJob,
-    verdict_positions,
-    verdict_results,
-)
+from selfalign_jobs.generate import parts
+from selfalign_jobs.generate.driver import Driver, Event, Lost, Report, Started, TableJob
 from selfalign_jobs.generate.engine import KvUse
 from selfalign_jobs.generate.leases import LEASE_SECONDS
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
-from selfalign_jobs.generate.records import Batch, PreparedRows
+from selfalign_jobs.generate.records import Batch, PreparedRows, verdict_positions, verdict_results
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.places.store import Folder, read_parts
 from selfalign_jobs.step.context import Stopped
@@ -63,6 +56,7 @@ class LocalWorkers:
     now: float = 0.0
     loops: dict[str, FlowLoop] = field(default_factory=dict)
     hung: dict[str, FlowLoop] = field(default_factory=dict)
+    asked_back: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)  # record ids, each time a worker begins one
 
     def loop(self) -> FlowLoop:
@@ -81,7 +75,11 @@ class LocalWorkers:
         else:
             self.hung[worker].add(tasks)
 
+    def take_back(self, worker: str, rows: int) -> None:
+        self.asked_back[worker] = rows
+
     def restart(self, worker: str) -> None:
+        self.asked_back.pop(worker, None)
         self.hung.pop(worker, None)
         self.loops.pop(worker, None)
 
@@ -104,9 +102,11 @@ class LocalWorkers:
         return []
 
     def _work(self, worker: str, loop: FlowLoop) -> Report:
+        back = self.asked_back.pop(worker, None)
+        given_back = None if back is None else loop.give_back(back)
         loop.advance()
         records = loop.take_finished()["out"]
-        return Report(worker, {"out": Batch.of(records, SCHEMA)} if records else {}, KvUse(0.0, 0))
+        return Report(worker, {"out": Batch.of(records, SCHEMA)} if records else {}, KvUse(0.0, 0), given_back)
 
 
 def make(topics: list[str], folder: Folder, workers: LocalWorkers, attempt: int = 1, percent: float = 100) -> Driver:
@@ -251,3 +251,54 @@ def test_judgements_are_counted_by_the_position_that_they_prefer() -> None:
     )
     assert verdict_positions(lines) == {"first": 4, "second": 1}
     assert not verdict_positions(pa.table({"answer": ["a"]}))
+
+
+def test_records_come_while_a_part_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_RECORDS", 1)
+    folder = Folder.open(tmp_path.as_uri())
+    workers = LocalWorkers(("a",), steady("a"))
+    driver = make([f"t{number}" for number in range(40)], folder, workers)
+    waits, more = 0, threading.Event()
+    wait, write = workers.wait, folder.write_table
+
+    def counted_wait(seconds: float) -> list[Event]:
+        nonlocal waits
+        waits += 1
+        if waits == 6:
+            more.set()
+        return wait(seconds)
+
+    def slow_write(name: str, table: pa.Table) -> int:
+        assert more.wait(30), "the driver waits for the store"
+        return write(name, table)
+
+    monkeypatch.setattr(workers, "wait", counted_wait)
+    monkeypatch.setattr(folder, "write_table", slow_write)
+    driver.run()
+    assert driver.jobs["out"].writer.ledger.records == 40
+
+
+@pytest.mark.parametrize("failures", [1, 1000], ids=["once", "always"])
+def test_what_a_write_raises_ends_the_step_and_no_accepted_record_is_forgotten(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_RECORDS", 8)
+    folder = Folder.open(tmp_path.as_uri())
+    driver = make([f"t{number}" for number in range(40)], folder, LocalWorkers(("a",), steady("a")))
+    write, left = folder.write_table, failures
+
+    def full(name: str, table: pa.Table) -> int:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(name, table)
+
+    monkeypatch.setattr(folder, "write_table", full)
+    with pytest.raises(OSError, match="no space") as raised:
+        driver.run()
+    assert raised.value.errno == errno.ENOSPC
+    writer = driver.jobs["out"].writer
+    assert writer.ledger.records + writer.pending >= 8
+    assert (writer.pending == 0) == (failures == 1)
+    assert read_ledger(folder, driver.jobs["out"].rows, attempt=2).records == writer.ledger.records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from selfalign_jobs.generate import parts
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
-from selfalign_jobs.generate.records import PreparedRows, Record, Status, to_table
+from selfalign_jobs.generate.records import Batch, PreparedRows, Record, Status, to_table
 from selfalign_jobs.places.store import Folder, read_parts
 from selfalign_jobs.step.prepared import rows_of
 
@@ -31,7 +30,7 @@ def commit(folder: Folder, attempt: int, *records: Record) -> Ledger:
     ledger = Ledger([], bytearray(len(ROWS)))
     writer = PartWriter(folder, "pairs", SCHEMA, attempt, ledger)
     for one in records:
-        writer.add(to_table([one], SCHEMA), Counter([(one.status, one.reason)]), one.tokens)
+        writer.add(Batch.of([one], SCHEMA))
     writer.commit(seconds=1.5)
     return ledger
 
@@ -94,10 +93,10 @@ def test_a_part_is_due_after_its_records_or_its_seconds(tmp_path: Path, monkeypa
     assert not writer.due
     for source in range(2):
         assert not writer.due
-        writer.add(to_table([record(source)], SCHEMA), Counter([("rows", None)]), {})
+        writer.add(Batch.of([record(source)], SCHEMA))
     assert writer.due
     writer.commit(seconds=0)
-    writer.add(to_table([record(7)], SCHEMA), Counter([("rows", None)]), {})
+    writer.add(Batch.of([record(7)], SCHEMA))
     assert not writer.due
     now += parts.PART_SECONDS
     assert writer.due

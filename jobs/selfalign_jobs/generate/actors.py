@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
@@ -44,6 +47,15 @@ class ActorSetup:
     environment: Callable[[], Mapping[str, str]]  # of its process, before the engine's libraries are imported
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What an actor says at the end of an exchange."""
+
+    batches: dict[str, Batch]
+    kv_use: KvUse
+    given_back: list[tuple[int, int]]  # lease and number of rows
+
+
 class EngineActor:
     """One engine and the flows on it."""
 
@@ -75,11 +87,12 @@ class EngineActor:
         spare_the_collector()
         return facts
 
-    def exchange(self, tasks: list[Task]) -> tuple[dict[str, Batch], KvUse]:
-        """Take rows, work for a while, and report what has finished."""
+    def exchange(self, tasks: list[Task], back: int) -> Word:
+        """Take rows, give back up to `back` that are not begun, work for a while, and report what has finished."""
         loop, engine = self._loop, self._engine
         assert loop is not None and engine is not None
         loop.add(tasks)
+        given_back = loop.give_back(back)
         until = time.monotonic() + SLICE_SECONDS
         while loop.unfinished and time.monotonic() < until:
             loop.advance()
@@ -88,7 +101,7 @@ class EngineActor:
             for out, records in loop.take_finished().items()
             if records
         }
-        return batches, engine.kv_use()
+        return Word(batches, engine.kv_use(), given_back)
 
 
 @dataclass
@@ -98,10 +111,21 @@ class _Worker:
     handle: Any
     life: int = 0
     ready: bool = False
-    start_at: float | None = None  # when to start it, where that must wait
     owed: int = 0
     queued: list[Task] = field(default_factory=list)
+    back: int = 0  # rows to ask back with the next exchange
     exchanges: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What an actor was asked."""
+
+    worker: str
+    life: int
+    is_start: bool
+    back: int
+    answer: Future[Any]
 
 
 class RayWorkers:
@@ -119,26 +143,41 @@ class RayWorkers:
         actor = ray.remote(EngineActor).options(**options)
         # The setup goes by value: an actor could not be restarted once an object of this driver is lost (ray#53727).
         self._workers = {f"engine-{number}": _Worker(actor.remote(setup)) for number in range(means.replicas)}
-        self._calls: dict[Any, tuple[str, int, bool]] = {}  # ref -> worker, its life, whether it is a start
+        self._answered: SimpleQueue[_Call] = SimpleQueue()  # by Ray's own thread: no call waits behind another's
+        self._to_ask: dict[str, None] = {}  # whose next exchange is due
+        self._to_start: dict[str, float] = {}  # when, where that must wait
         for name in self._workers:
             self._start(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, there or not."""
+        return tuple(self._workers)
 
     def give(self, worker: str, tasks: list[Task]) -> None:
         """Hand rows to an actor, with its next exchange."""
         self._workers[worker].queued += tasks
         self._workers[worker].owed += len(tasks)
+        self._to_ask[worker] = None
 
-    def wait(self, seconds: float) -> list[Event]:
+    def take_back(self, worker: str, rows: int) -> None:
+        """Ask for rows that an actor has not begun, with its next exchange."""
+        self._workers[worker].back = rows
+        self._to_ask[worker] = None
+
+    def wait(self, seconds: float) -> Iterator[Event]:
         """What the actors say."""
-        self._start_due()
+        for name in [name for name, due in self._to_start.items() if due <= time.monotonic()]:
+            self._start(name)
         self._exchange()
-        if not self._calls:
-            time.sleep(seconds)
-            return []
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
-        if ready:
-            ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
-        return [event for ref in ready if (event := self._read(ref)) is not None]
+        calls = []
+        with suppress(Empty):
+            calls.append(self._answered.get(timeout=seconds))
+            while True:
+                calls.append(self._answered.get_nowait())
+        for call in calls:  # one after another: what is dealt in between is not for a life that has ended
+            if (event := self._read(call)) is not None:
+                yield event
 
     def restart(self, worker: str) -> None:
         """Kill a silent actor's process; Ray starts it again."""
@@ -153,36 +192,37 @@ class RayWorkers:
     def _start(self, name: str) -> None:
         """A new life; when Ray restarts the actor, the call waits for that."""
         self._forget(name)
-        worker = self._workers[name]
-        self._calls[worker.handle.start.remote()] = (name, worker.life, True)
+        self._call(name, self._workers[name].handle.start.remote(), is_start=True)
+
+    def _call(self, name: str, ref: Any, *, is_start: bool = False, back: int = 0) -> None:
+        future = ref.future()
+        call = _Call(name, self._workers[name].life, is_start, back, future)
+        future.add_done_callback(lambda _: self._answered.put(call))
 
     def _forget(self, name: str) -> None:
         """What its life before this one was asked, or owes."""
         worker = self._workers[name]
         worker.life += 1
-        worker.ready, worker.start_at = False, None
-        worker.owed, worker.queued, worker.exchanges = 0, [], 0
-
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for name, worker in self._workers.items():
-            if worker.start_at is not None and worker.start_at <= now:
-                self._start(name)
+        worker.ready = False
+        worker.owed, worker.queued, worker.back, worker.exchanges = 0, [], 0, 0
+        self._to_start.pop(name, None)
 
     def _exchange(self) -> None:
-        for name, worker in self._workers.items():
+        for name in self._to_ask:
+            worker = self._workers[name]
             while worker.ready and worker.owed and worker.exchanges < EXCHANGES:
-                self._calls[worker.handle.exchange.remote(worker.queued)] = (name, worker.life, False)
-                worker.queued = []
+                self._call(name, worker.handle.exchange.remote(worker.queued, worker.back), back=worker.back)
+                worker.queued, worker.back = [], 0
                 worker.exchanges += 1
+        self._to_ask.clear()
 
-    def _read(self, ref: Any) -> Event | None:
-        name, life, is_start = self._calls.pop(ref)
+    def _read(self, call: _Call) -> Event | None:
+        name = call.worker
         worker = self._workers[name]
-        if life != worker.life:
+        if call.life != worker.life:
             return None
         try:
-            answer = ray.get(ref)
+            answer = call.answer.result()
         except RayTaskError as error:
             if isinstance(error.cause, ConfigError):
                 raise error.cause from None
@@ -193,15 +233,15 @@ class RayWorkers:
         except ActorUnavailableError as error:
             # Its node is gone, perhaps, which Ray knows for certain a quarter of a minute later: no further loss till then.
             self._forget(name)
-            worker.start_at = time.monotonic() + AGAIN_SECONDS
-            return None if is_start else Lost(name, words_of(error))
+            self._to_start[name] = time.monotonic() + AGAIN_SECONDS
+            return None if call.is_start else Lost(name, words_of(error))
         except RayActorError as error:
             self._start(name)
             return Lost(name, words_of(error))
-        if is_start:
+        if call.is_start:
             worker.ready = True
             return Started(name, answer)
         worker.exchanges -= 1
-        batches, kv_use = answer
-        worker.owed -= sum(len(batch.sources) for batch in batches.values())
-        return Report(name, batches, kv_use)
+        worker.owed -= sum(len(batch.sources) for batch in answer.batches.values()) + len(answer.given_back)
+        self._to_ask[name] = None
+        return Report(name, answer.batches, answer.kv_use, answer.given_back if call.back else None)

@@ -8,20 +8,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from selfalign_api.errors import ConfigError, shown
 from selfalign_jobs.generate.engine import EngineFacts, KvUse
-from selfalign_jobs.generate.in_flight import rows_held
 from selfalign_jobs.generate.leases import Lease, Leases
 from selfalign_jobs.generate.loop import Task
 from selfalign_jobs.generate.parts import PartWriter
 from selfalign_jobs.generate.records import Batch, PreparedRows
+from selfalign_jobs.generate.shares import Shares
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.failure import Failed
 from selfalign_jobs.step.progress import Progress
@@ -42,11 +40,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A worker's word: what it finished since its last one, by table, and how full its engine's KV cache is."""
+    """A worker's word: what it finished since its last one, by table, and how full its engine's KV cache is.
+
+    Where it was asked, also what it gives back: lease and number of rows that it has not begun.
+    """
 
     worker: str
     batches: Mapping[str, Batch]
     kv_use: KvUse
+    given_back: Sequence[tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,18 @@ Event = Started | Report | Lost
 class Workers(Protocol):
     """Whatever runs flows for the driver."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """All that were asked for, those that are not there yet too."""
+
     def give(self, worker: str, tasks: list[Task]) -> None:
         """Hand rows to a worker."""
 
-    def wait(self, seconds: float) -> list[Event]:
-        """What happened; waits up to `seconds` for something to happen."""
+    def take_back(self, worker: str, rows: int) -> None:
+        """Ask a worker for rows that it has not begun, at most so many; it answers with a report."""
+
+    def wait(self, seconds: float) -> Iterable[Event]:
+        """What happened; waits up to `seconds` for something to happen. Each is read once the one before is dealt with."""
 
     def restart(self, worker: str) -> None:
         """End a silent worker; it comes back as a new start."""
@@ -96,11 +105,6 @@ class TableJob:
         return self.writer.ledger.records + self.writer.pending
 
 
-def missing_rows(done: bytearray) -> Iterator[int]:
-    """Numbers of the rows without a durable record."""
-    return (source for source, mark in enumerate(done) if not mark)
-
-
 @dataclass
 class Driver:
     """Runs all jobs of one engine load to their end, on the workers that are there."""
@@ -111,11 +115,11 @@ class Driver:
     stop: threading.Event
     max_set_aside_percent: float
     clock: Callable[[], float] = time.monotonic
-    facts: dict[str, EngineFacts] = field(default_factory=dict)  # of the workers that are there
     versions: dict[str, str] = field(default_factory=dict)  # of every engine that took part
     start_seconds: float = 0.0  # until the first engine was there
     _deaths: Counter[str] = field(default_factory=Counter)  # by worker, since the last record
     _made: deque[tuple[float, int]] = field(default_factory=deque)  # (time, tokens made) of late
+    _made_lately: int = 0
     _committed_at: float = 0.0
 
     def run(self) -> None:
@@ -124,29 +128,32 @@ class Driver:
         Raises Stopped on request, ConfigError when more records are set aside than the plan allows, Failed when workers
         only die. Whatever was accepted is durable in each case.
         """
-        self._leases = Leases(self._missing())
+        self._leases = Leases({out: job.writer.ledger.done for out, job in self.jobs.items()})
+        self._shares = Shares(self._leases, self.workers.names, self.clock())
         self._committed_at = self.clock()
         total = sum(len(job.rows) for job in self.jobs.values())
-        try:
-            self._await_engine()
-            self.progress.begin("generate", total, "records", self._records())
-            while self._records() < total:
-                self._check_stop()
-                for event in self.workers.wait(POLL_SECONDS):
-                    self._handle(event)
-                for worker in self._leases.silent(self.clock()):
-                    self.workers.restart(worker)
-                    self._lose(worker, "it gave no word")
-                self._commit(only_due=True)
+        with ThreadPoolExecutor(1, "commits") as committer:
+            try:
+                self._await_engine()
+                self.progress.begin("generate", total, "records", self._records())
+                while self._leases.unfinished:
+                    self._check_stop()
+                    for event in self.workers.wait(POLL_SECONDS):
+                        self._handle(event)
+                    for worker in self._leases.silent(self.clock()):
+                        self.workers.restart(worker)
+                        self._lose(worker, "it gave no word")
+                    for job in self.jobs.values():
+                        self._commit(job, committer)
+                        check_set_aside(job, self.max_set_aside_percent)
+            finally:
                 for job in self.jobs.values():
-                    check_set_aside(job, self.max_set_aside_percent)
-        finally:
-            self._commit(only_due=False)
+                    job.writer.commit(self._seconds())
 
     def _await_engine(self) -> None:
         """Until the first engine is there; later ones join while it works."""
         begun = self.clock()
-        while not self.facts:
+        while not self._shares.any_there:
             self._check_stop()
             for event in self.workers.wait(POLL_SECONDS):
                 self._handle(event)
@@ -157,37 +164,33 @@ class Driver:
         if self.stop.is_set():
             raise Stopped(f"{self._records()} records are durable; the same command goes on there")
 
-    def _missing(self) -> dict[str, Iterator[int]]:
-        return {out: missing_rows(job.writer.ledger.done) for out, job in self.jobs.items()}
-
     def _handle(self, event: Event) -> None:
         match event:
             case Started(worker, facts):
-                self.facts[worker] = facts
                 self.versions |= facts.versions
-                self._top_up(worker)
-            case Report(worker, batches, kv_use):
+                self._shares.join(worker, facts, self.clock())
+                self._deal(worker)
+            case Report(worker, batches, kv_use, given_back):
                 self.progress.metrics.engine(worker, kv_use.share, kv_use.preemptions)
                 self._leases.renew(worker, self.clock())
                 for out, batch in batches.items():
                     self._accept(self.jobs[out], batch)
-                self._top_up_all()
+                for lease, row in given_back or ():
+                    self._leases.give_back(lease, row)
+                finished = sum(len(batch.sources) for batch in batches.values())
+                self._shares.word(worker, finished, answers=given_back is not None)
+                self._deal(worker)
                 self.progress.advance(self._records())
             case Lost(worker, why):
                 self._lose(worker, why)
 
-    def _top_up_all(self) -> None:
-        for worker in self.facts:
-            self._top_up(worker)
-
-    def _top_up(self, worker: str) -> None:
-        """Hand out rows until the worker's engine has enough to do till its next report."""
-        room = rows_held(self.facts[worker]) - self._leases.held_by(worker)
-        tasks: list[Task] = []
-        while len(tasks) < room and (lease := self._leases.take(worker, self.clock())) is not None:
-            tasks += self.jobs[lease.table].tasks(lease)
-        if tasks:
-            self.workers.give(worker, tasks)
+    def _deal(self, worker: str | None) -> None:
+        """Tell workers what they are to begin, and to give back, after a word of this one."""
+        deal = self._shares.deal(worker, self.clock())
+        for name, leases in deal.given.items():
+            self.workers.give(name, [task for lease in leases for task in self.jobs[lease.table].tasks(lease)])
+        for name, rows in deal.back.items():
+            self.workers.take_back(name, rows)
 
     def _accept(self, job: TableJob, batch: Batch) -> None:
         counted = [
@@ -196,74 +199,54 @@ class Driver:
         if not any(counted):
             return
         self._deaths.clear()
-        lines, outcomes = batch.lines, batch.outcomes
         if not all(counted):
-            sources = pa.array([source for source, counts in zip(batch.sources, counted, strict=True) if counts])
-            lines = lines.filter(pc.is_in(lines["_source"], sources))
-            outcomes = [outcome for outcome, counts in zip(outcomes, counted, strict=True) if counts]
-        job.writer.add(lines, Counter(outcomes), batch.tokens)
-        self._show(job, outcomes, batch.tokens)
-        for result, number in verdict_results(lines).items():
+            batch = batch.only(counted)
+        job.writer.add(batch)
+        self._show(job, batch)
+        for result, number in batch.verdicts.items():
             self.progress.metrics.verdicts.labels(result).inc(number)
-        for position, number in verdict_positions(lines).items():
+        for position, number in batch.preferred.items():
             self.progress.metrics.verdict_positions.labels(position).inc(number)
 
-    def _show(self, job: TableJob, outcomes: list[tuple[str, str | None]], tokens: dict[str, list[int]]) -> None:
+    def _show(self, job: TableJob, batch: Batch) -> None:
         metrics = self.progress.metrics
-        for (status, reason), number in Counter(outcomes).items():
+        for (status, reason), number in Counter(batch.outcomes).items():
             metrics.records.labels(job.flow, status, reason or "").inc(number)
-        for role, (taken, made) in tokens.items():
+        for role, (taken, made) in batch.tokens.items():
             metrics.tokens.labels(role, "in").inc(taken)
             metrics.tokens.labels(role, "out").inc(made)
-        now = self.clock()
-        self._made.append((now, sum(made for _, made in tokens.values())))
+        now, made = self.clock(), sum(made for _, made in batch.tokens.values())
+        self._made.append((now, made))
+        self._made_lately += made
         while self._made[0][0] < now - RATE_SECONDS:
-            self._made.popleft()
-        rate = sum(made for _, made in self._made) / max(now - self._made[0][0], 1.0)
+            self._made_lately -= self._made.popleft()[1]
+        rate = self._made_lately / max(now - self._made[0][0], 1.0)
         metrics.tokens_per_second.set(rate)
         self.progress.show(tokensPerSecond=round(rate, 1))
 
     def _lose(self, worker: str, why: str) -> None:
-        self.facts.pop(worker, None)
         self.progress.metrics.engine_lost(worker)
+        self._shares.leave(worker, self.clock())
         self._leases.drop(worker)
         self._deaths[worker] += 1
         if self._deaths[worker] >= DEATHS_WITHOUT_PROGRESS:
             times = f"{worker} was lost {self._deaths[worker]} times and no record was made between"
             raise Failed("generation", f"{why} ({times})")
-        self._top_up_all()
+        self._deal(None)
 
-    def _commit(self, *, only_due: bool) -> None:
-        for job in self.jobs.values():
-            if job.writer.due or not only_due:
-                now = self.clock()
-                job.writer.commit(now - self._committed_at)
-                self._committed_at = now
+    def _commit(self, job: TableJob, committer: Executor) -> None:
+        """Have a part written that is due, in a thread of its own: a put to a bucket takes a second."""
+        job.writer.settle(wait=job.writer.behind)
+        if job.writer.due:
+            job.writer.begin(self._seconds(), committer)
+
+    def _seconds(self) -> float:
+        """Active time since it was last asked, which goes on a part's account."""
+        before, self._committed_at = self._committed_at, self.clock()
+        return self._committed_at - before
 
     def _records(self) -> int:
         return sum(job.records for job in self.jobs.values())
-
-
-def verdict_results(lines: pa.Table) -> Counter[str]:
-    """Verdicts by result (first, second, tie, unparsed, inconsistent), of a flow whose rows carry any."""
-    if "verdict_forward" not in lines.column_names:
-        return Counter()
-    orders = zip(lines["verdict_forward"].to_pylist(), lines["verdict_backward"].to_pylist(), strict=True)
-    return Counter(
-        forward if backward in (None, forward) else "inconsistent"
-        for forward, backward in orders
-        if forward is not None
-    )
-
-
-def verdict_positions(lines: pa.Table) -> Counter[str]:
-    """Judgements that decided, by the position of the preferred answer. Backward, the second answer was shown first."""
-    if "verdict_forward" not in lines.column_names:
-        return Counter()
-    turned = {"first": "second", "second": "first"}
-    forward = [verdict for verdict in lines["verdict_forward"].to_pylist() if verdict in turned]
-    backward = [turned[verdict] for verdict in lines["verdict_backward"].to_pylist() if verdict in turned]
-    return Counter(forward + backward)
 
 
 def check_set_aside(job: TableJob, percent: float) -> None:

@@ -9,8 +9,7 @@ EXCHANGES = 2  # exchanges under way with an actor: while the driver reads one, 
 # Tokens that a flow keeps in the KV cache, as a part of the context: that holds a prompt and two answers at their longest
 # (2 048 tokens each), and answers of instruct models have some 400.
 FLOW_OF_CONTEXT = 1 / 6
-UNIT_ROWS = 16  # rows a lease: small, so that the last ones of a step spread over all engines
-BUFFER = 1.25  # rows a worker holds, in units of its open flows: the next ones are there when it needs them
+UNIT_ROWS = 16  # rows a lease, and the least that a worker has waiting
 
 
 def max_open_flows(facts: EngineFacts) -> int:
@@ -26,6 +25,6 @@ def max_open_flows(facts: EngineFacts) -> int:
     return max(1, min(wanted, int(facts.kv_tokens / (facts.context_tokens * FLOW_OF_CONTEXT))))
 
 
-def rows_held(facts: EngineFacts) -> int:
-    """How many rows a worker holds, begun or not."""
-    return int(max_open_flows(facts) * BUFFER)
+def rows_waiting(rows_a_report: int) -> int:
+    """How many rows a worker has waiting behind its open flows: what it can finish before rows that are sent now come."""
+    return UNIT_ROWS + EXCHANGES * rows_a_report

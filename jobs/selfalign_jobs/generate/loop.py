@@ -96,6 +96,11 @@ class FlowLoop:
         """Rows to run, in order."""
         self._queue.extend(tasks)
 
+    def give_back(self, most: int) -> list[tuple[int, int]]:
+        """The last rows that are not begun, at most so many, by lease and number: another engine will run them."""
+        tasks = [self._queue.pop() for _ in range(min(most, len(self._queue)))]
+        return [(task.lease, task.source) for task in tasks]
+
     def advance(self) -> None:
         """One step of the engine; before it, where the engine would have an empty slot, all that has arrived is read."""
         if self._sequences < self._engine.facts.max_sequences:

@@ -11,17 +11,21 @@ import json
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_jobs.generate.records import LEDGER, PreparedRows, add_tokens, ledger_schema
+from selfalign_jobs.generate.records import LEDGER, Batch, PreparedRows, add_tokens, ledger_schema
 from selfalign_jobs.places.store import Folder, TableEntry, parts_of
 
 PART_RECORDS = 1024
 PART_SECONDS = 30.0
+READERS = 16  # parts read at once on resume
+PARTS_WAITING = 16  # so many parts' records in memory, and the driver waits for a slow store
 _FACTS = b"selfalign.part"  # key in the file's schema metadata
 
 
@@ -41,14 +45,52 @@ class Ledger:
         """How many records are durable."""
         return sum(self.outcomes.values())
 
+    def count(self, part: str, sources: Iterable[int], outcomes: Counter[tuple[str, str | None]], rows: int) -> None:
+        """A part is durable, with the records of these rows."""
+        self.parts.append(part)
+        for source in sources:
+            self.done[source] = 1
+        self.outcomes.update(outcomes)
+        self.rows += rows
+
     @property
     def entry(self) -> TableEntry:
         """The table as the manifest lists it; `rows` counts the flow's rows, not the lines of records without any."""
         return TableEntry(parts=tuple(self.parts), rows=self.rows)
 
 
+@dataclass(slots=True)
+class _Records:
+    """Records that are not durable yet, of one part to be."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    outcomes: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    oldest: float = 0.0
+
+    def add(self, more: Batch | _Records) -> None:
+        self.tables += [more.lines] if isinstance(more, Batch) else more.tables
+        self.sources += more.sources
+        self.outcomes.update(more.outcomes)
+        add_tokens(self.tokens, more.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A part that is being written; the result is how many rows it has."""
+
+    name: str
+    records: _Records
+    seconds: float
+    rows: Future[int]
+
+
 class PartWriter:
-    """Collects accepted records of one table and commits them as parts."""
+    """Collects accepted records of one table and commits them as parts, one at a time.
+
+    All but the writing itself is the caller's thread's.
+    """
 
     def __init__(self, folder: Folder, table: str, schema: pa.Schema, attempt: int, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -58,20 +100,20 @@ class PartWriter:
         # Unique by process: an earlier driver that is not dead yet, of the same attempt even, overwrites nothing.
         self._name = f"parts/{table}/{attempt:05d}-{{:06d}}-{uuid.uuid4().hex[:8]}.parquet"
         self._sequence = 0
-        self._pending: list[pa.Table] = []
-        self._outcomes: Counter[tuple[str, str | None]] = Counter()
-        self._tokens: dict[str, list[int]] = {}
-        self._oldest = 0.0
+        self._records = _Records()
+        self._writing: _Writing | None = None
 
     @property
     def pending(self) -> int:
         """Records that a kill would cost."""
-        return sum(self._outcomes.values())
+        written = 0 if self._writing is None else len(self._writing.records.sources)
+        return written + len(self._records.sources)
 
     @property
     def outcomes(self) -> Counter[tuple[str, str | None]]:
         """(status, reason) -> records, durable and pending."""
-        return self.ledger.outcomes + self._outcomes
+        durable = self.ledger.outcomes + self._records.outcomes
+        return durable if self._writing is None else durable + self._writing.records.outcomes
 
     @property
     def place(self) -> str:
@@ -82,43 +124,69 @@ class PartWriter:
         """Row number, reason and detail of records that were set aside, durable ones first, at most `limit`."""
         names = ["_source", "_status", "_reason", "_detail"]
         durable = (self._folder.read_table(part, names) for part in self.ledger.parts)
+        written = [] if self._writing is None else self._writing.records.tables
         aside = (
             (line["_source"], line["_reason"], line["_detail"])
-            for table in chain(durable, self._pending)
+            for table in chain(durable, written, self._records.tables)
             for line in table.filter(pc.field("_status") == "set-aside").select(names).to_pylist()
         )
         return list(islice(aside, limit))
 
-    def add(self, table: pa.Table, outcomes: Counter[tuple[str, str | None]], tokens: dict[str, list[int]]) -> None:
-        """Take finished records; `table` has all their lines."""
-        if not self._pending:
-            self._oldest = time.monotonic()
-        self._pending.append(table)
-        self._outcomes += outcomes
-        add_tokens(self._tokens, tokens)
+    def add(self, batch: Batch) -> None:
+        """Take finished records."""
+        if not self._records.sources:
+            self._records.oldest = time.monotonic()
+        self._records.add(batch)
 
     @property
     def due(self) -> bool:
-        """Whether it is time to commit."""
-        return self.pending >= PART_RECORDS or (self.pending > 0 and time.monotonic() - self._oldest >= PART_SECONDS)
+        """Whether it is time to begin a part; the next one waits for the one before."""
+        number, age = len(self._records.sources), time.monotonic() - self._records.oldest
+        return self._writing is None and (number >= PART_RECORDS or (number > 0 and age >= PART_SECONDS))
+
+    @property
+    def behind(self) -> bool:
+        """Whether the store takes so long that the records which wait for it would fill the memory."""
+        return len(self._records.sources) >= PARTS_WAITING * PART_RECORDS
+
+    def begin(self, seconds: float, pool: Executor) -> None:
+        """Have what is pending written as one part; `seconds` is the active time that goes on its account."""
+        records, self._records = self._records, _Records()
+        name = self._name.format(self._sequence)
+        self._sequence += 1
+        self._writing = _Writing(name, records, seconds, pool.submit(self._write, name, records, seconds))
+
+    def settle(self, *, wait: bool) -> None:
+        """Count the part that was begun, once it is durable; raises what writing it raised, and its records wait again."""
+        if (writing := self._writing) is None or not (wait or writing.rows.done()):
+            return
+        try:
+            rows = writing.rows.result()
+        except BaseException:
+            self._writing = None
+            later, self._records = self._records, writing.records
+            self._records.add(later)
+            raise
+        self._writing = None
+        self.ledger.count(writing.name, writing.records.sources, writing.records.outcomes, rows)
+        self.ledger.seconds += writing.seconds
+        add_tokens(self.ledger.tokens, writing.records.tokens)
 
     def commit(self, seconds: float) -> None:
-        """Commit what is pending as one part; `seconds` is the active time that goes on its account."""
-        if not self._pending:
-            return
-        table = pa.concat_tables(self._pending)
-        facts = {"records": self.pending, "tokens": self._tokens, "seconds": seconds}
-        name = self._name.format(self._sequence)
+        """Make all that is pending durable before it returns, what an earlier write failed with too; raises that failure then."""
+        try:
+            self.settle(wait=True)
+        finally:
+            if self._records.sources:
+                with ThreadPoolExecutor(1) as pool:
+                    self.begin(seconds, pool)
+                    self.settle(wait=True)
+
+    def _write(self, name: str, records: _Records, seconds: float) -> int:
+        table = pa.concat_tables(records.tables).combine_chunks()
+        facts = {"records": len(records.sources), "tokens": records.tokens, "seconds": seconds}
         self._folder.write_table(name, table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()}))
-        self._sequence += 1
-        self.ledger.parts.append(name)
-        self.ledger.rows += _count_rows(table)
-        self.ledger.outcomes += self._outcomes
-        self.ledger.seconds += seconds
-        add_tokens(self.ledger.tokens, self._tokens)
-        for source in set(table["_source"].to_pylist()):
-            self.ledger.done[source] = 1
-        self._pending, self._outcomes, self._tokens = [], Counter(), {}
+        return _count_rows(table)
 
 
 def read_ledger(folder: Folder, rows: PreparedRows, attempt: int) -> Ledger:
@@ -129,34 +197,32 @@ def read_ledger(folder: Folder, rows: PreparedRows, attempt: int) -> Ledger:
     Raises RuntimeError for a part whose records are not those of this step's rows.
     """
     ledger = Ledger([], bytearray(len(rows)))
-    for number, part in enumerate(list(parts_of(folder, rows.out))):
-        content = folder.read_table(part, [column.name for column in LEDGER])
-        facts = json.loads(content.schema.metadata[_FACTS])
-        sources = content["_source"].to_pylist()
-        if content["_record"].to_pylist() != rows.ids(sources):
-            raise RuntimeError(f"{part} holds records of other rows than this step has")
-        fresh = [not ledger.done[source] for source in sources]
-        if not any(fresh):
-            continue
-        if not all(fresh):
-            content = folder.read_table(part).filter(pa.array(fresh))
-            part = f"parts/{rows.out}/{attempt:05d}-again-{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
-            folder.write_table(part, content)
-        _count(ledger, part, content, facts)
+    parts = list(parts_of(folder, rows.out))
+    columns = [column.name for column in LEDGER]
+    with ThreadPoolExecutor(READERS) as pool:  # a bucket answers many at once, each after a while
+        contents = pool.map(lambda part: folder.read_table(part, columns), parts)
+        for number, (part, content) in enumerate(zip(parts, contents, strict=True)):
+            _read_part(ledger, folder, rows, part, content, f"{attempt:05d}-again-{number:06d}")
     return ledger
 
 
-def _count(ledger: Ledger, part: str, content: pa.Table, facts: dict[str, object]) -> None:
-    firsts: dict[int, tuple[str, str | None]] = {}
-    columns = (content[name].to_pylist() for name in ("_source", "_status", "_reason"))
-    for source, status, reason in zip(*columns, strict=True):
-        firsts[source] = (status, reason)
-        ledger.done[source] = 1
-    ledger.parts.append(part)
-    ledger.rows += _count_rows(content)
-    ledger.outcomes += Counter(firsts.values())
-    ledger.seconds += float(facts["seconds"])  # type: ignore[arg-type]
-    add_tokens(ledger.tokens, facts["tokens"])  # type: ignore[arg-type]
+def _read_part(ledger: Ledger, folder: Folder, rows: PreparedRows, part: str, content: pa.Table, again: str) -> None:
+    facts = json.loads(content.schema.metadata[_FACTS])
+    sources = content["_source"].to_pylist()
+    if content["_record"].to_pylist() != rows.ids(sources):
+        raise RuntimeError(f"{part} holds records of other rows than this step has")
+    fresh = [not ledger.done[source] for source in sources]
+    if not any(fresh):
+        return
+    if not all(fresh):
+        content = folder.read_table(part).filter(pa.array(fresh))
+        part = f"parts/{rows.out}/{again}-{uuid.uuid4().hex[:8]}.parquet"
+        folder.write_table(part, content)
+    ends = zip(*(content[name].to_pylist() for name in ("_source", "_status", "_reason")), strict=True)
+    outcomes = {source: (status, reason) for source, status, reason in ends}
+    ledger.count(part, outcomes, Counter(outcomes.values()), _count_rows(content))
+    ledger.seconds += facts["seconds"]
+    add_tokens(ledger.tokens, facts["tokens"])
 
 
 def _count_rows(table: pa.Table) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selfalign_jobs.flow import Row
 
@@ -108,13 +110,18 @@ def to_table(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Finished records of one table: their lines as a table, and what the driver decides by, one entry a record."""
+    """Finished records of one table: their lines as a table, and what the driver decides by, one entry a record.
+
+    Whatever can be counted is, where the records are made: the driver hears of those of all engines.
+    """
 
     lines: pa.Table
     leases: list[int]
     sources: list[int]
     outcomes: list[tuple[str, str | None]]
     tokens: dict[str, list[int]]
+    verdicts: Counter[str]  # by result
+    preferred: Counter[str]  # judgements by the position that they preferred
 
     @classmethod
     def of(cls, records: list[Record], schema: pa.Schema) -> Batch:
@@ -122,12 +129,29 @@ class Batch:
         tokens: dict[str, list[int]] = {}
         for record in records:
             add_tokens(tokens, record.tokens)
+        lines = to_table(records, schema)
         return cls(
-            to_table(records, schema),
+            lines,
             [record.lease for record in records],
             [record.source for record in records],
             [(record.status, record.reason) for record in records],
             tokens,
+            verdict_results(lines),
+            verdict_positions(lines),
+        )
+
+    def only(self, counted: Sequence[bool]) -> Batch:
+        """The records that count: the others' rows are another worker's now. All tokens were made."""
+        sources = [source for source, counts in zip(self.sources, counted, strict=True) if counts]
+        lines = self.lines.filter(pc.is_in(self.lines["_source"], pa.array(sources, pa.int64())))
+        return Batch(
+            lines,
+            [lease for lease, counts in zip(self.leases, counted, strict=True) if counts],
+            sources,
+            [outcome for outcome, counts in zip(self.outcomes, counted, strict=True) if counts],
+            self.tokens,
+            verdict_results(lines),
+            verdict_positions(lines),
         )
 
 
@@ -137,3 +161,25 @@ def add_tokens(total: dict[str, list[int]], more: Mapping[str, Sequence[int]]) -
         counts = total.setdefault(role, [0, 0])
         counts[0] += taken
         counts[1] += made
+
+
+def verdict_results(lines: pa.Table) -> Counter[str]:
+    """Verdicts by result (first, second, tie, unparsed, inconsistent), of a flow whose rows carry any."""
+    if "verdict_forward" not in lines.column_names:
+        return Counter()
+    orders = zip(lines["verdict_forward"].to_pylist(), lines["verdict_backward"].to_pylist(), strict=True)
+    return Counter(
+        forward if backward in (None, forward) else "inconsistent"
+        for forward, backward in orders
+        if forward is not None
+    )
+
+
+def verdict_positions(lines: pa.Table) -> Counter[str]:
+    """Judgements that decided, by the position of the preferred answer. Backward, the second answer was shown first."""
+    if "verdict_forward" not in lines.column_names:
+        return Counter()
+    turned = {"first": "second", "second": "first"}
+    forward = [verdict for verdict in lines["verdict_forward"].to_pylist() if verdict in turned]
+    backward = [turned[verdict] for verdict in lines["verdict_backward"].to_pylist() if verdict in turned]
+    return Counter(forward + backward)
