@@ -1,15 +1,17 @@
 """Benchmark: the driver with many engines: CPU a second, memory, and how long it takes to read a million records back.
 
-    python benchmarks/generate_fleet.py [--engines 1 8 64] [--rate 16] [--seconds 120] [--resume 1000000]
+    python benchmarks/generate_fleet.py [--engines 1 8 64] [--rate 16] [--rows 1000] [--resume 1000000]
 
-The driver, its leases and shares, the writer and the store's files are real; engines are played, on a clock of theirs:
-each finishes `rate` records a second of SAO with two answers of 400 tokens, and speaks every slice. Its reports are made
-and pickled off the account, as an actor does elsewhere; reading them, and writing parts in the committing thread, is on it.
+The driver, its leases and shares, the writer and the store's files are real; engines are played, on a clock on which the
+driver's CPU counts: each finishes `rate` records a second of SAO with two answers of 400 tokens, and speaks every slice.
+Its reports are made and pickled off the account, as an actor does elsewhere; reading them is on it. Not on it is what Ray
+takes to carry them.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import pickle
 import random
 import resource
@@ -20,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,20 @@ import pyarrow as pa
 
 from selfalign_jobs.generate.driver import Driver, Event, Report, Started, TableJob
 from selfalign_jobs.generate.engine import EngineFacts, KvUse
-from selfalign_jobs.generate.in_flight import SLICE_SECONDS
+from selfalign_jobs.generate.in_flight import EXCHANGES, SLICE_SECONDS, max_open_flows
 from selfalign_jobs.generate.loop import Task, spare_the_collector
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.records import Batch, PreparedRows, Record
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.recipes.sao import RECIPE
-from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.progress import Progress
 
 SCHEMA = RECIPE.flows["sao"].schema
-ANSWER_TOKENS, PROMPT_TOKENS, VOCABULARY = 400, 70, 128_000
+ANSWER_TOKENS, PROMPT_TOKENS, VOCABULARY, SPREAD = 400, 70, 128_000, 0.5
+STEPS_A_FLOW, SEQUENCES_A_FLOW = (
+    570.0,
+    1.9,
+)  # of SAO with such answers: the longer of two; a prompt and verdicts are one sequence
 WORDS = Path(__file__).read_text().split()
 
 
@@ -68,46 +73,137 @@ def rows_of_sao(count: int) -> list[dict[str, Any]]:
     ]
 
 
-class Fleet:
-    """Engines on a clock of their own (`driver.Workers`), which ends the driver after its seconds."""
+@dataclass(frozen=True)
+class Pace:
+    """An engine's step: seconds as a + b * sequences, with so many sequences at once."""
 
-    def __init__(self, engines: int, rate: float, seconds: float, stop: threading.Event) -> None:
+    a: float
+    b: float
+    sequences: int = 1024
+
+    @classmethod
+    def of_rate(cls, records: float) -> Pace:
+        """One that finishes so many records a second."""
+        sequences = cls.sequences
+        return cls(sequences / SEQUENCES_A_FLOW / (STEPS_A_FLOW * records), 0.0)
+
+
+@dataclass
+class Engine:
+    """A played engine: flows that are open share its steps; `done` counts the steps that each has had."""
+
+    pace: Pace
+    until: float = 0.0  # when its last exchange is over
+    done: float = 0.0
+    queue: deque[Task] = field(default_factory=deque)
+    open: list[tuple[float, int, Task]] = field(default_factory=list)  # heap: how many steps done when it ends
+    to_send: list[Task] = field(default_factory=list)
+    back: int = 0
+    owed: int = 0
+    exchanges: int = 0
+    waited: float = 0.0  # without an exchange under way, while it had flows
+
+    def work(self, sent: float, tasks: list[Task], back: int, facts: EngineFacts) -> tuple[list[Task], list[Task]]:
+        """One exchange: a slice, or less where nothing is left to do; what ended, and what it gives back."""
+        start = max(self.until, sent)
+        if self.open:
+            self.waited += start - self.until
+        self.queue.extend(tasks)
+        given_back = [self.queue.pop() for _ in range(min(back, len(self.queue)))]
+        now, ended = start, []
+        while now < start + SLICE_SECONDS and (self.queue or self.open):
+            while self.queue and len(self.open) < max_open_flows(facts):
+                task = self.queue.popleft()
+                heapq.heappush(self.open, (self.done + steps_of(task), task.source, task))
+            wanted = SEQUENCES_A_FLOW * len(self.open)
+            running = min(wanted, self.pace.sequences)
+            now += self.pace.a + self.pace.b * running
+            self.done += running / wanted
+            while self.open and self.open[0][0] <= self.done:
+                ended.append(heapq.heappop(self.open)[2])
+        self.until = now
+        return ended, given_back
+
+
+def steps_of(task: Task) -> float:
+    """Steps that a flow takes: its prompt, the longer of its answers, its verdicts."""
+    return STEPS_A_FLOW * random.Random(task.source).lognormvariate(-(SPREAD**2) / 2, SPREAD)
+
+
+class Fleet:
+    """Engines on a clock (`driver.Workers`), on which the driver's own CPU counts: one that is late makes them wait."""
+
+    def __init__(self, engines: int, pace: Pace) -> None:
         self.names = [f"engine-{number}" for number in range(engines)]
         self.now = 0.0
-        self.off = 0.0  # CPU that is theirs, not the driver's
+        self.off = 0.0  # CPU that is the engines', not the driver's
         self.reports = 0
-        self._held: dict[str, deque[Task]] = {name: deque() for name in self.names}
-        self._part = dict.fromkeys(self.names, 0.0)  # of a record, done
-        self._rate, self._seconds, self._stop = rate, seconds, stop
+        self._facts = EngineFacts(8192, pace.sequences, 0.0, versions={"played": "1"})
+        self._engines = {name: Engine(pace) for name in self.names}
+        self._to_ask: dict[str, None] = {}
+        self._words: list[tuple[float, int, str, list[Task], list[Task] | None]] = []  # heap: when, what
         self._rows = rows_of_sao(64)
+        self._since = time.thread_time()
+
+    @property
+    def waited(self) -> float:
+        """Seconds that an engine has waited for the driver, in the mean."""
+        return sum(engine.waited for engine in self._engines.values()) / len(self._engines)
+
+    def clock(self) -> float:
+        """The driver's time."""
+        now = time.thread_time()
+        self.now, self._since = self.now + now - self._since, now
+        return self.now
 
     def give(self, worker: str, tasks: list[Task]) -> None:
-        self._held[worker].extend(tasks)
+        engine = self._engines[worker]
+        engine.to_send += tasks
+        engine.owed += len(tasks)
+        self._to_ask[worker] = None
 
     def take_back(self, worker: str, rows: int) -> None:
-        raise AssertionError(f"{worker} is asked for {rows} rows, which never run out here")
+        self._engines[worker].back = rows
+        self._to_ask[worker] = None
 
     def restart(self, worker: str) -> None:
         raise AssertionError(worker)
 
-    def wait(self, seconds: float) -> Iterator[Event]:  # noqa: ARG002
-        if self.now == 0.0:
-            for name in self.names:
-                yield Started(name, EngineFacts(8192, 1024, 0.0, versions={"played": "1"}))
-        self.now += SLICE_SECONDS
-        for name in self.names:
-            before = time.thread_time()
-            pickled, buffers = self._work(name)
-            self.off += time.thread_time() - before
+    def wait(self, seconds: float) -> Iterator[Event]:
+        if not self.reports:
+            yield from (Started(name, self._facts) for name in self.names)
+        before = self._pause()
+        for name in self._to_ask:
+            self._exchange(name, self._engines[name])
+        self._to_ask.clear()
+        self._resume(before)
+        if not self._words or self._words[0][0] > self.now + seconds:
+            self.now += seconds
+            return
+        self.now = max(self.now, self._words[0][0])
+        while self._words and self._words[0][0] <= self.now:
+            before = self._pause()
+            _, _, name, ended, given_back = heapq.heappop(self._words)
+            pickled, buffers = self._pickled(ended)
+            engine = self._engines[name]
+            engine.exchanges -= 1
+            engine.owed -= len(ended) + len(given_back or ())
             self.reports += 1
-            yield Report(name, pickle.loads(pickled, buffers=buffers), KvUse(0.5, 0))
-        if self.now >= self._seconds:
-            self._stop.set()
+            self._to_ask[name] = None
+            rows = None if given_back is None else [(task.lease, task.source) for task in given_back]
+            self._resume(before)
+            yield Report(name, pickle.loads(pickled, buffers=buffers), KvUse(0.5, 0), rows)
+            self.clock()
 
-    def _work(self, name: str) -> tuple[bytes, list[Any]]:
-        self._part[name] += self._rate * SLICE_SECONDS
-        ended, self._part[name] = divmod(self._part[name], 1)
-        tasks = [self._held[name].popleft() for _ in range(int(ended))]
+    def _exchange(self, name: str, engine: Engine) -> None:
+        while engine.owed and engine.exchanges < EXCHANGES:
+            ended, given_back = engine.work(self.now, engine.to_send, engine.back, self._facts)
+            word = (engine.until, self.reports + len(self._words), name, ended, given_back if engine.back else None)
+            heapq.heappush(self._words, word)
+            engine.to_send, engine.back = [], 0
+            engine.exchanges += 1
+
+    def _pickled(self, ended: list[Task]) -> tuple[bytes, list[Any]]:
         records = [
             Record(
                 task.record,
@@ -117,34 +213,54 @@ class Fleet:
                 rows=(self._rows[task.source % len(self._rows)],),
                 tokens={"respond": [PROMPT_TOKENS, 2 * ANSWER_TOKENS]},
             )
-            for task in tasks
+            for task in ended
         ]
         buffers: list[Any] = []
         batches = {"pairs": Batch.of(records, SCHEMA)} if records else {}
         return pickle.dumps(batches, protocol=5, buffer_callback=buffers.append), buffers
 
+    def _pause(self) -> float:
+        self.clock()
+        return self._since
 
-def drive(engines: int, rate: float, seconds: float) -> None:
-    """One fleet, in this process: prints its figures."""
-    count = int(engines * (rate * seconds + 2048))
-    stop = threading.Event()
+    def _resume(self, before: float) -> None:
+        self._since = time.thread_time()
+        self.off += self._since - before
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What a fleet showed."""
+
+    rate: float  # records a second, start and end included
+    cores: float
+    thread: float  # of the cores, the driver's thread
+    waited: float
+    peak: float  # MiB
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:.1f} records/s, {self.cores:.3f} of a core ({self.thread:.3f} in the driver's thread), "
+            f"an engine waited {self.waited:.2f} s for it; peak memory {self.peak:.0f} MiB"
+        )
+
+
+def drive(engines: int, pace: Pace, rows_each: int) -> Driven:
+    """One fleet, in this process, over so many rows an engine."""
+    count = engines * rows_each
     with tempfile.TemporaryDirectory() as place:
         table = pa.table({"persona": [f"a quiet baker who counts {number} things" for number in range(count)]})
         rows, folder = PreparedRows(table, "pairs", "sha256:step"), Folder.open(Path(place).as_uri())
         writer = PartWriter(folder, "pairs", SCHEMA, 1, read_ledger(folder, rows, 1))
-        fleet = Fleet(engines, rate, seconds, stop)
-        job = TableJob("pairs", "sao", rows, writer)
-        driver = Driver({"pairs": job}, fleet, Progress("benchmark"), stop, 100, clock=lambda: fleet.now)
         spare_the_collector()
+        fleet = Fleet(engines, pace)
+        jobs = {"pairs": TableJob("pairs", "sao", rows, writer)}
         cpu, own = time.process_time(), time.thread_time()
-        with suppress(Stopped):
-            driver.run()
+        Driver(jobs, fleet, Progress("benchmark"), threading.Event(), 100, clock=fleet.clock).run()
         cpu, own = time.process_time() - cpu - fleet.off, time.thread_time() - own - fleet.off
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{engines} engines, {writer.ledger.records / seconds:.0f} records/s: {cpu / seconds:.3f} of a core "
-        f"({own / seconds:.3f} in the driver's thread, {1e6 * own / fleet.reports:.0f} us a report); peak memory {peak:.0f} MiB"
-    )
+    seconds = fleet.now
+    return Driven(count / seconds, cpu / seconds, own / seconds, fleet.waited, peak)
 
 
 def resume(count: int) -> None:
@@ -178,15 +294,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--engines", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--rate", type=float, default=16.0)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rows", type=int, default=1000, help="an engine")
     parser.add_argument("--resume", type=int, default=1_000_000)
     options = parser.parse_args()
     if len(options.engines) == 1 and not options.resume:
-        drive(options.engines[0], options.rate, options.seconds)
+        print(f"{options.engines[0]} engines: {drive(options.engines[0], Pace.of_rate(options.rate), options.rows)}")
     elif not options.engines:
         resume(options.resume)
     else:  # each in a process of its own: the peak of memory is its own
-        here = [sys.executable, __file__, "--rate", str(options.rate), "--seconds", str(options.seconds)]
+        here = [sys.executable, __file__, "--rate", str(options.rate), "--rows", str(options.rows)]
         for engines in options.engines:
             subprocess.run([*here, "--engines", str(engines), "--resume", "0"], check=True)
         subprocess.run([*here, "--engines", "--resume", str(options.resume)], check=True)

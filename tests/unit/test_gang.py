@@ -46,3 +46,37 @@ def test_a_name_that_nobody_has_is_looked_up_until_the_search_is_given_up(monkey
     monkeypatch.setattr(gangs, "LOOK_SECONDS", 0.01)
     looks = iter([False, False, False, True])
     assert Gang(2, 1, "nobody.invalid", "127.0.0.3").find_head(1, lambda: next(looks)) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "listens", "left"),
+    [
+        ("127.0.0.1", True, False),
+        (None, True, False),
+        ("127.0.0.2", True, True),
+        ("127.0.0.1", False, True),
+        (None, False, True),
+    ],
+    ids=["there", "no name", "replaced", "ended", "ended, no name"],
+)
+def test_a_head_has_left_once_it_is_replaced_or_nobody_listens(
+    now: str | None, listens: bool, left: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gangs, "_address_of", lambda _: now)
+    gang = Gang(2, 1, "head.service", "127.0.0.3")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if listens:
+            assert gang.head_has_left("127.0.0.1", port) is left
+    if not listens:
+        assert gang.head_has_left("127.0.0.1", port) is left
+
+
+def test_a_head_that_cannot_be_reached_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gangs, "_address_of", lambda _: "127.0.0.1")
+
+    def unreachable(*_: object, **__: object) -> socket.socket:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(gangs.socket, "create_connection", unreachable)
+    assert not Gang(2, 1, "head.service", "127.0.0.3").head_has_left("127.0.0.1", 1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,91 +16,40 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.outcome import FAILED
-from selfalign_api.plan import FlowJob
-from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.generate.chat import Chat
+from selfalign_jobs.generate.crew import Crew, engines_of
 from selfalign_jobs.generate.driver import Event, Lost, Report, Started
-from selfalign_jobs.generate.engine import Engine, EngineFacts, KvUse
-from selfalign_jobs.generate.in_flight import EXCHANGES, SLICE_SECONDS, max_open_flows
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
-from selfalign_jobs.generate.records import Batch
-from selfalign_jobs.generate.render import Renderer
+from selfalign_jobs.generate.engine import EngineFacts
+from selfalign_jobs.generate.host import EngineHost, HostSetup, Word
+from selfalign_jobs.generate.in_flight import EXCHANGES
+from selfalign_jobs.generate.loop import Task
 from selfalign_jobs.generate.session import ray_resources
-from selfalign_jobs.recipes.base import FlowDef
 from selfalign_jobs.step.failure import Failed, kind_of
 from selfalign_jobs.step.words import words_of
 
 AGAIN_SECONDS = 1.0  # between two tries to reach an actor of a node that may be lost
 
 
-@dataclass(frozen=True)
-class ActorSetup:
-    """All that an actor needs to run flows."""
-
-    locate: Callable[[], Path]  # the model's folder on the actor's node, fetched there if need be
-    make_chat: Callable[[Path], Chat]
-    make_engine: Callable[[Path], Engine]
-    jobs: Mapping[str, FlowJob]  # by the table that each makes
-    flows: Mapping[str, FlowDef]  # by the same
-    run_seed: int
-    environment: Callable[[], Mapping[str, str]]  # of its process, before the engine's libraries are imported
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """What an actor says at the end of an exchange."""
-
-    batches: dict[str, Batch]
-    kv_use: KvUse
-    given_back: list[tuple[int, int]]  # lease and number of rows
-
-
 class EngineActor:
-    """One engine and the flows on it."""
+    """One worker of the driver's: an engine, or several of a small model that share a GPU."""
 
-    def __init__(self, setup: ActorSetup) -> None:
+    def __init__(self, setup: HostSetup) -> None:
         self._setup = setup
-        self._loop: FlowLoop | None = None
-        self._engine: Engine | None = None
+        self._host: EngineHost | Crew | None = None
 
     def start(self) -> EngineFacts:
         """Load tokenizer and engine. An actor that has one ends instead: the driver lost it, and Ray starts it anew."""
-        if self._loop is not None:
+        if self._host is not None:
             os._exit(1)
-        setup = self._setup
-        model = setup.locate()
-        os.environ.update(setup.environment())
-        chat = setup.make_chat(model)
-        engine = self._engine = setup.make_engine(model)
-        facts = engine.facts
-        self._loop = FlowLoop(
-            engine,
-            {
-                out: JobSetup(
-                    job, setup.flows[out].run, Renderer(chat, job.roles, facts.context_tokens), setup.run_seed
-                )
-                for out, job in setup.jobs.items()
-            },
-            max_open_flows(facts),
-        )
-        spare_the_collector()
-        return facts
+        model = self._setup.locate()
+        os.environ.update(self._setup.environment())
+        engines = engines_of(model, self._setup.means)
+        self._host = EngineHost(self._setup, model) if engines == 1 else Crew(self._setup, model, engines)
+        return self._host.facts
 
     def exchange(self, tasks: list[Task], back: int) -> Word:
         """Take rows, give back up to `back` that are not begun, work for a while, and report what has finished."""
-        loop, engine = self._loop, self._engine
-        assert loop is not None and engine is not None
-        loop.add(tasks)
-        given_back = loop.give_back(back)
-        until = time.monotonic() + SLICE_SECONDS
-        while loop.unfinished and time.monotonic() < until:
-            loop.advance()
-        batches = {
-            out: Batch.of(records, self._setup.flows[out].schema)
-            for out, records in loop.take_finished().items()
-            if records
-        }
-        return Word(batches, engine.kv_use(), given_back)
+        assert self._host is not None
+        return self._host.exchange(tasks, back)
 
 
 @dataclass
@@ -131,7 +79,8 @@ class _Call:
 class RayWorkers:
     """The actors of one engine load (`driver.Workers`)."""
 
-    def __init__(self, setup: ActorSetup, means: GenerationMeans) -> None:
+    def __init__(self, setup: HostSetup) -> None:
+        means = setup.means
         resources = ray_resources(means, engines=1)
         options: dict[str, Any] = {
             "num_cpus": resources["num_cpus"],

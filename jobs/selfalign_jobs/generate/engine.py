@@ -53,13 +53,15 @@ class EngineFacts:
     """What the loop and the manifest must know of an engine that has started.
 
     `context_tokens` bounds prompt and answer together; `max_sequences` is how many requests it runs at once, where its
-    KV cache, which holds `kv_tokens`, has room for them.
+    KV cache, which holds `kv_tokens`, has room for them. `queues_steps`: while one step runs on its card the next is
+    queued, and the host works beside both.
     """
 
     context_tokens: int
     max_sequences: int
     start_seconds: float
     kv_tokens: int | None = None  # None: all that its sequences can need
+    queues_steps: bool = False
     versions: dict[str, str] = field(default_factory=dict)
 
 

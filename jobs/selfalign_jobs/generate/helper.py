@@ -15,7 +15,7 @@ from typing import NoReturn
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.session import RAY_PORT, ray_environment, ray_resources
 from selfalign_jobs.step.context import Stopped
-from selfalign_jobs.step.gang import Gang
+from selfalign_jobs.step.gang import LOOK_SECONDS, Gang
 
 DRAIN_SECONDS = 1  # between SIGTERM and the end of a Ray node: what it held is leased again anyway
 AGAIN_SECONDS = 1.0  # between the end of a node, whose head is gone, and the next look for a head
@@ -50,20 +50,24 @@ class _Node:
                 process = self._process = subprocess.Popen(
                     self._command(address), env=os.environ | ray_environment(DRAIN_SECONDS), start_new_session=True
                 )
-            print(f"the head is gone, or was never ready (ray start ended with {process.wait()})", flush=True)
+            code = self._wait_while_led(process, address)
+            print(f"the head is gone, or was never ready (ray start ended with {code})", flush=True)
             time.sleep(AGAIN_SECONDS)
+
+    def _wait_while_led(self, process: subprocess.Popen[bytes], address: str) -> int:
+        """Until the node ends. Ray ends it `RECONNECT_SECONDS` after its head; once that has left for certain, we do."""
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(LOOK_SECONDS)
+            if self._gang.head_has_left(address, RAY_PORT):
+                _end(process)
 
     def end(self) -> None:
         """End the node, at once if need be."""
         with self._lock:
             self._ended = True
-        if self._process is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(DRAIN_SECONDS + 0.5)
+        if self._process is not None:
+            _end(self._process)
 
     def _command(self, address: str) -> list[str]:
         options = {"address": f"{address}:{RAY_PORT}", "node-ip-address": self._gang.address}
@@ -71,3 +75,11 @@ class _Node:
         options |= {name.replace("_", "-"): str(value) for name, value in ray_resources(self._means, engines=1).items()}
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         return [*start, *(f"--{name}={value}" for name, value in options.items())]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(DRAIN_SECONDS + 0.5)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
+import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,14 +72,25 @@ class FlowLoop:
     """Advances flows against one engine.
 
     At most `max_open` flows are open: enough that the engine always has requests waiting, few enough that a record,
-    once begun, is soon done and durable. Finished requests gather until the engine would have an empty slot: rendering
-    and reading a few at a time between two steps costs twice as much (cold caches; benchmarks/README.md, Generation).
+    once begun, is soon done and durable. Without `host_seconds`, finished requests gather until the engine would have an
+    empty slot: rendering and reading a few at a time between two steps costs twice as much where both compute on the same
+    cores (cold caches; benchmarks/README.md, Generation). With it, what has arrived is read before every step, for so many
+    seconds at most: the engine has one step queued, and is idle once the host takes longer than that step.
     """
 
-    def __init__(self, engine: Engine, jobs: Mapping[str, JobSetup], max_open: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        jobs: Mapping[str, JobSetup],
+        max_open: int,
+        host_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._jobs = jobs
         self._max_open = max_open
+        self._host_seconds = host_seconds
+        self._clock = clock
         self._queue: deque[Task] = deque()
         # request id -> its flow, its place in the flow's list, what was asked, and the rendered prompt
         self._waiting_for: dict[str, tuple[_Open, int, Request, list[int]]] = {}
@@ -102,16 +115,22 @@ class FlowLoop:
         return [(task.lease, task.source) for task in tasks]
 
     def advance(self) -> None:
-        """One step of the engine; before it, where the engine would have an empty slot, all that has arrived is read."""
-        if self._sequences < self._engine.facts.max_sequences:
-            while self._arrived:
-                self._receive(self._arrived.pop(next(iter(self._arrived))))
-            while self._queue and self._open < self._max_open:
-                self._begin(self._queue.popleft())
+        """One step of the engine, after its turn of reading answers and beginning flows."""
+        if self._host_seconds is not None:
+            self._read(self._clock() + self._host_seconds)
+        elif self._sequences < self._engine.facts.max_sequences:
+            self._read(math.inf)
         if self._sequences:
             for result in self._engine.step():
                 self._arrived[result.id] = result
                 self._sequences -= _sequences(self._waiting_for[result.id][2])
+
+    def _read(self, until: float) -> None:
+        """All that has arrived, then new flows, as far as the time goes."""
+        while self._arrived and self._clock() < until:
+            self._receive(self._arrived.pop(next(iter(self._arrived))))
+        while self._queue and self._open < self._max_open and self._clock() < until:
+            self._begin(self._queue.popleft())
 
     def take_finished(self) -> dict[str, list[Record]]:
         """The records that ended since the last call, by job."""

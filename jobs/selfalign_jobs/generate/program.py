@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,12 @@ from selfalign_api.plan import (
 )
 from selfalign_api.run_file import GenerationMeans, StepConfig
 from selfalign_jobs.generate import notes
-from selfalign_jobs.generate.actors import ActorSetup, RayWorkers
+from selfalign_jobs.generate.actors import RayWorkers
 from selfalign_jobs.generate.chat import Chat, ModelChat
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.engine_setup import EngineSpec, environment
+from selfalign_jobs.generate.host import HostSetup
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
 from selfalign_jobs.generate.session import engines_here, ray_session
@@ -154,10 +155,11 @@ def run_loads(
                     trust_remote_code=given.remote_code if given else False,
                     engines_here=here,
                 )
-                setup = ActorSetup(
+                setup = HostSetup(
+                    means=means,
                     locate=partial(locate_model, context.config, load.model),
                     make_chat=partial(make_chat, given=given),
-                    make_engine=partial(make_engine, spec),
+                    make_engine=partial(_make_engine, make_engine, spec),
                     jobs={job.out: job for job in load.jobs},
                     flows=flows,
                     run_seed=plan.seed,
@@ -167,7 +169,7 @@ def run_loads(
                 if not has_ray:
                     session.enter_context(ray_session(means, context.gang))
                     has_ray = True
-                driver = _drive(context, setup, means, tables, settings)
+                driver = _drive(context, setup, tables, settings)
                 made.start_seconds += driver.start_seconds
                 made.versions |= driver.versions
             for out, table in tables.items():
@@ -185,6 +187,12 @@ def _table_job(context: StepContext, job: FlowJob, flow: FlowDef) -> TableJob:
     return TableJob(job.out, job.flow, rows, PartWriter(context.folder, job.out, flow.schema, config.attempt, ledger))
 
 
+def _make_engine(make: MakeEngine, spec: EngineSpec, model: Path, engines: int) -> Engine:
+    """One of several engines that share a GPU has its part of the memory."""
+    means = spec.means.model_copy(update={"gpu_memory_percent": spec.means.gpu_memory_percent // engines})
+    return make(replace(spec, means=means), model)
+
+
 def _environment(means: GenerationMeans, engines_here: int) -> dict[str, str]:
     """Of an actor, asked for on its own node: its engine has a share of the CPUs there."""
     return environment(means, max(1, cpus_here() // engines_here))
@@ -192,12 +200,11 @@ def _environment(means: GenerationMeans, engines_here: int) -> dict[str, str]:
 
 def _drive(
     context: StepContext,
-    setup: ActorSetup,
-    means: GenerationMeans,
+    setup: HostSetup,
     tables: dict[str, TableJob],
     settings: EngineSettings,
 ) -> Driver:
-    workers = RayWorkers(setup, means)
+    workers = RayWorkers(setup)
     driver = Driver(tables, workers, context.progress, context.stop, settings.max_set_aside_percent)
     try:
         driver.run()

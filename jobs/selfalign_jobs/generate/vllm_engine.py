@@ -57,6 +57,7 @@ class VllmEngine:
             max_sequences=config.scheduler_config.max_num_seqs,
             start_seconds=time.monotonic() - started,
             kv_tokens=config.cache_config.kv_cache_size_tokens,
+            queues_steps=bool(config.scheduler_config.async_scheduling),
             versions={name: version(name) for name in ("torch", "transformers")} | {"vllm": _vllm_version()},
         )
 

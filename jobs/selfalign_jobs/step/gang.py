@@ -37,6 +37,21 @@ class Gang:
             time.sleep(LOOK_SECONDS)
         return None
 
+    def head_has_left(self, address: str, port: int) -> bool:
+        """Whether the head that was at `address` is gone for certain: its name is another pod's, or nobody listens there.
+
+        One that only cannot be reached is not: the network may come back.
+        """
+        if _address_of(self.head) not in (None, address):
+            return True
+        try:
+            with socket.create_connection((address, port), timeout=CONNECT_SECONDS):
+                return False
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+
 
 def _address_of(host: str) -> str | None:
     try:

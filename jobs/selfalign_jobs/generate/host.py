@@ -1,0 +1,73 @@
+"""An engine and the flows on it, in the process that holds both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfalign_api.plan import FlowJob
+from selfalign_api.run_file import GenerationMeans
+from selfalign_jobs.generate.chat import Chat
+from selfalign_jobs.generate.engine import Engine, EngineFacts, KvUse
+from selfalign_jobs.generate.in_flight import SLICE_SECONDS, host_seconds, max_open_flows
+from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
+from selfalign_jobs.generate.records import Batch
+from selfalign_jobs.generate.render import Renderer
+from selfalign_jobs.recipes.base import FlowDef
+
+
+@dataclass(frozen=True)
+class HostSetup:
+    """All that a process needs to run flows."""
+
+    means: GenerationMeans
+    locate: Callable[[], Path]  # the model's folder on this node, fetched there if need be
+    make_chat: Callable[[Path], Chat]
+    make_engine: Callable[[Path, int], Engine]  # of a model's folder, and how many engines share the GPU
+    jobs: Mapping[str, FlowJob]  # by the table that each makes
+    flows: Mapping[str, FlowDef]  # by the same
+    run_seed: int
+    environment: Callable[[], Mapping[str, str]]  # of the process, before the engine's libraries are imported
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What is said at the end of an exchange."""
+
+    batches: dict[str, Batch]
+    kv_use: KvUse
+    given_back: list[tuple[int, int]]  # lease and number of rows
+
+
+class EngineHost:
+    """One engine, fed by a loop."""
+
+    def __init__(self, setup: HostSetup, model: Path, engines: int = 1) -> None:
+        """Load tokenizer and engine, one of `engines` on its GPU; the environment must be `setup.environment()`."""
+        self._flows = setup.flows
+        chat = setup.make_chat(model)
+        self._engine = setup.make_engine(model, engines)
+        self.facts: EngineFacts = self._engine.facts
+        jobs = {
+            out: JobSetup(
+                job, setup.flows[out].run, Renderer(chat, job.roles, self.facts.context_tokens), setup.run_seed
+            )
+            for out, job in setup.jobs.items()
+        }
+        self._loop = FlowLoop(self._engine, jobs, max_open_flows(self.facts), host_seconds(self.facts))
+        spare_the_collector()
+
+    def exchange(self, tasks: list[Task], back: int) -> Word:
+        """Take rows, give back up to `back` that are not begun, work for a while, and report what has finished."""
+        loop = self._loop
+        loop.add(tasks)
+        given_back = loop.give_back(back)
+        until = time.monotonic() + SLICE_SECONDS
+        while loop.unfinished and time.monotonic() < until:
+            loop.advance()
+        batches = {
+            out: Batch.of(records, self._flows[out].schema) for out, records in loop.take_finished().items() if records
+        }
+        return Word(batches, self._engine.kv_use(), given_back)
