@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ def weights(header: dict[str, Any], data: bytes = DATA, length: int | None = Non
 
 
 def without(*names: str) -> dict[str, Any]:
-    """The header with tensors called something else: their bytes stay where they are."""
-    return {f"{name}.spare" if name in names else name: entry for name, entry in HEADER.items()}
+    """The header without these tensors, their bytes being those of others."""
+    spare = {f"spare.{i}": HEADER[name] | {"shape": [prod(HEADER[name]["shape"])]} for i, name in enumerate(names)}
+    return {name: entry for name, entry in HEADER.items() if name not in names} | spare
 
 
 def renamed(change: Callable[[str], str]) -> dict[str, Any]:

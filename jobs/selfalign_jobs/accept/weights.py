@@ -20,7 +20,7 @@ HEADER_LIMIT = 100_000_000  # the format's own
 AT_ONCE = 8  # headers that are read
 BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 PLAIN = {"F64", "F32", "BF16", "F16"}
-EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings", "embedding")
+EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings", "embedding", "embeddings")
 HEADS = ("lm_head", "embed_out", "output")
 LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 SHOWN = 3
@@ -70,11 +70,11 @@ def weight_problems(model: GivenModel, tensors: Tensors, config: Mapping[str, An
         return Problem(FIELD, model.url, message)
 
     rows, said = embedding_rows(tensors), config.get("vocab_size")
-    if rows is None:
+    if rows is None and not _as_an_embedding(tensors, said):
         yield problem(
             f"has no embedding among its {len(tensors)} tensors ({_some(tensors)}); write a model's whole folder"
         )
-    elif isinstance(said, int) and rows != said:
+    elif rows is not None and isinstance(said, int) and rows != said:
         yield problem(
             f"has {rows} rows in its embedding, and config.json says vocab_size {said}; save the two together"
         )
@@ -105,6 +105,12 @@ def _width(tensors: Tensors) -> int | None:
     return tensors[largest].shape[1] if largest and len(tensors[largest].shape) == 2 else None
 
 
+def _as_an_embedding(tensors: Tensors, rows: object) -> bool:
+    """Whether a matrix but the head, by whatever name, has so many rows."""
+    heads = _modules(tensors, HEADS)
+    return any(len(t.shape) == 2 and t.shape[0] == rows and name not in heads for name, t in tensors.items())
+
+
 def parameters_of(tensors: Tensors) -> int:
     """Numbers in all tensors."""
     return sum(tensor.size for tensor in tensors.values())
@@ -128,10 +134,10 @@ def layers_of(tensors: Tensors) -> dict[int, set[str]]:
 
 
 def _uneven(layers: Mapping[int, set[str]]) -> Iterator[str]:
-    """One layer that lacks what all others have."""
+    """One layer that lacks what all others have, and has nothing in its place: of models whose layers are alike."""
     for number, names in layers.items():
         others = [other for place, other in layers.items() if place != number]
-        if len(others) > 1 and (lacking := set.intersection(*others) - names):
+        if len(others) > 1 and names <= set.union(*others) and (lacking := set.intersection(*others) - names):
             yield f"has no {_some(sorted(lacking))} in layer {number}, which all its other layers have; copy it again"
 
 
