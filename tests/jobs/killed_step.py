@@ -12,9 +12,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 from logged_engine import LettersChat, LoggedEngine
@@ -47,21 +49,24 @@ def die(whom: str) -> None:
 
 def kill_in_commit(place: str, count: int, whom: str) -> None:
     """Put the kill into the store's commit."""
-    write_local, fsync, replace = store._write_local, os.fsync, Path.replace
+    committed_here, fsync, replace = store._committed_here, os.fsync, Path.replace
     commits, fsyncs = 0, 0
 
     def reached(here: str) -> None:
         if here == place and commits == count:
             die(whom)
 
-    def counting_write(target: Path, content: Iterable[store.Content]) -> None:
+    @contextmanager
+    def counting_write(target: Path) -> Iterator[BinaryIO]:
         nonlocal commits, fsyncs
         if "/parts/" not in str(target):
-            write_local(target, content)
+            with committed_here(target) as file:
+                yield file
             return
         commits, fsyncs = commits + 1, 0
         reached("written")
-        write_local(target, content)
+        with committed_here(target) as file:
+            yield file
         reached("committed")
 
     def counting_fsync(file: int) -> None:
@@ -74,7 +79,7 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
         reached("renaming")
         return replace(self, target)
 
-    store._write_local = counting_write
+    store._committed_here = counting_write
     os.fsync = counting_fsync
     Path.replace = watched_replace  # type: ignore[method-assign, assignment]
 

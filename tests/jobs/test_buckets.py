@@ -120,10 +120,11 @@ def test_a_folder_is_deleted_with_all_that_is_in_it(scheme: str) -> None:
 def test_a_copy_that_breaks_off_leaves_no_object(scheme: str) -> None:
     target = Folder.open(f"{scheme}://runs/copies")
 
-    def chunks() -> Iterator[bytes]:
-        yield b"the beginning"
-        raise OSError("the source is gone")
+    def begin() -> None:
+        with target.writing("weights.bin") as file:
+            file.write(b"the beginning")
+            raise OSError("the source is gone")
 
     with pytest.raises(OSError, match="the source is gone"):
-        target._commit("weights.bin", chunks())
+        begin()
     assert target.files() == []

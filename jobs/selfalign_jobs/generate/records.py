@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_jobs.flow import Row
+from selfalign_jobs.gather import gathered
 
 Status = Literal["rows", "dropped", "set-aside"]
 
@@ -56,7 +58,7 @@ class PreparedRows:
 
     def __init__(self, table: pa.Table, out: str, step_digest: str) -> None:
         self.out = out
-        self._table = table.combine_chunks()
+        self._table = table
         self._step_digest = step_digest
 
     def __len__(self) -> int:
@@ -65,7 +67,9 @@ class PreparedRows:
     def rows(self, sources: Sequence[int]) -> list[Row]:
         """Rows by number."""
         in_one_piece = list(sources) == list(range(sources[0], sources[0] + len(sources)))  # as most units are
-        table = self._table.slice(sources[0], len(sources)) if in_one_piece else self._table.take(pa.array(sources))
+        table = (
+            self._table.slice(sources[0], len(sources)) if in_one_piece else gathered(self._table, np.array(sources))
+        )
         found: list[Row] = table.to_pylist()
         return found
 

@@ -10,15 +10,14 @@ writer leaves behind is never read.
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -33,6 +32,7 @@ from selfalign_api.plan import Frozen, Json, Plan
 PLAN_FILE = "plan.json"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 8 << 20
+ROW_GROUP = 131_072  # rows that a reader of a Parquet file decodes at once
 GOOGLE_RETRY_SECONDS = 60  # its client goes on for a quarter of an hour else, also without any credentials
 
 Content = bytes | mmap.mmap
@@ -92,40 +92,44 @@ class Folder:
 
     def write(self, name: str, content: Content) -> None:
         """Commit a file whole: after this call it is durable; before it, no reader sees any of it."""
-        self._commit(name, [content])
+        with self.writing(name) as file:
+            file.write(content)
 
-    def _commit(self, name: str, chunks: Iterable[Content]) -> None:
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """A file to write to, which is there, whole, once this ends well."""
         if self.local is not None:
-            _write_local(self.local / name, chunks)
+            with _committed_here(self.local / name) as file:
+                yield file
             return
         try:
             with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
-                for chunk in chunks:
-                    stream.write(chunk)
+                yield stream
         except BaseException:
             self.delete(name)  # closing completes an upload, and pyarrow has no way to abort one
             raise
 
     def copy(self, source: Folder, name: str) -> None:
         """Commit a file of another folder under the same name here, without ever holding all of it."""
-        with source.filesystem.open_input_stream(f"{source.path}/{name}") as stream:
-            self._commit(name, iter(lambda: stream.read(CHUNK_BYTES), b""))
+        with source.filesystem.open_input_stream(f"{source.path}/{name}") as stream, self.writing(name) as file:
+            while chunk := stream.read(CHUNK_BYTES):
+                file.write(chunk)
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet file as a table; ConfigError for one that is cut short."""
+    def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet file as a table; with `columns`, those of them that it has. ConfigError for one that is cut short."""
         try:
             with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
-                return pq.read_table(file, columns=columns)
+                found = pq.ParquetDataset(file)
+                return found.read(None if columns is None else [name for name in columns if name in found.schema.names])
         except pa.ArrowInvalid as error:
             mend = "put it back from a copy, or delete its step's folder: then the step is done again"
             raise ConfigError.one(f"{self.place}/{name}", f"is no whole Parquet file ({error}); {mend}") from error
 
     def write_table(self, name: str, table: pa.Table) -> int:
-        """Commit a table as one Parquet file; returns its size in bytes."""
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
-        self.write(name, sink.getvalue())
-        return sink.tell()
+        """Commit a table as one Parquet file, written as it is encoded; returns its size in bytes."""
+        with self.writing(name) as file:
+            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
+            return int(file.tell())
 
     def upload(self, source: Path, name: str) -> None:
         """Copy a local folder whole into `name`, each file committed; a manifest makes them count."""
@@ -185,13 +189,13 @@ def _mapped(file: Path) -> Iterator[Content]:
         yield content
 
 
-def _write_local(target: Path, chunks: Iterable[Content]) -> None:
+@contextmanager
+def _committed_here(target: Path) -> Iterator[BinaryIO]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -284,8 +288,8 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
     folder.write(MANIFEST, manifest.model_dump_json(indent=1).encode())
 
 
-def read_parts(folder: Folder, entry: TableEntry, columns: list[str] | None = None) -> pa.Table:
-    """A table of a step, whole: the parts that its manifest lists, in order."""
+def read_parts(folder: Folder, entry: TableEntry, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table of a step, whole: the parts that its manifest lists, in order; of their columns those of `columns`."""
     parts = [folder.read_table(part, columns) for part in entry.parts]
     return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,6 +60,7 @@ class Recipe:
     prepares: Mapping[str, PrepareFn]
     plan: Callable[[Method], tuple[Step, ...]]  # pure
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
 
 
 def recipe(name: str) -> Recipe:

@@ -33,6 +33,8 @@ PAIRS = pa.schema(
     ]
 )
 
+TRAINED = ("prompt", "prompt_ids", "chosen_ids", "rejected_ids")  # the columns of pairs that training reads
+
 ANSWERS = pa.schema(
     [
         pa.field("prompt", pa.string()),

@@ -30,7 +30,7 @@ from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, role_at
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge
 from selfalign_jobs.recipes.method import EvaluationCheck, Method
-from selfalign_jobs.recipes.rows import ANSWERS, PAIRS
+from selfalign_jobs.recipes.rows import ANSWERS, PAIRS, TRAINED
 from selfalign_jobs.recipes.tables import draw, joined_answers, questions, training_pairs
 
 WRITE_PROMPT = """\
@@ -346,4 +346,5 @@ RECIPE = Recipe(
     },
     plan=plan,
     takes_rows=frozenset({"draw"}),
+    reads={"training-pairs": TRAINED},
 )

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json
 from selfalign_jobs.flow import seed_of
+from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import Rows
 
 COUNTS_KEY = b"selfalign.counts"
@@ -61,7 +62,7 @@ def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.T
     """The distinct prompts of a table, in its order, with their reference answers where there are any."""
     (table,) = tables
     columns = {name: table[name] for name in ("prompt", "reference") if name in table.column_names}
-    return pa.table(columns).take(_first_rows(table["prompt"]))
+    return gathered(pa.table(columns), _first_rows(table["prompt"]))
 
 
 def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
@@ -74,13 +75,13 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
     parts, unseen = [], 0
     for number, pairs in enumerate(windows):
         if held is not None:
-            clean = pairs.filter(~pc.field("prompt").isin(held["prompt"].to_pylist()))
-            unseen += pairs.num_rows - clean.num_rows
-            pairs = clean
+            seen = pc.is_in(pairs["prompt"], held["prompt"].combine_chunks()).to_numpy()
+            unseen += int(seen.sum())
+            pairs = gathered(pairs, np.flatnonzero(~seen))
         quota = options["max_new_pairs"]
         if quota is not None and pairs.num_rows > quota:
             kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
-            pairs = pairs.take(row_numbers(np.sort(kept)))
+            pairs = gathered(pairs, np.sort(kept))
         parts.append(pairs)
     joined = pa.concat_tables(parts, promote_options="default")
     return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})
@@ -88,16 +89,13 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
 
 def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
     """Prompts with the answer of the old model (`before`) and of the new (`after`), both by the role `role`."""
-    before, after = (table.filter(pc.field("role") == options["role"]).select(["prompt", "answer"]) for table in tables)
-    joined = before.rename_columns(["prompt", "before"]).join(
-        after.rename_columns(["prompt", "after"]), "prompt", join_type="inner"
-    )
-    return joined.sort_by("prompt").combine_chunks()
-
-
-def row_numbers(numbers: np.ndarray) -> pa.Array:
-    """Row numbers for `take`. By buffer: pa.array would load pandas, a second that every command would pay."""
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers.astype(np.int64))])
+    before, after = (table.filter(pc.field("role") == options["role"]) for table in tables)
+    order = pc.sort_indices(before["prompt"]).to_numpy()
+    place = pc.index_in(before["prompt"], pc.unique(after["prompt"])).to_numpy(zero_copy_only=False)[order]
+    both = ~np.isnan(place)
+    old = gathered(before.select(["prompt", "answer"]), order[both])
+    new = gathered(after.select(["answer"]), place[both].astype(np.int64))
+    return pa.table({"prompt": old["prompt"], "before": old["answer"], "after": new["answer"]})
 
 
 def _permutation(rows: int, seed: int) -> np.ndarray:
@@ -107,9 +105,9 @@ def _permutation(rows: int, seed: int) -> np.ndarray:
     return order
 
 
-def _first_rows(column: pa.ChunkedArray) -> pa.Array:
+def _first_rows(column: pa.ChunkedArray) -> np.ndarray:
     """Row numbers at which a value stands for the first time."""
     seen: dict[str, int] = {}
     for number, value in enumerate(column.to_pylist()):
         seen.setdefault(value, number)
-    return row_numbers(np.fromiter(seen.values(), np.int64, len(seen)))
+    return np.fromiter(seen.values(), np.int64, len(seen))

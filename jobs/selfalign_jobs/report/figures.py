@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfalign_jobs.gather import gathered
 from selfalign_jobs.step.pair_figures import Values, floats, kept_pairs
 
 SAMPLES = 20
@@ -65,7 +66,7 @@ def sample_pairs(table: pa.Table, seed: int) -> list[dict[str, Any]]:
     columns = ["persona", "prompt", "chosen", "rejected", "margin", "p_first", "first_chosen", *_VERDICT_COLUMNS]
     size = min(SAMPLES, kept.num_rows)
     drawn = np.sort(np.random.default_rng(seed).choice(kept.num_rows, size, replace=False))
-    pairs: list[dict[str, Any]] = kept.select(columns).take(pa.array(drawn)).to_pylist()
+    pairs: list[dict[str, Any]] = gathered(kept.select(columns), drawn).to_pylist()
     return sorted(pairs, key=lambda pair: -(pair["margin"] or 0.0))
 
 

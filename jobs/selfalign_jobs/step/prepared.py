@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Prepare, TableRef
+from selfalign_jobs.gather import gathered
 from selfalign_jobs.places.sources import open_source, read_source
 from selfalign_jobs.places.store import read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Rows, recipe
@@ -16,11 +18,18 @@ def prepare_table(context: StepContext, prepare: Prepare, name: str) -> pa.Table
     """The table that `prepare` makes, kept as `prepared/<name>.parquet` in the step's folder."""
     kept = f"prepared/{name}.parquet"
     if not context.folder.exists(kept):
-        found = recipe(context.config.plan.recipe)
-        read = _rows if prepare.fn in found.takes_rows else read_input
-        inputs = tuple(read(context, ref) for ref in prepare.inputs)
-        context.folder.write_table(kept, found.prepares[prepare.fn](inputs, prepare.options))
+        context.folder.write_table(kept, _prepared(context, prepare))
     return context.folder.read_table(kept)
+
+
+def _prepared(context: StepContext, prepare: Prepare) -> pa.Table:
+    found = recipe(context.config.plan.recipe)
+    if prepare.fn in found.takes_rows:
+        rows = tuple(_rows(context, ref) for ref in prepare.inputs)
+        return found.prepares[prepare.fn](rows, prepare.options)
+    columns = found.reads.get(prepare.fn)
+    inputs = tuple(read_input(context, ref, columns) for ref in prepare.inputs)
+    return found.prepares[prepare.fn](inputs, prepare.options)
 
 
 def _rows(context: StepContext, ref: TableRef) -> Rows:
@@ -31,19 +40,23 @@ def _rows(context: StepContext, ref: TableRef) -> Rows:
     return open_source(ref.name, context.config.plan.sources[ref.name], context.config.mounts)
 
 
-def read_input(context: StepContext, ref: TableRef) -> pa.Table:
-    """A table of the user's, of an earlier step, or of an earlier engine load of this step: its rows only."""
+def read_input(context: StepContext, ref: TableRef, columns: tuple[str, ...] | None = None) -> pa.Table:
+    """A table of the user's, of an earlier step, or of an earlier engine load of this step: its rows only.
+
+    Of a step's table no more than `columns` is read, where they are given.
+    """
     plan = context.config.plan
+    wanted = None if columns is None else (*columns, "_source", "_status")
     if not isinstance(ref, ArtifactRef):
         return read_source(ref.name, plan.sources[ref.name], context.config.mounts)
     if ref.step == context.config.step:
-        return rows_of(read_parts(context.folder, context.tables[ref.name]))
+        return rows_of(read_parts(context.folder, context.tables[ref.name], wanted))
     step = plan.step(ref.step)
     folder = step_folder(context.run, step.iteration, step.name)
     manifest = read_manifest(folder)
     if manifest is None:
         raise RuntimeError(f"step {ref.step} is not done; it runs before {context.config.step}")
-    return rows_of(read_parts(folder, manifest.tables[ref.name]))
+    return rows_of(read_parts(folder, manifest.tables[ref.name], wanted))
 
 
 def rows_of(table: pa.Table) -> pa.Table:
@@ -52,7 +65,9 @@ def rows_of(table: pa.Table) -> pa.Table:
     Rows stand in the order of the rows that they came from: the order in which records finished, and which attempt
     made them, changes nothing for whoever reads them.
     """
-    if "_status" in table.column_names:
-        table = table.filter(pc.field("_status") == "rows")
-        table = table.take(pc.sort_indices(table["_source"]))  # stable: a record's rows keep their order
-    return table.select([name for name in table.column_names if not name.startswith("_")])
+    rows = table.select([name for name in table.column_names if not name.startswith("_")])
+    if "_status" not in table.column_names:
+        return rows
+    kept = np.flatnonzero(pc.equal(table["_status"], "rows").to_numpy())
+    order = np.argsort(table["_source"].to_numpy()[kept], kind="stable")  # a record's rows keep their order
+    return gathered(rows, kept[order])
