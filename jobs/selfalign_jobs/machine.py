@@ -7,7 +7,11 @@ import re
 import subprocess
 from pathlib import Path
 
+from selfalign_api.errors import ConfigError
+
 CGROUP = Path("/sys/fs/cgroup")  # version 2: a container sees its own there
+NVIDIA = Path("/proc/driver/nvidia/version")  # a container with a GPU sees its node's; Windows' Linux has none
+CUDA, OLDEST_DRIVER = 13, 580  # of the wheels of requirements/gpu.txt, and the driver that CUDA 13 wants
 
 
 def cache_folder(what: str) -> Path:
@@ -35,6 +39,17 @@ def gpu_memory_here() -> int | None:
         return None
     found = [int(line) << 20 for line in said.split() if line.isdigit()]
     return min(found, default=None)
+
+
+def check_driver(said: Path = NVIDIA) -> None:
+    """ConfigError for a driver that cannot run the CUDA of our wheels, before anything large is fetched for it."""
+    found = re.search(r"Kernel Module.*?\s(\d+)\.(\d[\d.]*)", said.read_text()) if said.exists() else None
+    if found is not None and int(found[1]) < OLDEST_DRIVER:
+        message = (
+            f"the NVIDIA driver here is {found[1]}.{found[2]}, and CUDA {CUDA}, which this image computes with, wants "
+            f"{OLDEST_DRIVER} or newer; update it, or choose nodes that have it (compute.podTemplate), or write CPU"
+        )
+        raise ConfigError.one("spec.compute.device", message)
 
 
 def cpus_here(cgroup: Path = CGROUP) -> int:

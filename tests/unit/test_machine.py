@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from selfalign_jobs.machine import cpus_here, free_memory_here, memory_here
+from selfalign_api.errors import ConfigError
+from selfalign_jobs.machine import CUDA, check_driver, cpus_here, free_memory_here, memory_here
 
 CPUS = len(os.sched_getaffinity(0))
 GIB = 1 << 30
@@ -41,3 +42,40 @@ def test_free_memory_is_the_limit_less_what_is_used_and_no_mere_cache(tmp_path: 
     assert free_memory_here(cgroup(tmp_path, memory_max=str(GIB), **used)) == GIB - GIB // 4
     assert free_memory_here(cgroup(tmp_path, memory_max=str(GIB // 8), **used)) == 0
     assert free_memory_here(cgroup(tmp_path, memory_max="max", **used)) > 0
+
+
+PROPRIETARY = """NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Sat Aug 19 01:15:15 UTC 2023
+GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)
+"""
+OPEN = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (dvs-builder@U22)
+GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)
+"""
+
+
+@pytest.mark.parametrize("text", [PROPRIETARY, OPEN])
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("470.256.02", True), ("535.104.05", True), ("575.57.08", True), ("580.65.06", False), ("590.10", False)],
+)
+def test_a_driver_that_cannot_run_our_cuda_is_refused_by_both_versions(
+    tmp_path: Path, text: str, version: str, refused: bool
+) -> None:
+    file = tmp_path / "version"
+    file.write_text(text.format(version))
+    if not refused:
+        check_driver(file)
+        return
+    with pytest.raises(ConfigError, match=rf"spec.compute.device: the NVIDIA driver here is {version}, .* wants 580 or"):
+        check_driver(file)
+
+
+def test_without_word_of_a_driver_nothing_is_refused(tmp_path: Path) -> None:
+    check_driver(tmp_path / "version")
+    (tmp_path / "version").write_text("something else\n")
+    check_driver(tmp_path / "version")
+
+
+def test_the_locked_wheels_are_of_the_cuda_that_the_driver_is_checked_for() -> None:
+    for lock in ("generate.txt", "train.txt"):
+        text = (Path(__file__).parents[2] / "requirements" / lock).read_text()
+        assert f"\nnvidia-cuda-runtime=={CUDA}." in text

@@ -34,7 +34,7 @@ from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
 from selfalign_jobs.generate.session import engines_here, ray_session
 from selfalign_jobs.generate.vllm_engine import VllmEngine
-from selfalign_jobs.machine import cpus_here
+from selfalign_jobs.machine import check_driver, cpus_here
 from selfalign_jobs.places.models import locate_model
 from selfalign_jobs.places.store import Manifest, TableEntry
 from selfalign_jobs.recipes.base import FlowDef, recipe
@@ -157,7 +157,7 @@ def run_loads(
                 )
                 setup = HostSetup(
                     means=means,
-                    locate=partial(locate_model, context.config, load.model),
+                    locate=partial(_locate, context.config, load.model, means),
                     make_chat=partial(make_chat, given=given),
                     make_engine=partial(_make_engine, make_engine, spec),
                     jobs={job.out: job for job in load.jobs},
@@ -191,6 +191,13 @@ def _make_engine(make: MakeEngine, spec: EngineSpec, model: Path, engines: int) 
     """One of several engines that share a GPU has its part of the memory."""
     means = spec.means.model_copy(update={"gpu_memory_percent": spec.means.gpu_memory_percent // engines})
     return make(replace(spec, means=means), model)
+
+
+def _locate(config: StepConfig, model: ModelRef, means: GenerationMeans) -> Path:
+    """The model on an actor's node, once that can run an engine at all. Raises ConfigError."""
+    if means.device == "GPU":
+        check_driver()
+    return locate_model(config, model)
 
 
 def _environment(means: GenerationMeans, engines_here: int) -> dict[str, str]:

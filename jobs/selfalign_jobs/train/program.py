@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, ModelRef, Train, TrainSettings
 from selfalign_api.run_file import StepConfig, TrainingMeans
+from selfalign_jobs.machine import check_driver
 from selfalign_jobs.places.models import locate_model
 from selfalign_jobs.places.store import Manifest, TableEntry, read_manifest
 from selfalign_jobs.step import second_look
@@ -190,6 +191,7 @@ def _gpus(means: TrainingMeans, asked: int) -> None:
     """ConfigError unless this node has the GPUs that are asked of it."""
     if means.device == "CPU":
         return
+    check_driver()
     import torch
 
     there = torch.cuda.device_count()
