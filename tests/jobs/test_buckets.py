@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
+import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +15,7 @@ import pytest
 
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.accept.program import check_writable
+from selfalign_jobs.places import store
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.models import given_model
 from selfalign_jobs.places.store import Folder
@@ -128,3 +135,60 @@ def test_a_copy_that_breaks_off_leaves_no_object(scheme: str) -> None:
     with pytest.raises(OSError, match="the source is gone"):
         begin()
     assert target.files() == []
+
+
+@SCHEMES
+def test_an_object_is_whole_whatever_ranges_it_is_fetched_in(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHUNK_BYTES", 1000)
+    source = Folder.open(f"{scheme}://runs/ranges")
+    contents = {f"{size}.bin": random.Random(size).randbytes(size) for size in (0, 1, 999, 1000, 1001, 25_500)}
+    for name, content in contents.items():
+        source.write(name, content)
+    fetched = Folder.open(f"{scheme}://runs").download("ranges", tmp_path / "here")
+    assert {file.name: file.read_bytes() for file in fetched.iterdir()} == contents
+
+
+def test_a_fetch_that_breaks_off_leaves_whole_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CHUNK_BYTES", 1000)
+    source = Folder.open("s3://runs/broken")
+    for number in range(6):
+        source.write(f"{number}.bin", bytes([number]) * 20_000)
+    pwrite, written = os.pwrite, itertools.count()
+
+    def full(file: int, content: bytes, offset: int) -> int:
+        if next(written) > 70:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(file, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        Folder.open("s3://runs").download("broken", tmp_path / "here")
+    for file in (tmp_path / "here").iterdir():
+        assert file.read_bytes() == bytes([int(file.stem)]) * 20_000
+
+
+COUNTED = """
+import sys
+from pathlib import Path
+from selfalign_jobs.places.bucket import list_bucket
+from selfalign_jobs.places.store import Folder
+copy, copied = Folder.copy, []
+Folder.copy = lambda self, source, name: (copied.append(name), copy(self, source, name))
+list_bucket("s3://models/tiny", "url").fetch()
+print(len(copied))
+"""
+
+
+def test_several_engines_of_a_machine_fetch_a_model_once() -> None:
+    names = list_bucket("s3://models/tiny", FIELD).names
+    path = os.pathsep.join(path for path in sys.path if path)
+    engines = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNTED], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path}
+        )
+        for _ in range(3)
+    ]
+    counts = [int(engine.communicate()[0]) for engine in engines]
+    assert sum(counts) == len(names)

@@ -65,7 +65,9 @@ def test_a_driver_that_cannot_run_our_cuda_is_refused_by_both_versions(
     if not refused:
         check_driver(file)
         return
-    with pytest.raises(ConfigError, match=rf"spec.compute.device: the NVIDIA driver here is {version}, .* wants 580 or"):
+    with pytest.raises(
+        ConfigError, match=rf"spec.compute.device: the NVIDIA driver here is {version}, .* wants 580 or"
+    ):
         check_driver(file)
 
 

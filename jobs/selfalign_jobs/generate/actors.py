@@ -19,6 +19,7 @@ from selfalign_api.outcome import FAILED
 from selfalign_jobs.generate.crew import Crew, engines_of
 from selfalign_jobs.generate.driver import Event, Lost, Report, Started
 from selfalign_jobs.generate.engine import EngineFacts
+from selfalign_jobs.generate.guard import guard_children
 from selfalign_jobs.generate.host import EngineHost, HostSetup, Word
 from selfalign_jobs.generate.in_flight import EXCHANGES
 from selfalign_jobs.generate.loop import Task
@@ -40,6 +41,7 @@ class EngineActor:
         """Load tokenizer and engine. An actor that has one ends instead: the driver lost it, and Ray starts it anew."""
         if self._host is not None:
             os._exit(1)
+        guard_children()
         model = self._setup.locate()
         os.environ.update(self._setup.environment())
         engines = engines_of(model, self._setup.means)

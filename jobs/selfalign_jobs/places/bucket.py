@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.machine import cache_folder
-from selfalign_jobs.places.store import Folder, filesystem_of
+from selfalign_jobs.places.store import Folder, fetch, filesystem_of
 
 # As the clients of Amazon and of Google name what no second try mends, and what mends it.
 AMAZON_REFUSES = (
@@ -45,10 +45,7 @@ class Listing:
     def fetch(self, wanted: Callable[[str], bool] = lambda _: True) -> Path:
         """The wanted objects on this machine (one object: the file), each whole; what is here is not fetched again."""
         target = cache_folder("fetched") / self.digest.removeprefix("sha256:")[:32]
-        here = Folder(pafs.LocalFileSystem(), str(target))
-        for name in self.names:
-            if wanted(name) and not here.exists(name):
-                here.copy(self.folder, name)
+        fetch(self.folder, filter(wanted, self.names), target)
         return target / self.names[0] if self.is_object else target
 
     def read_start(self, name: str, count: int) -> bytes:

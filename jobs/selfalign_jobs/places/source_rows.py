@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from selfalign_jobs.recipes.tables import row_numbers
+from selfalign_jobs.gather import gathered, row_numbers
 
 HELD_BYTES = 128 << 20  # of columns that are kept after the first reading
 STRING_BYTES = 2**31 - 1  # that one array of Arrow's `string` can hold
@@ -60,7 +60,7 @@ class SourceRows:
             )
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return _wide(pa.concat_tables(parts)).take(row_numbers(back))
+        return gathered(pa.concat_tables(parts), back)
 
     @property
     def counted(self) -> Counted:

@@ -10,11 +10,13 @@ writer leaves behind is never read.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
@@ -32,11 +34,13 @@ from selfalign_api.plan import Frozen, Json, Plan
 PLAN_FILE = "plan.json"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 8 << 20
+FILES, RANGES = 4, 8  # that are copied at a time: files, and ranges of each
 ROW_GROUP = 131_072  # rows that a reader of a Parquet file decodes at once
 GOOGLE_RETRY_SECONDS = 60  # its client goes on for a quarter of an hour else, also without any credentials
 
 Content = bytes | mmap.mmap
 M = TypeVar("M", bound=BaseModel)
+Item = TypeVar("Item")
 
 
 class Folder:
@@ -111,9 +115,26 @@ class Folder:
 
     def copy(self, source: Folder, name: str) -> None:
         """Commit a file of another folder under the same name here, without ever holding all of it."""
+        if self.local is not None and source.local is None:
+            self._copy_ranges(source, name)
+            return
         with source.filesystem.open_input_stream(f"{source.path}/{name}") as stream, self.writing(name) as file:
             while chunk := stream.read(CHUNK_BYTES):
                 file.write(chunk)
+
+    def _copy_ranges(self, source: Folder, name: str) -> None:
+        """From an object store to here in ranges, several at a time: one stream of a bucket is slow."""
+        with source.filesystem.open_input_file(f"{source.path}/{name}") as object_, self.writing(name) as file:
+            target = file.fileno()
+
+            def read(offset: int) -> None:
+                os.pwrite(target, object_.read_at(CHUNK_BYTES, offset), offset)
+
+            in_parallel(RANGES, read, range(0, object_.size(), CHUNK_BYTES))
+
+    def copy_all(self, source: Folder, names: Iterable[str]) -> None:
+        """Copy files of another folder, several at a time; each is whole, or not there."""
+        in_parallel(FILES, lambda name: self.copy(source, name), names)
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet file as a table; with `columns`, those of them that it has. ConfigError for one that is cut short."""
@@ -133,22 +154,22 @@ class Folder:
 
     def upload(self, source: Path, name: str) -> None:
         """Copy a local folder whole into `name`, each file committed; a manifest makes them count."""
-        for file in sorted(source.rglob("*")):
-            if file.is_file():
-                with _mapped(file) as content:
-                    self.write(f"{name}/{file.relative_to(source).as_posix()}", content)
+
+        def copy(file: Path) -> None:
+            with _mapped(file) as content:
+                self.write(f"{name}/{file.relative_to(source).as_posix()}", content)
+
+        in_parallel(FILES, copy, (file for file in sorted(source.rglob("*")) if file.is_file()))
 
     def download(self, name: str, target: Path) -> Path:
         """A folder of the store on this machine: itself where it is local, else a copy in `target`.
 
-        Each file is copied whole, once: several processes may ask for the same at the same time.
+        Each file is copied whole, once: several processes of this machine may ask for the same at the same time.
         """
         if self.local is not None:
             return self.local / name
-        here, source = Folder(pafs.LocalFileSystem(), str(target)), self.child(name)
-        for file in source.files():
-            if not here.exists(file):
-                here.copy(source, file)
+        source = self.child(name)
+        fetch(source, source.files(), target)
         return target
 
     def delete(self, name: str) -> None:
@@ -161,6 +182,27 @@ class Folder:
                 self.filesystem.delete_dir(path)
         elif kind == pafs.FileType.File:
             self.filesystem.delete_file(path)
+
+
+def fetch(source: Folder, names: Iterable[str], target: Path) -> None:
+    """Files of an object store in a folder of this machine, those that are not there yet: one process fetches, others wait."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f"{target.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel opens it again when its holder dies
+        here = Folder(pafs.LocalFileSystem(), str(target))
+        here.copy_all(source, [name for name in names if not here.exists(name)])
+
+
+def in_parallel(workers: int, work: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Do the work for all items, so many at a time; the first that fails ends it."""
+    with ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(work, item) for item in items]
+        try:
+            for done in as_completed(running):
+                done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def filesystem_of(url: str) -> tuple[pafs.FileSystem, str]:

@@ -48,9 +48,9 @@ def done_before(config: StepConfig) -> Manifest | None:
     if manifest is not None:
         return manifest
     for source, manifest in finished_elsewhere(config):
-        for name in source.files():
-            if name != MANIFEST and not name.startswith(NOT_RESULTS):
-                folder.copy(source, name)
+        folder.copy_all(
+            source, [name for name in source.files() if name != MANIFEST and not name.startswith(NOT_RESULTS)]
+        )
         reused = manifest.model_copy(update={"step": step.name, "reused": True})
         write_manifest(folder, reused)
         return reused
