@@ -14,7 +14,6 @@ import pyarrow as pa
 from selfalign_jobs.gather import gathered, row_numbers
 
 HELD_BYTES = 128 << 20  # of columns that are kept after the first reading
-STRING_BYTES = 2**31 - 1  # that one array of Arrow's `string` can hold
 
 
 class SourceRows:
@@ -78,10 +77,3 @@ class Counted:
     def take(self, numbers: pa.Array) -> pa.Table:  # noqa: ARG002
         """A table without rows."""
         return self._none
-
-
-def _wide(table: pa.Table) -> pa.Table:
-    """Strings as large strings, where there is too much of them for `take` to put them into one array."""
-    if table.nbytes <= STRING_BYTES:
-        return table
-    return table.cast(pa.schema([field.with_type(pa.large_string()) for field in table.schema]))
