@@ -19,7 +19,7 @@ def guard_children() -> None:
     """From now on no child of this process, started in whatever way, outlives it."""
     with suppress(PermissionError):  # it leads a session, and a group of its own already
         os.setpgid(0, 0)
-    command = [sys.executable, "-m", "selfalign_jobs.generate.guard", str(os.getpid())]
+    command = [sys.executable, "-SEP", __file__, str(os.getpid())]  # it wants nothing but the standard library
     guard = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert guard.stdout is not None
     guard.stdout.readline()  # it watches
