@@ -59,4 +59,4 @@ def test_a_model_as_it_is_saved_is_accepted(family: str, tmp_path: Path) -> None
         shutil.copy(TINY / "model" / name, folder / name)
     run = Room(tmp_path / "room").run({"model.url": folder.as_uri()})
     found = examine(load_run(run), ON_CPU, {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
-    assert found.of_model == ()
+    assert found.looked_at == ()

@@ -15,6 +15,7 @@ import pytest
 
 from selfalign_api.errors import ConfigError
 from selfalign_jobs.accept.program import check_writable
+from selfalign_jobs.accept.weights import read_weights
 from selfalign_jobs.places import store
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.models import given_model
@@ -54,6 +55,8 @@ def test_a_model_is_looked_at_without_its_weights_and_fetched_whole(scheme: str)
     model = given_model(f"{scheme}://models/tiny", {}, Path())
     assert "model.safetensors" in model.names
     assert not (model.folder / "model.safetensors").exists()
+    here = given_model(MODEL.as_uri(), {}, Path())
+    assert read_weights(model) == read_weights(here)  # by the file's first bytes
     fetched = list_bucket(f"{scheme}://models/tiny", FIELD).fetch()
     assert fetched == model.folder
     assert (fetched / "model.safetensors").read_bytes() == (MODEL / "model.safetensors").read_bytes()

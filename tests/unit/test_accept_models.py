@@ -104,7 +104,7 @@ SERVED: dict[str, dict[str, Change]] = {
 
 @pytest.mark.parametrize("name", SERVED)
 def test_a_model_that_is_whole_is_accepted(name: str, tmp_path: Path) -> None:
-    assert looked_at(tmp_path, SERVED[name]).of_model == ()
+    assert looked_at(tmp_path, SERVED[name]).looked_at == ()
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------------
@@ -507,17 +507,6 @@ def test_a_context_that_is_scaled_is_larger(tmp_path: Path) -> None:
 # --- chat templates, their variables, roles -------------------------------------------------------------------------------
 
 CHATS: dict[str, tuple[dict[str, Change], Spec, str]] = {
-    "a variable that the template does not read": (
-        {"chat_template.jinja": "{% if enable_thinking %}{% endif %}" + TEMPLATE},
-        {"model__chatTemplateKwargs": {"enable_thinkng": False}},
-        "spec.model.chatTemplateKwargs.enable_thinkng: false: the chat template reads no variable of this name; write "
-        "enable_thinking, or remove it",
-    ),
-    "a variable of a template without any": (
-        {},
-        {"model__chatTemplateKwargs": {"x": 1}},
-        "no variable of this name; remove it",
-    ),
     "a variable that is ours": (
         {},
         {"model__chatTemplateKwargs": {"add_generation_prompt": False}},
@@ -548,13 +537,32 @@ def test_a_chat_that_cannot_be_is_refused_in_words(name: str, tmp_path: Path) ->
     assert message in refused(tmp_path, changes, **spec)
 
 
+@pytest.mark.parametrize(
+    ("template", "variable", "reads"),
+    [
+        (TEMPLATE, "enable_thinking", "it reads none"),
+        ("{% if enable_thinking %}{% endif %}" + TEMPLATE, "enable_thinkng", "it reads enable_thinking"),
+        ("{% if a and b %}{% endif %}" + TEMPLATE, "zzz", "it reads a, b"),
+        ("{{ eos_token }}" + TEMPLATE, "thinking", "it reads none"),
+        ("{% set thinking = 1 %}" + TEMPLATE, "thinking", "it reads none"),
+    ],
+)
+def test_a_variable_that_the_template_does_not_read_is_told(
+    template: str, variable: str, reads: str, tmp_path: Path
+) -> None:
+    (note,) = looked_at(
+        tmp_path, {"chat_template.jinja": template}, model__chatTemplateKwargs={variable: False}
+    ).looked_at
+    assert note == f"The chat template reads no variable {variable}, which model.chatTemplateKwargs sets: {reads}."
+
+
 def test_a_template_that_ends_turns_as_no_answer_ends_is_told(tmp_path: Path) -> None:
     changes: dict[str, Change] = {"chat_template.jinja": TEMPLATE.replace("<|im_end|>", "<|endoftext|>")}
-    (note,) = looked_at(tmp_path, changes).of_model
+    (note,) = looked_at(tmp_path, changes).looked_at
     assert "ends a turn with <|endoftext|>, at which no answer ends" in note
     changes["generation_config.json"] = json.dumps({"eos_token_id": [0, 2]})
     changes["config.json"] = lambda c: c.update(eos_token_id=0)
-    assert looked_at(tmp_path / "again", changes).of_model == ()
+    assert looked_at(tmp_path / "again", changes).looked_at == ()
 
 
 def test_a_template_of_the_run_stands_for_a_models_that_is_wrong(tmp_path: Path) -> None:

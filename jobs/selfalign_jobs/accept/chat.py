@@ -39,7 +39,7 @@ def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found:
         tokenizer = read_tokenizer(model.folder, remote_code=given.remote_code)
         chat = ModelChat(tokenizer, given.chat_template, given.chat_template_kwargs)
     except ModuleNotFoundError as error:
-        talk.notes.append(f"the tokenizer cannot be looked at here ({error}); the run's own steps do")
+        talk.notes.append(f"The tokenizer cannot be looked at here ({error}); the steps of the run will.")
         return talk
     except ConfigError as error:
         talk.problems += [Problem(p.path, None if p.path != FIELD else model.url, p.message) for p in error.problems]
@@ -48,7 +48,8 @@ def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found:
         message = f"has a tokenizer that cannot be loaded: {' '.join(str(error).split())[:300]}"
         talk.problems.append(Problem(FIELD, model.url, f"{message}; save it again with tokenizer.save_pretrained"))
         return talk
-    talk.problems += _variable_problems(given, chat)
+    talk.problems += _variable_problems(given)
+    talk.notes += _unread(given, chat)
     if rows is not None:
         talk.problems += [Problem(FIELD, model.url, message) for message in _beyond(chat, rows)]
     for name, turn in sample_turns(found, method).items():
@@ -65,18 +66,22 @@ def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found:
     return talk
 
 
-def _variable_problems(given: ModelSource, chat: ModelChat) -> Iterator[Problem]:
-    """Variables of the run's that the chat template does not read, or that are ours."""
-    read = variables_of(chat.template)
+def _variable_problems(given: ModelSource) -> Iterator[Problem]:
+    """Variables of the run's that are ours to set."""
     for name, value in given.chat_template_kwargs.items():
-        path = f"{VARIABLES}.{name}"
         if name in OWN_VARIABLES:
-            yield Problem(path, value, "this is set by whoever renders the template; remove it")
-        elif name not in read:
-            others = sorted(read - {*OWN_VARIABLES, *chat.tokenizer.special})
-            near = get_close_matches(name, others, n=1) or others
-            meant = f"write {' or '.join(near)}, or remove it" if near else "remove it"
-            yield Problem(path, value, f"the chat template reads no variable of this name; {meant}")
+            message = "this is set by whoever renders the template; remove it"
+            yield Problem(f"{VARIABLES}.{name}", value, message)
+
+
+def _unread(given: ModelSource, chat: ModelChat) -> Iterator[str]:
+    """Variables of the run's that the chat template does not read: of another model's template, or a typo."""
+    read = variables_of(chat.template)
+    for name in sorted(given.chat_template_kwargs.keys() - read - {*OWN_VARIABLES}):
+        others = sorted(read - {*OWN_VARIABLES, *chat.tokenizer.special})
+        near = get_close_matches(name, others, n=1) or others
+        reads = f"it reads {', '.join(near)}" if near else "it reads none"
+        yield f"The chat template reads no variable {name}, which model.chatTemplateKwargs sets: {reads}."
 
 
 def _beyond(chat: ModelChat, rows: int) -> Iterator[str]:
@@ -113,7 +118,7 @@ def _endless(chat: ModelChat, model: GivenModel) -> str | None:
     if not closing or closing[0] in ends:
         return None
     shown = chat.tokenizer.added[closing[0]].content
-    return f"the chat template ends a turn with {shown}, at which no answer ends: add it to eos_token_id in generation_config.json"
+    return f"The chat template ends a turn with {shown}, at which no answer ends: add it to eos_token_id in generation_config.json."
 
 
 def _config_ends(config: Mapping[str, Any]) -> list[int]:
