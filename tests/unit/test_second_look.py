@@ -135,6 +135,10 @@ def test_a_loss_that_begins_at_0_does_not_rise_by_a_little() -> None:
     assert told_of(log(9, lambda step: {"loss": 0.0 if step == 1 else 0.05})) == []
 
 
+def test_a_gradient_that_nobody_measured_is_no_skipped_step() -> None:
+    assert told_of(log(9, lambda step: {"gradient_norm": math.nan})) == []
+
+
 def test_an_empty_log_and_a_short_one_are_no_news() -> None:
     assert told_of([]) == told_of(log(1)) == []
 
