@@ -397,7 +397,7 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         Compute,
         "training.gpusPerNode",
         given("device", "training.gpusPerNode") + "self.device != 'CPU' || self.training.gpusPerNode == 0",
-        "device: CPU has no GPUs; write training.gpusPerNode: 0 or remove it",
+        "device: CPU has no GPUs; write compute.training.gpusPerNode: 0 or remove it",
         lambda compute: compute.device != "CPU" or compute.training is None or not compute.training.gpus_per_node,
     ),
     Rule(

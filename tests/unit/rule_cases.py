@@ -242,7 +242,7 @@ CASES = (
     Case(
         "spec: {compute: {device: CPU, training: {gpusPerNode: 0}}}",
         "spec: {compute: {device: CPU, training: {gpusPerNode: 1}}}",
-        "spec.compute.training.gpusPerNode: 1: device: CPU has no GPUs; write training.gpusPerNode: 0 or remove it",
+        "spec.compute.training.gpusPerNode: 1: device: CPU has no GPUs; write compute.training.gpusPerNode: 0 or remove it",
     ),
     Case(
         "spec: {failurePolicy: {maxBackoffSeconds: 10}}",

@@ -38,11 +38,16 @@ def claim(folder: Folder, plan: Plan, method: dict[str, Json]) -> bool:
     return owned
 
 
+def read_owner(folder: Folder) -> Owner:
+    """Whose a folder is; FileNotFoundError for one of nobody's, ConfigError for a broken file."""
+    mend = f"put it back from a copy, or delete it where {PLAN_FILE} beside it is whole; else {ELSEWHERE}"
+    return read_json(folder, OWNER, Owner, mend)
+
+
 def _is_ours(folder: Folder, plan: Plan, method: dict[str, Json]) -> bool:
     """Whether the folder is this method's; False for one of nobody's. ConfigError for another's."""
     if folder.exists(OWNER):
-        mend = f"put it back from a copy, or delete it where {PLAN_FILE} beside it is whole; else {ELSEWHERE}"
-        owner = read_json(folder, OWNER, Owner, mend)
+        owner = read_owner(folder)
         if owner.digest != plan.digest:
             raise _others(folder, f"which differ in {', '.join(differing_fields(owner.method, method))}")
         return True

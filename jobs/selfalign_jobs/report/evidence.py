@@ -9,7 +9,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Json, Judge, Plan, Train
-from selfalign_jobs.accept.owner import OWNER, Owner
+from selfalign_jobs.accept.owner import OWNER, Owner, read_owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of
@@ -122,7 +122,7 @@ class Evidence:
 
 def read_evidence(run: Folder, plan: Plan) -> Evidence:
     """Read a run's folder. Follows manifests where a step is done, else the parts that are committed."""
-    owner = Owner.model_validate_json(run.read(OWNER)) if run.exists(OWNER) else None
+    owner = read_owner(run) if run.exists(OWNER) else None
     numbers = sorted({step.iteration for step in plan.steps})
     return Evidence(plan, owner, tuple(_iteration(run, plan, number) for number in numbers))
 
