@@ -11,6 +11,7 @@ import pytest
 from cases.case import ON_CPU, REPOSITORY, TINY, Room
 from selfalign_api.load import load_run
 from selfalign_jobs.accept.program import examine
+from selfalign_jobs.accept.weights import linear_modules, read_weights
 
 IDS = {"vocab_size": 848, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 SHAPE = IDS | {
@@ -53,6 +54,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def test_a_model_as_it_is_saved_is_accepted(family: str, tmp_path: Path) -> None:
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+    from selfalign_jobs.train import policy
+
     folder = tmp_path / "model"
     AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**FAMILIES[family])).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -60,3 +63,5 @@ def test_a_model_as_it_is_saved_is_accepted(family: str, tmp_path: Path) -> None
     run = Room(tmp_path / "room").run({"model.url": folder.as_uri()})
     found = examine(load_run(run), ON_CPU, {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
     assert found.looked_at == ()
+    # What an adapter may sit on is read from the headers; training asks the model itself.
+    assert linear_modules(read_weights(found.model)) == policy.linear_modules(folder, remote_code=False)

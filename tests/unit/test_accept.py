@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,3 +161,14 @@ def test_a_storage_that_cannot_be_written_is_refused_and_one_that_is_full_is_not
 
     monkeypatch.setattr(accepting.tempfile, "NamedTemporaryFile", full)
     assert enter(file, tmp_path)[0] == 75
+
+
+def test_accepting_imports_nothing_heavy(claim: Path) -> None:
+    """`validate` takes less than two seconds; torch alone would take more, and on a laptop it may not be there."""
+    code = (
+        "import sys; from selfalign_jobs.local import cli; code = cli.main(sys.argv[1:]); "
+        "print(code, *sorted({'torch', 'transformers', 'vllm', 'ray', 'peft'} & set(sys.modules)))"
+    )
+    command = ["validate", str(REPOSITORY / "examples" / "sao-tiny.yaml"), "--mount", f"selfalign={claim}"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"

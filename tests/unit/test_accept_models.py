@@ -335,6 +335,11 @@ TOKENS: dict[str, tuple[dict[str, Change], str]] = {
         },
         "has a tokenizer with <|end|> at id",
     ),
+    "an end token of the config beyond it": (config(eos_token_id=99999), "says eos_token_id 99999 in config.json"),
+    "an end token of the generation config beyond it": (
+        {"generation_config.json": '{"eos_token_id": [0, 4711]}'},
+        "says eos_token_id 4711 in generation_config.json",
+    ),
     "no end token": ({"tokenizer_config.json": lambda c: c.pop("eos_token")}, "the tokenizer has no end token"),
     "an end token that is none of its own": (
         {"tokenizer_config.json": lambda c: c.update(eos_token="</never>")},

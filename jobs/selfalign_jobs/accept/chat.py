@@ -51,7 +51,8 @@ def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found:
     talk.problems += _variable_problems(given)
     talk.notes += _unread(given, chat)
     if rows is not None:
-        talk.problems += [Problem(FIELD, model.url, message) for message in _beyond(chat, rows)]
+        beyond = [*_beyond(chat, rows), *_ends_beyond(model, rows)]
+        talk.problems += [Problem(FIELD, model.url, message) for message in beyond]
     for name, turn in sample_turns(found, method).items():
         if isinstance(turn, Problem):
             talk.problems.append(turn)
@@ -100,6 +101,13 @@ def _beyond(chat: ModelChat, rows: int) -> Iterator[str]:
             return
 
 
+def _ends_beyond(model: GivenModel, rows: int) -> Iterator[str]:
+    """End tokens of the configs that no answer can reach."""
+    for name in ("config.json", "generation_config.json"):
+        if odd := [id for id in _config_ends(json_of(model, name)) if not 0 <= id < rows]:
+            yield f"says eos_token_id {odd[0]} in {name}, and the embedding has {rows} rows; write the end token's own id"
+
+
 def _endless(chat: ModelChat, model: GivenModel) -> str | None:
     """Where the template ends a turn with a token at which no answer ends."""
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "Cr3 is said"}]
@@ -123,4 +131,4 @@ def _endless(chat: ModelChat, model: GivenModel) -> str | None:
 
 def _config_ends(config: Mapping[str, Any]) -> list[int]:
     given = config.get("eos_token_id")
-    return given if isinstance(given, list) else [given] if isinstance(given, int) else []
+    return [id for id in (given if isinstance(given, list) else [given]) if type(id) is int]

@@ -29,7 +29,7 @@ def lora_problems(plan: Plan, tensors: Tensors) -> Iterator[Problem]:
     known = there | set(HEADS)  # of which `check` speaks
     adapters: set[Lora] = {step.settings.lora for step in plan.steps if isinstance(step, Train) and step.settings.lora}
     for lora in adapters:
-        unknown = [name for name in lora.target_modules if name.rpartition(".")[2] not in known]
+        unknown = [name for name in lora.target_modules if name not in known]
         if unknown:
             yield Problem(
                 "spec.training.lora.targetModules",

@@ -22,6 +22,7 @@ BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2, 
 PLAIN = {"F64", "F32", "BF16", "F16"}
 EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings", "embedding", "embeddings")
 HEADS = ("lm_head", "embed_out", "output")
+ROUTERS = ("gate", "router")
 LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 SHOWN = 3
 
@@ -117,10 +118,13 @@ def parameters_of(tensors: Tensors) -> int:
 
 
 def linear_modules(tensors: Tensors) -> set[str]:
-    """Last names of the layers that an adapter may sit on: matrices of the layers, all but embeddings and head."""
+    """Last names of the layers that an adapter may sit on: matrices of the layers, but for experts and their routers.
+
+    Experts are saved one by one, and loaded as one tensor.
+    """
     matrices = [name for name, tensor in tensors.items() if name.endswith(".weight") and len(tensor.shape) == 2]
-    names = {name.split(".")[-2] for name in matrices if LAYER.search(name)}
-    return names - {*EMBEDDINGS, *HEADS}
+    names = {name.split(".")[-2] for name in matrices if LAYER.search(name) and ".experts." not in name}
+    return names - {*EMBEDDINGS, *HEADS, *ROUTERS}
 
 
 def layers_of(tensors: Tensors) -> dict[int, set[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, TrainSettings
@@ -114,7 +115,7 @@ def linear_modules(folder: Path, *, remote_code: bool) -> set[str]:
     return {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head  # Conv1D: GPT-2's, a matrix turned round
     }
 
 
