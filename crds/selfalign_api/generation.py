@@ -57,7 +57,7 @@ class Generation(ApiModel):
     """Weights of the engine. Unset: bfloat16, on CPU float32."""
 
     max_model_tokens: Count | None = None
-    """Context in tokens; a record that does not fit is set aside. Unset: the model's."""
+    """Context in tokens; a record that does not fit is set aside. Unset: what the roles can need, at most the model's."""
 
     max_set_aside_percent: Percent | None = None
     """Share of records set aside, in percent, above which the step fails. Unset: 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.plan import Plan, SourceRef, prepares_of
@@ -15,7 +15,7 @@ from selfalign_jobs.accept.held_out import held_out_notes
 from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
 from selfalign_jobs.accept.resolve import Resolved
-from selfalign_jobs.accept.room import card_problems, context_problems, prompt_problems
+from selfalign_jobs.accept.room import card_problems, context_problems, model_context, prompt_problems
 from selfalign_jobs.accept.training import lora_problems, training_problems
 from selfalign_jobs.accept.weights import embedding_rows, parameters_of, read_weights, weight_problems
 from selfalign_jobs.machine import gpu_memory_here
@@ -30,6 +30,9 @@ class Seen:
     """What was learned of a run that may start."""
 
     rows: dict[str, int]  # of each source
+    longest: dict[str, int]  # bytes of each source's longest text
+    prompts: dict[str, int]  # tokens of each role's prompt, with one word for each variable
+    context: int | None  # tokens that the model can hold, where its config says so
     notes: list[str]  # what of the model and the tables deserves a second look
 
 
@@ -41,22 +44,37 @@ def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str
         *verdict_problems(resolved.method.judge),
         *training_problems(resolved.plan, means.training),
     ]
-    of_model, notes = _model(resolved, found, spec, means.generation)
-    problems += of_model
+    model = _model(resolved, found, spec, means.generation)
+    problems += model.problems
     if problems:
         of_folder = all(problem.path == FIELD for problem in problems)
         with refused_as("ModelNotFound" if of_folder else "InvalidSpec"):
             raise ConfigError(problems)
     sources = _tables(resolved.plan, found, mounts)
-    notes += dict.fromkeys(held_out_notes(resolved.plan, found, sources))
-    return Seen({name: source.num_rows for name, source in sources.items()}, notes)
+    return Seen(
+        rows={name: source.num_rows for name, source in sources.items()},
+        longest={name: source.longest for name, source in sources.items()},
+        prompts=model.prompts,
+        context=model.context,
+        notes=[*model.notes, *dict.fromkeys(held_out_notes(resolved.plan, found, sources))],
+    )
 
 
-def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMeans) -> tuple[list[Problem], list[str]]:
+@dataclass
+class _Model:
+    """What was learned of the model."""
+
+    problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
+    prompts: dict[str, int] = field(default_factory=dict)
+    context: int | None = None
+
+
+def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMeans) -> _Model:
     """What is wrong with the model, from its listing inwards: what lies deeper is looked at once the outer is right."""
     model, method, given = resolved.model, resolved.method, resolved.plan.models["policy"]
     if problems := list(file_problems(model)):
-        return problems, []
+        return _Model(problems)
     config = json_of(model, "config.json")
     text = text_config(config)
     problems += code_problems(model, config, allowed=given.remote_code)
@@ -65,9 +83,9 @@ def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMean
     try:
         tensors = read_weights(model)
     except ConfigError as error:
-        return [*problems, *error.problems], []
+        return _Model([*problems, *error.problems])
     if quantised := list(quantised_problems(model, config, tensors)):
-        return [*problems, *quantised], []
+        return _Model([*problems, *quantised])
     problems += weight_problems(model, tensors, text)
     problems += lora_problems(resolved.plan, tensors)
     talk = look_at_chat(given, model, embedding_rows(tensors), found, method)
@@ -76,7 +94,7 @@ def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMean
     longest = max((tokens + method.roles[name].max_tokens for name, tokens in talk.prompts.items()), default=0)
     tokens = method.engine.max_model_tokens or longest
     problems += card_problems(text, method, engine, parameters_of(tensors), tokens, gpu_memory_here())
-    return problems, talk.notes
+    return _Model(problems, talk.notes, talk.prompts, model_context(text))
 
 
 def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, SourceRows]:

@@ -21,6 +21,7 @@ from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_api.run_file import Means, RunFile
 from selfalign_jobs.accept import preflight
+from selfalign_jobs.accept.context import with_context
 from selfalign_jobs.accept.owner import claim
 from selfalign_jobs.accept.resolve import Resolved, resolve
 from selfalign_jobs.places.bucket import reading
@@ -84,6 +85,7 @@ def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], besi
     check_rules(run)
     resolved = resolve(run, means.generation.device, mounts, beside)
     seen = preflight.check(resolved, run.spec, means, mounts)
+    resolved = with_context(resolved, seen.prompts, seen.longest, seen.context)
     return replace(resolved, rows=seen.rows, looked_at=tuple(seen.notes))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selfalign_jobs.gather import gathered, row_numbers
 
@@ -22,6 +23,7 @@ class SourceRows:
     def __init__(self, again: Callable[[], Iterator[pa.Table]], first: Iterator[pa.Table] | None = None) -> None:
         self._again = again
         self._held: pa.Table | None = None
+        self.longest = 0  # bytes of the longest text
         self.num_rows = self._read_first(again() if first is None else first)
 
     def _read_first(self, pieces: Iterator[pa.Table]) -> int:
@@ -30,6 +32,7 @@ class SourceRows:
         for piece in pieces:
             rows, size = rows + piece.num_rows, size + piece.nbytes
             held.append(piece)
+            self.longest = max(self.longest, *(pc.max(pc.binary_length(text)).as_py() or 0 for text in piece.columns))
             if size > HELD_BYTES:
                 held = []
             self._none = piece.slice(0, 0)

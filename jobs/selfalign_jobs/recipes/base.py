@@ -59,6 +59,8 @@ class Recipe:
     flows: Mapping[str, FlowDef]
     prepares: Mapping[str, PrepareFn]
     plan: Callable[[Method], tuple[Step, ...]]  # pure
+    # Tokens of each variable of the templates at the most; of the method, and the longest text of each source.
+    longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
 

@@ -322,6 +322,14 @@ def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def longest(method: Method, sources: Mapping[str, int]) -> dict[str, int]:
+    """Tokens of each variable at the most: of texts of the user's as given, of those that a role writes its maxTokens."""
+    written = method.roles["writePrompt"].max_tokens if "personas" in method.data else 0
+    prompt = max(written, sources.get("prompts", 0), sources.get("evaluation", 0))
+    answer = method.roles["respond"].max_tokens
+    return {"persona": sources.get("personas", 0), "prompt": prompt, "first": answer, "second": answer}
+
+
 RECIPE = Recipe(
     name="sao",
     paper="arXiv 2510.06652",
@@ -345,6 +353,7 @@ RECIPE = Recipe(
         "joined-answers": joined_answers,
     },
     plan=plan,
+    longest=longest,
     takes_rows=frozenset({"draw"}),
     reads={"training-pairs": TRAINED},
 )
