@@ -97,7 +97,10 @@ SERVED: dict[str, dict[str, Change]] = {
         auto_map={"AutoConfig": "configuration_llama.LlamaConfig", "AutoModelForCausalLM": "m.LlamaForCausalLM"}
     ),
     "no architectures": {"config.json": lambda c: c.pop("architectures")},
-    "a special token that nothing writes beyond the embedding": {"tokenizer.json": adds("<image>", special=True)},
+    "a special token that nothing writes beyond the embedding": {
+        "tokenizer.json": adds("<image>", special=True),
+        "tokenizer_config.json": lambda c: c.update(image_token="<image>"),
+    },
     "a config of a tool that quantises nothing": config(quantization_config=None),
 }
 

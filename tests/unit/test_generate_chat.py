@@ -11,6 +11,7 @@ from model_folders import TEMPLATE, TINY, Change, adds, model_folder
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import ModelSource
+from selfalign_jobs.flow import SetAside
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.chat_template import render_chat, variables_of
 from selfalign_jobs.generate.tokenizer import load_tokenizer, read_tokenizer
@@ -160,6 +161,13 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
         folder = model_folder(tmp_path / str(hash((name, content))), {name: content})
         with pytest.raises(ValueError, match=name):
             read_tokenizer(folder)
+
+
+def test_a_text_with_a_token_that_the_model_does_not_have_is_set_aside(tmp_path: Path) -> None:
+    chat = ModelChat.of(model_folder(tmp_path / "model", {"tokenizer.json": adds("<image>", special=True)}), None)
+    assert chat.encode("blue rake") == CHAT.encode("blue rake")
+    with pytest.raises(SetAside, match="no such token: <image> is of the tokenizer"):
+        chat.encode(chat.text("what is <image>?"))
 
 
 # --- reasoning ----------------------------------------------------------------------------------------------------------

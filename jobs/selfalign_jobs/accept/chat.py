@@ -20,6 +20,7 @@ from selfalign_jobs.places.models import FIELD, GivenModel
 from selfalign_jobs.recipes.base import Recipe
 from selfalign_jobs.recipes.method import Method
 
+NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 VARIABLES = "spec.model.chatTemplateKwargs"
 
 
@@ -94,9 +95,10 @@ def _beyond(chat: ModelChat, rows: int) -> Iterator[str]:
         yield f"has a tokenizer with ids up to {largest}, {words}"
         return
     prompt = set(chat.encode(chat.text(PROBE)))
+    named = {tokenizer.special.get(name) for name in NAMED}
     for id, token in sorted(tokenizer.added.items()):
         # A special token that nothing writes, such as one for images, does no harm.
-        if id >= rows and (not token.special or id in prompt or token.content in tokenizer.special.values()):
+        if id >= rows and (not token.special or id in prompt or token.content in named):
             yield f"has a tokenizer with {token.content} at id {id}, {words}"
             return
 

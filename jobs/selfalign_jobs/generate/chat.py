@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import jinja2
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, ModelSource
+from selfalign_jobs.flow import SetAside
 from selfalign_jobs.generate.chat_template import DEFAULT, render_chat
 from selfalign_jobs.generate.reasoning import Markers, Reasoning, markers_of
 from selfalign_jobs.generate.tokenizer import FIELD, Tokenizer, load_tokenizer
@@ -48,9 +50,13 @@ class ModelChat:
     """A model's tokenizer and chat template: a user turn in, token ids out, and back."""
 
     def __init__(
-        self, tokenizer: Tokenizer, chat_template: str | None = None, variables: Mapping[str, Json] | None = None
+        self,
+        tokenizer: Tokenizer,
+        chat_template: str | None = None,
+        variables: Mapping[str, Json] | None = None,
+        rows: int | None = None,
     ) -> None:
-        """`chat_template` replaces the folder's own; `variables` are further ones of it.
+        """`chat_template` replaces the folder's own; `variables` are further ones of it; the embedding has so many `rows`.
 
         Raises ConfigError for a model without a chat template, or with one that does not show what a user says.
         """
@@ -68,6 +74,8 @@ class ModelChat:
             for token in tokenizer.added.values()
             if token.special and not token.lstrip and token.content in opening
         ]
+        # Such as a token for images in the text half of a model that sees: an engine that is given one dies of it.
+        self._foreign = [token.content for id, token in tokenizer.added.items() if rows is not None and id >= rows]
         self._encode_piece = lru_cache(maxsize=16)(self._encode_whole)
         markers = markers_of({id: token.content for id, token in tokenizer.added.items()})
         self.reasoning = self._reasoning(markers, opening.rpartition(LAST)[2]) if markers else None
@@ -75,10 +83,11 @@ class ModelChat:
     @classmethod
     def of(cls, model: Path, given: ModelSource | None) -> ModelChat:
         """The chat of a model folder, as the run gave its model (None: a model that only training makes)."""
+        rows = _vocabulary(model)
         if given is None:
-            return cls(load_tokenizer(model))
+            return cls(load_tokenizer(model), rows=rows)
         tokenizer = load_tokenizer(model, remote_code=given.remote_code)
-        return cls(tokenizer, given.chat_template, given.chat_template_kwargs)
+        return cls(tokenizer, given.chat_template, given.chat_template_kwargs, rows)
 
     def text(self, user: str) -> str:
         """The prompt: one user turn, and the beginning of the assistant's."""
@@ -122,7 +131,11 @@ class ModelChat:
 
         A tokenizer takes special tokens out before anything else, so what lies before the last one and what begins with
         it are encoded apart: two candidate verdicts share the long piece, all prompts of a template the short one.
+        SetAside("no such token") for a text with one that the embedding has no row for.
         """
+        for token in self._foreign:
+            if token in text:
+                raise SetAside("no such token", f"{token} is of the tokenizer, and the model has no embedding for it")
         cut = max(0, max(map(text.rfind, self._breaks), default=0))
         return [*self._encode_piece(text[:cut]), *self._encode_piece(text[cut:])]
 
@@ -136,6 +149,13 @@ class ModelChat:
         """Text of an answer, without special tokens."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+
+def _vocabulary(model: Path) -> int | None:
+    """Rows of the embedding, as the config says."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    rows = {**config, **(config.get("text_config") or {})}.get("vocab_size")
+    return rows if isinstance(rows, int) else None
 
 
 def _default(templates: Mapping[str, str]) -> str:
