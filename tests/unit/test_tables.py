@@ -50,6 +50,33 @@ def test_pairs_whose_prompt_is_held_out_are_not_trained_on() -> None:
     assert counts_of(kept) == {"pairs": 2, "promptHeldOut": 1}
 
 
+ANSWERED = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["respond", "greedy"])), max_size=12)
+
+
+@given(ANSWERED, ANSWERED)
+def test_answers_of_both_models_stand_beside_each_other(old: list[tuple[str, str]], new: list[tuple[str, str]]) -> None:
+    """A prompt that was written twice has two answers of the old model; the new one answered it once."""
+
+    def answers(given: list[tuple[str, str]], who: str) -> pa.Table:
+        rows = [
+            {"prompt": prompt, "role": role, "answer": f"{who}{place}"} for place, (prompt, role) in enumerate(given)
+        ]
+        schema = pa.schema([(name, pa.string()) for name in ("prompt", "role", "answer")])
+        return pa.concat_tables([pa.Table.from_pylist(rows[:5], schema), pa.Table.from_pylist(rows[5:], schema)])
+
+    first: dict[str, str] = {}
+    for place, (prompt, role) in enumerate(new):
+        if role == "respond":
+            first.setdefault(prompt, f"new{place}")
+    expected = [
+        {"prompt": prompt, "before": f"old{place}", "after": first[prompt]}
+        for place, (prompt, role) in sorted(enumerate(old), key=lambda entry: entry[1][0])
+        if role == "respond" and prompt in first
+    ]
+    found = joined_answers((answers(old, "old"), answers(new, "new")), {"role": "respond"})
+    assert found.to_pylist() == expected
+
+
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.integers(1, 40))
 def test_an_iteration_adds_at_most_its_quota(sizes: list[int], quota: int) -> None:
     windows = tuple(

@@ -94,7 +94,7 @@ def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
     place = pc.index_in(before["prompt"], pc.unique(after["prompt"])).to_numpy(zero_copy_only=False)[order]
     both = ~np.isnan(place)
     old = gathered(before.select(["prompt", "answer"]), order[both])
-    new = gathered(after.select(["answer"]), place[both].astype(np.int64))
+    new = gathered(after.select(["answer"]), _first_rows(after["prompt"])[place[both].astype(np.int64)])
     return pa.table({"prompt": old["prompt"], "before": old["answer"], "after": new["answer"]})
 
 
