@@ -332,7 +332,8 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
 
 def read_parts(folder: Folder, entry: TableEntry, columns: Sequence[str] | None = None) -> pa.Table:
     """A table of a step, whole: the parts that its manifest lists, in order; of their columns those of `columns`."""
-    parts = [folder.read_table(part, columns) for part in entry.parts]
+    with ThreadPoolExecutor(FILES) as pool:
+        parts = list(pool.map(lambda part: folder.read_table(part, columns), entry.parts))
     return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
 
 
