@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from cases.case import Case
@@ -9,6 +10,7 @@ from cases.table_files import (
     array,
     lines,
     parquet,
+    table,
     with_prompts,
 )
 
@@ -80,6 +82,20 @@ CASES = [
             [{"messages": [USER, ANSWER | {"content": None, "tool_calls": [1]}, {"role": "tool", "content": "2"}]}] * 2
         ),
         MESSAGES,
+    ),
+    Case(
+        "conversations in CSV",
+        with_prompts("prompts.csv", table({"messages": json.dumps([USER])} for _ in range(2)), MESSAGES),
+        code=64,
+        says=(
+            "prompts.csv holds text alone, and columns.messages names conversations; write them as JSONL or Parquet",
+        ),
+    ),
+    Case(
+        "conversations in a text",
+        with_prompts("prompts.txt", b"one\ntwo\n", MESSAGES),
+        code=64,
+        says=("prompts.txt holds text alone",),
     ),
     cannot_ask(
         "another role",

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from selfalign_api.errors import ConfigError, shown
+from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
+from selfalign_jobs.places.source_look import MESSAGES, looked_at
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.tables import cells, read_text
 from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
-from selfalign_jobs.places.tables.read import names_of, read
+from selfalign_jobs.places.tables.read import read
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.
 REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt"}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
-SHOWN_NAMES = 20
-MESSAGES = "messages"  # a column with conversations, read instead of prompts
 
 
 def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.Table:
@@ -46,7 +44,7 @@ def open_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> Sou
     columns = _columns(name, source, is_text=files[0].format == "text")
     return SourceRows(
         lambda: (piece.table for file in files for piece in read(file, columns)),
-        _checked(name, source, files, columns),
+        looked_at(field_of(name), source.url, files, columns),
     )
 
 
@@ -124,66 +122,3 @@ def _columns(name: str, source: DataSource, *, is_text: bool) -> list[Column]:
         named = read_text.COLUMN if is_text and given.get(main) in (None, main) else given.get(main, main)
         first = Column(named, main, cells.prompt if main == "prompt" else cells.text)
     return [first, *(Column(given[other], other, cells.text) for other in OPTIONAL.get(name, ()) if other in given)]
-
-
-def _checked(
-    name: str, source: DataSource, files: Sequence[TableFile], columns: Sequence[Column]
-) -> Iterator[pa.Table]:
-    """The rows, piece by piece; ConfigError where one cannot be read, and at the end for what is missing or empty."""
-    field, main = field_of(name), columns[0].standard
-    rows, blank, first_blank = 0, 0, ""
-    lacking: dict[str, list[str]] = {column.standard: [] for column in columns}  # the files without the column
-    for file in files:
-        found, before = set(), rows
-        try:
-            for piece in read(file, columns):
-                found |= {c.standard for c in columns if piece.table[c.standard].null_count < piece.table.num_rows}
-                rows += piece.table.num_rows
-                if numbers := _blank(piece.table[main]):
-                    blank, first_blank = (
-                        blank + len(numbers),
-                        first_blank or f"{file.path.name}, {piece.where(numbers[0])}",
-                    )
-                yield piece.table
-        except Unreadable as error:
-            raise ConfigError.one(f"{field}.url", error.of(file.path.name), source.url) from error
-        for column in columns if rows > before else ():
-            if column.standard not in found and column.name not in names_of(file):
-                lacking[column.standard].append(file.path.name)
-                if column.standard == main or len(lacking[column.standard]) == len(files):
-                    raise _no_column(field, file, column)
-    if rows == 0:
-        message = (
-            f"{', '.join(file.path.name for file in files[:3])} has no rows; write the URL of a file with at least one"
-        )
-        raise ConfigError.one(f"{field}.url", message, source.url)
-    if blank:
-        message = f"{blank} of {rows} rows have an empty {main}, the first {first_blank}; remove them"
-        raise ConfigError.one(f"{field}.url", message, source.url)
-
-
-def _blank(column: pa.ChunkedArray) -> list[int]:
-    """The rows without a text, or with white space alone. Without scalars of Python's, which load pandas."""
-    filled = pc.cast(pc.binary_length(pc.utf8_trim_whitespace(column)), pa.bool_())
-    filled = pc.coalesce(filled, pc.is_valid(column))
-    return [] if pc.all(filled).as_py() else [number for number, good in enumerate(filled.to_pylist()) if not good]
-
-
-def _no_column(field: str, file: TableFile, column: Column) -> ConfigError:
-    names = names_of(file)
-    hint = f"write columns: {{{MESSAGES if column.chats else column.standard}: COLUMN}}"
-    if column.standard == "prompt" and not column.chats and MESSAGES in names:
-        hint += f", or columns: {{{MESSAGES}: {MESSAGES}}} for conversations"
-    for separator, said in ((";", "semicolons"), ("\t", "tabs")):
-        if file.format == "csv" and any(separator in name for name in names):
-            hint = f"cells are separated by {said} there; write it with commas"
-    return ConfigError.one(
-        f"{field}.columns.{MESSAGES if column.chats else column.standard}",
-        f"{file.path.name} has no column {column.name}; it has {_some(names)}; {hint}",
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    """Names of columns in a message: not more, and not longer, than a person reads."""
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(shown(name) for name in names[:SHOWN_NAMES]) + more

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from selfalign_jobs.places.tables import read_csv, read_json, read_parquet, read_text
 from selfalign_jobs.places.tables.files import TableFile
-from selfalign_jobs.places.tables.piece import Column, Piece
+from selfalign_jobs.places.tables.piece import Column, Piece, Unreadable
 from selfalign_jobs.places.tables.stream import undamaged
 
 READERS: Mapping[str, Callable[[TableFile, Sequence[Column]], Iterator[Piece]]] = {
@@ -23,6 +23,7 @@ NAMES: Mapping[str, Callable[[TableFile], list[str]]] = {
     "csv": read_csv.names,
     "text": read_text.names,
 }
+TEXT_ALONE = ("csv", "text")
 
 
 def read(file: TableFile, columns: Sequence[Column]) -> Iterator[Piece]:
@@ -30,6 +31,8 @@ def read(file: TableFile, columns: Sequence[Column]) -> Iterator[Piece]:
 
     Raises Unreadable for what is not what the file's name says, and for a value that is no text.
     """
+    if file.format in TEXT_ALONE and any(column.chats for column in columns):
+        raise Unreadable("holds text alone, and columns.messages names conversations; write them as JSONL or Parquet")
     with undamaged():
         yield from READERS[file.format](file, columns)
 
