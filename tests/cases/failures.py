@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cases.case import PEOPLE, Case, with_spec
 
-TWICE = [{"prompt": f"What is {n}?"} for n in range(300)]
+TWICE = [{"prompt": f"What is {n}?"} for n in range(300)]  # fmt: skip
 
 CASES = [
     Case(
@@ -25,6 +25,9 @@ CASES = [
     Case("a share above 1", with_spec({"training.warmupRatio": 2}), code=64, says=("spec.training.warmupRatio",)),
     Case("a word for a switch", with_spec({"suspend": "maybe"}), code=64, says=("spec.suspend",)),
     Case("a probability of 0", with_spec({"generation.roles[respond].topP": 0}), code=64, says=("topP",)),
+    Case("an override beyond unwritten iterations",
+         with_spec({"training.iterationOverrides": [{"fromIteration": 3, "beta": 1}]}),
+         code=64, says=("spec.training.iterationOverrides[3]", "write iterations: 3, or lower fromIteration")),
     Case("more than there is", with_spec({"data.personas.count": 100_000}), code=64, says=("write a smaller count",)),
     Case(
         "a small table, and an evaluation that nobody asked for",
@@ -37,4 +40,4 @@ CASES = [
         code=64,
         says=("set apart for evaluation",),
     ),
-]
+]  # fmt: skip

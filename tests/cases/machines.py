@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -67,6 +68,37 @@ def _left(name: str, content: str) -> Callable[[Room], Path]:
     return write
 
 
+def _documents(*entries: Callable[[dict[str, Any]], Any]) -> Callable[[Room], Path]:
+    """A file of several documents, each made of the base."""
+    return lambda room: room.text(yaml.safe_dump_all([entry(base()) for entry in entries]))
+
+
+def _shown(run: dict[str, Any]) -> dict[str, Any]:
+    """A run as `kubectl get -o yaml` prints it."""
+    added = {"uid": "3c9d", "resourceVersion": "812", "generation": 2, "creationTimestamp": "2026-11-24T10:00:00Z"}
+    applied = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(run)}
+    metadata = run["metadata"] | added | {"managedFields": [{"manager": "kubectl"}], "annotations": applied}
+    return run | {"metadata": metadata, "status": {"state": "Running", "steps": [{"name": "accept"}]}}
+
+
+def _claim(run: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
+
+
+def _list(*entries: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda run: {"apiVersion": "v1", "kind": "List", "items": [entry(run) for entry in entries]}
+
+
+def _with_file(name: str, content: str) -> Callable[[Room], Path]:
+    """A run whose folder holds a file already."""
+
+    def write(room: Room) -> Path:
+        room.data(f"out/default/base/{name}", content)
+        return room.run()
+
+    return write
+
+
 def _stopped_by(signal: str, code: int) -> str:
     """Ended while it still starts, and as we end: by our own words, or by the shell's for a process not begun."""
     return f"timeout -s {signal} 0.25 selfalign validate {{run}}; case $? in 75|124|{code}) true;; *) false;; esac"
@@ -92,6 +124,18 @@ CASES = [
     Case("an override beyond unwritten iterations",
          with_spec({"training.iterationOverrides": [{"fromIteration": 3, "learningRate": 1e-5}]}), code=64,
          says=("iterationOverrides", "iterations")),
+    Case("a run file as kubectl prints it", _documents(_shown), says=OK),
+    Case("a list of one run", _documents(_list(_shown)), says=OK),
+    Case("a run among other documents", _documents(_claim, lambda run: run, _claim), says=OK),
+    Case("two runs in a file", _documents(lambda run: run, lambda run: run), code=64,
+         says=("holds 2 runs (base, base); write each into a file of its own",)),
+    Case("a list of two runs", _documents(_list(_shown, _shown)), code=64, says=("holds 2 runs",)),
+    Case("a file of other kinds", _documents(_claim, _claim), code=64, says=("and no SelfAlignmentRun",)),
+    *[Case(f"an owner.json that is {words}", _with_file("owner.json", content), command="selfalign run {run} --out {out}",
+           code=64, says=("owner.json: is", "put it back from a copy"))
+      for words, content in (("empty", ""), ("half", '{"digest": "sha2'), ("a list", "[]"), ("another's", '{"a": 1}'))],
+    Case("a plan.json that is half", _with_file("plan.json", '{"name": "ba'), command="selfalign report {out}/default/base",
+         code=64, says=("plan.json: is", "writes it again")),
     Case("a run file from a pipe", with_spec({}), command="cat {run} | selfalign validate /dev/stdin", says=OK),
     Case("no run file", lambda room: room.folder / "none.yaml", code=64, says=("there is no such file",)),
     Case("a folder for a run file", lambda room: room.folder, code=64, says=("this is a folder",)),

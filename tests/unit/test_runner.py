@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from plans import plan_of, spin
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
+from selfalign_jobs.local import runner
 from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder, write_manifest, write_plan
 from selfalign_jobs.recipes.base import Step
@@ -114,6 +116,22 @@ def test_a_killed_step_is_told_by_its_signal(runs: Runs) -> None:
     run, _ = runs(["kill"], retries=0)
     with pytest.raises(StepFailed, match="ended by SIGKILL"):
         run.run()
+
+
+def test_a_step_that_dies_on_a_full_disk_was_stopped_by_it(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, recorder = runs(["kill"])
+    monkeypatch.setattr(runner.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(RunStopped, match="is on a disk that is full; make room"):
+        run.run()
+    assert recorder.told == ["started i1-generate 1"]
+
+
+@pytest.mark.parametrize("message", [b"", b"{", b"[]", b"\xff", b"null"])
+def test_a_broken_termination_message_is_as_none(tmp_path: Path, message: bytes) -> None:
+    (tmp_path / "termination.json").write_bytes(message)
+    (tmp_path / "log.txt").write_text("\x1b[31m(EngineActor pid=7) the last words\n")
+    said = runner._end(tmp_path / "termination.json", 3, tmp_path / "log.txt")
+    assert said == (3, "ended with exit code 3\nthe last words")
 
 
 def test_a_wrong_configuration_is_never_tried_again(runs: Runs) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from selfalign_jobs.surroundings import take_stops
 RUN_FILE = "run.json"
 POLL_SECONDS = 0.3
 GRACE_SECONDS = 120  # between SIGTERM and SIGKILL, as for a training pod
+ROOM_BYTES = 64 << 10  # less is a full disk: a step could not even say so
 TAIL_LINES = 20  # of the log of a step that could say nothing
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is asked through no proxy
@@ -145,7 +147,7 @@ class LocalRun:
                 start_new_session=True,  # Ctrl-C reaches the runner, which asks the step to stop at a durable boundary
             )
             code = self._watch(step, process, address)
-        return code, _message(message, code, log), log
+        return *_end(message, code, log), log
 
     def _new_attempt(self, step: Step) -> Path:
         attempts = self.work / "attempts" / step.name
@@ -180,14 +182,16 @@ def _read_progress(address: Path) -> dict[str, Any] | None:
         return None
 
 
-def _message(file: Path, code: int, log: Path) -> str:
-    """What the step says of its end; of one that could say nothing, what is known and the end of its log."""
+def _end(file: Path, code: int, log: Path) -> tuple[int, str]:
+    """The exit code of an attempt, and what it said; of one that could say nothing, what is known and the end of its log."""
     try:
         document = json.loads(file.read_bytes())
-        return str(document.get("error") or document.get("stopped") or "done")
+        return code, str(document.get("error") or document.get("stopped") or "done")
     except (OSError, ValueError, AttributeError):
+        if code != Exit.DONE and shutil.disk_usage(log.parent).free < ROOM_BYTES:
+            return Exit.STOPPED, f"{log.parent} is on a disk that is full; make room"
         end = ended_by(-code) if code < 0 else f"ended with exit code {code}"
-        return "\n".join((end, *_tail(log))) if code not in (Exit.DONE, Exit.STOPPED) else end
+        return code, "\n".join((end, *_tail(log))) if code not in (Exit.DONE, Exit.STOPPED) else end
 
 
 def _tail(log: Path) -> list[str]:

@@ -117,7 +117,7 @@ KINDS = (
             r"StorageFull|InsufficientStorage|Insufficient Storage",
             r"not enough (free )?(disk )?space",
         ),
-        "the storage is full: make room and go on; keepCheckpoints: 1 and a scratch disk at /tmp take less",
+        "the storage is full: make room, then it goes on where it was; storage.keepCheckpoints: 1 takes less of it",
     ),
     Kind(
         "memory of the GPU",
