@@ -46,14 +46,19 @@ def file_problems(model: GivenModel) -> Iterator[Problem]:
         yield problem(f"has an adapter (adapter_config.json){_base(model)}; write the folder of the two merged")
     elif "config.json" not in model.names:
         yield problem(f"has no config.json; {_elsewhere(model)}")
-    elif not any(name.endswith(".safetensors") for name in here):
-        yield problem(f"has no *.safetensors; {_instead(model)}")
-    if not set(TOKENIZERS) & set(model.names):
-        yield problem("has no tokenizer; save it there with tokenizer.save_pretrained")
+    else:
+        yield from map(problem, _lacking(model, here))
     if not broken:
         yield from (
             problem(message) for name in JSON_FILES if name in model.names and (message := _no_json(model, name))
         )
+
+
+def _lacking(model: GivenModel, here: list[str]) -> Iterator[str]:
+    if not any(name.endswith(".safetensors") for name in here):
+        yield f"has no *.safetensors; {_instead(model)}"
+    if not set(TOKENIZERS) & set(here):
+        yield "has no tokenizer; save it there with tokenizer.save_pretrained"
 
 
 def json_of(model: GivenModel, name: str) -> dict[str, Any]:
