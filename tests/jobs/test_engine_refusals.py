@@ -113,7 +113,7 @@ def test_where_no_context_fits_it_says_so() -> None:
         and "write less" in line
     )
     line = refused(spec_of(), lambda: check(-1, lambda: 1, 256, lambda _: 0))
-    assert line.startswith("spec.compute.generation.gpuMemoryPercent: 90: leaves no memory for the KV cache")
+    assert line.startswith("spec.compute.generation.gpuMemoryPercent: leaves no memory for the KV cache")
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,7 @@ def test_out_of_memory_says_what_to_lower(error: Exception) -> None:
         raise error
 
     line = refused(spec_of(), fail)
-    assert line.startswith(
-        "spec.compute.generation.gpuMemoryPercent: 90: the engine ran out of GPU memory as it started"
-    )
+    assert line.startswith("spec.compute.generation.gpuMemoryPercent: the engine ran out of GPU memory as it started")
     for named in ("maxModelTokens", "max_num_seqs", "tensorParallelSize"):
         assert named in line
 

@@ -35,11 +35,31 @@ if __name__ == "__main__":
 """
 
 
+ACTOR = """
+import multiprocessing, time
+from pathlib import Path
+from selfalign_api.run_file import GenerationMeans
+from selfalign_jobs.generate.actors import EngineActor
+from selfalign_jobs.generate.host import HostSetup
+
+def load(model, engines):
+    children = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,)) for _ in range(4)]
+    for child in children:
+        child.start()
+    print(*(child.pid for child in children), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    setup = HostSetup(GenerationMeans(device="CPU"), Path, lambda model: None, load, {}, {}, 0, dict)
+    EngineActor(setup).start()
+"""
+
+
 class Engine:
     """A process with four children that load."""
 
     def __init__(self, file: Path, *arguments: str) -> None:
-        file.write_text(ENGINE)
+        file.write_text(ACTOR if "actor" in arguments else ENGINE)
         path = os.pathsep.join(path for path in sys.path if path)
         self.process = subprocess.Popen(
             [sys.executable, str(file), *arguments],
@@ -79,7 +99,7 @@ def none_left(engine: Engine) -> bool:
     return not engine.left
 
 
-@pytest.mark.parametrize("group", ["of its parent", "session"])
+@pytest.mark.parametrize("group", ["of its parent", "session", "actor"])
 def test_a_killed_engine_leaves_no_child_however_it_was_started(start: Callable[..., Engine], group: str) -> None:
     engine = start(group)
     assert len(engine.left) == 4

@@ -156,9 +156,8 @@ def _said(error: Exception) -> str:
 
 
 def _value(spec: EngineSpec, field: str) -> object:
-    """What the user wrote at a field whose words begin with it."""
+    """What the user wrote at a field whose words are about it; of the memory, engines that share a GPU have a part each."""
     values: Mapping[str, object] = {
-        f"{GENERATION}.gpuMemoryPercent": spec.means.gpu_memory_percent,
         f"{GENERATION}.tensorParallelSize": spec.means.tensor_parallel_size,
         "spec.generation.precision": spec.settings.precision,
     }
