@@ -179,7 +179,11 @@ def _plan(path: Path, values: dict[str, Any], chances: Chances, seed: int) -> Pl
         models={"policy": ModelSource(url="pvc://selfalign/tiny-model", digest=digest_of("tiny"))},
         sources={
             "personas": DataSource(url=(data / "personas.txt").as_uri(), digest=digest_of("personas")),
-            "evaluation": DataSource(url=(data / "heldout.parquet").as_uri(), digest=digest_of("held out")),
+            "evaluation": DataSource(
+                url=(data / "heldout.parquet").as_uri(),
+                columns={"reference": "reference"},
+                digest=digest_of("held out"),
+            ),
         },
         steps=recipe("sao").plan(method_of(values)),
     )
