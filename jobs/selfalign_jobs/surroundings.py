@@ -44,8 +44,7 @@ def spare_loopback(environment: MutableMapping[str, str]) -> None:
     given = {name: environment.get(name, "") for name in ("no_proxy", "NO_PROXY")}
     for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
         hosts = [host.strip() for host in (given[name] or given[other]).split(",") if host.strip()]
-        if "*" not in hosts:
-            environment[name] = ",".join(dict.fromkeys((*hosts, *LOOPBACK)))
+        environment[name] = "*" if hosts == ["*"] else ",".join(dict.fromkeys((*hosts, *LOOPBACK)))
 
 
 def give_home(environment: MutableMapping[str, str]) -> None:

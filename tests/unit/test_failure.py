@@ -73,10 +73,6 @@ FAILURES: dict[str, list[BaseException]] = {
         ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
         Failed("generation", "The actor died because its node has died."),
     ],
-    "engine argument": [
-        TypeError("EngineArgs.__init__() got an unexpected keyword argument 'enforce_eagr'"),
-        ValueError("1 validation error for VllmConfig\n  Value error, …"),
-    ],
     "architecture": [
         ValueError("Model architectures ['XForCausalLM'] are not supported for now."),
         ValueError("The checkpoint has model type `x` but Transformers does not recognize this architecture."),
@@ -85,7 +81,6 @@ FAILURES: dict[str, list[BaseException]] = {
         ValueError("The repository x contains custom code which must be executed to correctly load the model."),
         ValueError("Please pass the argument `trust_remote_code=True` to allow custom code to be run."),
     ],
-    "context": [ValueError("User-specified max_model_len (9999) is greater than the derived max_model_len (512)")],
     "broken weights": [SafetensorError("Error while deserializing header: incomplete metadata, file not fully covered")],
     "a place out of reach": [ConnectionError("spec.model.url: the hub cannot be reached now: Connection refused")],
 }  # fmt: skip

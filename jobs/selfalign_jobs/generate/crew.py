@@ -27,6 +27,7 @@ from selfalign_jobs.generate.engine import EngineFacts, KvUse
 from selfalign_jobs.generate.host import EngineHost, HostSetup, Word
 from selfalign_jobs.generate.loop import Task
 from selfalign_jobs.generate.records import Batch, add_tokens
+from selfalign_jobs.step.words import ended_by
 
 SMALL_BYTES = 5 << 30  # of weights: some 2.5 billion parameters of 16 bits
 ENGINES = 2  # with three the host's processes do the same and the KV cache of each is smaller
@@ -104,7 +105,9 @@ class _Member:
         try:
             answer = cloudpickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
-            raise RuntimeError(f"an engine's process ended with {self._process.wait()}") from None
+            code = self._process.wait()
+            how = f"was {ended_by(-code)}" if code < 0 else f"ended with exit code {code}"
+            raise RuntimeError(f"an engine's process {how}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer

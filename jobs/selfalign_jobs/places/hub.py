@@ -100,7 +100,8 @@ def fetch_model(repo: str, commit: str) -> Path:
     command = [sys.executable, "-m", "selfalign_jobs.places.hub", repo, commit]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"{repo} at {commit} could not be fetched from the hub; what it said is in the log")
+        said = done.stdout.splitlines()[-1:] or ["it was killed"]
+        raise RuntimeError(f"{repo} at {commit} could not be fetched from the hub: {said[0]}")
     return Path(done.stdout.splitlines()[-1])
 
 
@@ -196,12 +197,16 @@ def _refused(repo: str, kind: RepoType, revision: str | None, field: str) -> Ite
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m selfalign_jobs.places.hub REPO COMMIT`: fetch a model, print its folder."""
+    """`python -m selfalign_jobs.places.hub REPO COMMIT`: fetch a model, print its folder, or why it cannot be had."""
     from huggingface_hub import snapshot_download
 
     repo, commit = arguments
     wanted, ignored = list(MODEL_FILES), list(NOT_MODEL_FILES)
-    print(snapshot_download(repo, revision=commit, allow_patterns=wanted, ignore_patterns=ignored))
+    try:
+        print(snapshot_download(repo, revision=commit, allow_patterns=wanted, ignore_patterns=ignored))
+    except Exception as error:
+        print(" ".join(f"{type(error).__name__}: {error}".split()), flush=True)
+        raise
     return 0
 
 

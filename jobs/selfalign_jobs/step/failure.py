@@ -48,15 +48,10 @@ def _sign(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-# The first that fits counts: what the user wrote, before what follows from it; lost peers last, for whatever ends one
-# process of several is told by the others as a lost connection.
+# What vLLM refuses is told at its field (generate/engine_refusals.py), what a folder shows when the run is accepted; these
+# are what is left. The first that fits counts: what the user wrote, before what follows from it; lost peers last, for
+# whatever ends one process of several is told by the others as a lost connection.
 KINDS = (
-    Kind(
-        "engine argument",
-        Exit.CONFIG,
-        _sign(r"EngineArgs\S* got an unexpected keyword", r"validation errors? for (\w*EngineArgs|VllmConfig)"),
-        "mend spec.compute.generation.engineArgs: it takes the arguments of the pinned vLLM",
-    ),
     Kind(
         "code of the model's",
         Exit.CONFIG,
@@ -76,12 +71,6 @@ KINDS = (
             r"no vLLM implementation",
         ),
         "write a spec.model.url of an architecture that the pinned libraries have",
-    ),
-    Kind(
-        "context",
-        Exit.CONFIG,
-        _sign(r"max_model_len .* is greater than the derived"),
-        "lower spec.generation.maxModelTokens to what the model can hold",
     ),
     Kind(
         "broken weights",
@@ -152,7 +141,7 @@ KINDS = (
             r"can't allocate memory|not enough memory",
             r"ArrowMemoryError|malloc of size \d+ failed|realloc of size \d+ failed",
             r"node running low on memory",
-            r"died without a word",
+            r"died without a word|ended by SIGKILL",
             r"OOM[ -]?kill",
             r"unable to allocate .* for an array",
         ),
