@@ -86,12 +86,14 @@ def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
     from selfalign_jobs.train.attention import NAME
     from selfalign_jobs.train.dataset import TokenIds, lengths_of
     from selfalign_jobs.train.loader import Steps, collator
+    from selfalign_jobs.train.objectives import objective_of
     from selfalign_jobs.train.scoring import add_scoring_head
     from selfalign_jobs.train.settings import trainer_arguments
-    from selfalign_jobs.train.steps import order
-    from selfalign_jobs.train.trainer import PreferenceTrainer
+    from selfalign_jobs.train.steps import Layout, order
+    from selfalign_jobs.train.trainer import StepTrainer
 
-    examples, collate = table(pairs), collator(packed=packed, answers=2)
+    layout = Layout(packed)
+    examples, collate = table(pairs), collator(layout, 2)
     settings = TrainSettings(learning_rate=RATE, precision="float32", global_batch_size=BATCH)
     step = Train(
         name="train", iteration=1, loss=Loss(type="dpo", beta=BETA), data=Prepare(fn="pairs"), start=ModelRef(),
@@ -102,16 +104,18 @@ def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
     add_scoring_head(model)
     steps = Steps(
         TokenIds(examples), lengths_of(examples), order(pairs, 1, BATCH, 0),
-        ranks=1, rank=0, budget=budget, packed=packed, collate=collate,
+        ranks=1, rank=0, budget=budget, layout=layout, collate=collate,
     )  # fmt: skip
     log: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = trainer_arguments(step, means, len(steps), Path(folder))
-        trainer = PreferenceTrainer(model=model, args=arguments, steps=steps, loss=step.loss, on_log=log.append)
+        trainer = StepTrainer(
+            model=model, args=arguments, steps=steps, objective=objective_of(step.loss), on_log=log.append
+        )
         began = time.monotonic()
         with torch.no_grad():
             scored = reference.compute(
-                model, examples, collate=collate, budget=budget, packed=packed, device=arguments.device,
+                model, examples, collate=collate, budget=budget, layout=layout, device=arguments.device,
                 ranks=1, rank=0, stop_asked=lambda: False, on_progress=lambda _: None,
             )  # fmt: skip
         seconds_reference = time.monotonic() - began

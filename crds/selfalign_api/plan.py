@@ -143,7 +143,7 @@ class Generate(Frozen):
 class Loss(Frozen):
     """The objective of a training: which function of summed log-probabilities and lengths (train/losses.py)."""
 
-    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm", "sft", "bradley-terry"]
+    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm", "sft", "bradley-terry", "gap"]
     beta: float = 0.1
     gamma: float = 0.0
     alpha: float = 0.0
@@ -193,7 +193,7 @@ class Train(Frozen):
     kind: Literal["train"] = "train"
     name: str
     iteration: int
-    objective: Literal["preference", "sft", "reward"] = "preference"
+    objective: Literal["preference", "sft", "reward", "gap"] = "preference"
     loss: Loss
     data: Prepare
     start: ModelRef

@@ -32,14 +32,15 @@ from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.ending import ending
 from selfalign_jobs.train.checkpoint import MANIFEST as CHECKPOINT_MANIFEST
 from selfalign_jobs.train.checkpoint import newest, published
-from selfalign_jobs.train.dataset import ID_COLUMNS, TokenIds, lengths_of
+from selfalign_jobs.train.dataset import TokenIds, lengths_of
 from selfalign_jobs.train.loader import Steps, collator
+from selfalign_jobs.train.objectives import objective_of
 from selfalign_jobs.train.policy import load
 from selfalign_jobs.train.program import train
 from selfalign_jobs.train.scoring import add_scoring_head
-from selfalign_jobs.train.settings import trainer_arguments
-from selfalign_jobs.train.steps import order
-from selfalign_jobs.train.trainer import PreferenceTrainer
+from selfalign_jobs.train.settings import PAIR_COLUMNS, trainer_arguments
+from selfalign_jobs.train.steps import Layout, order
+from selfalign_jobs.train.trainer import StepTrainer
 
 pytestmark = pytest.mark.heavy
 STEPS = 60
@@ -179,12 +180,12 @@ def test_the_model_sees_the_ids_of_the_table_and_a_packed_one_sees_a_prompt_once
 ) -> None:
     plan, step = trainings.training(settings={"global_batch_size": 8, "epochs": 1})
     means = trainings.context(plan, tmp_path, pairs).config.means.training
-    table = pairs.slice(0, 8).select(ID_COLUMNS)
+    table = pairs.slice(0, 8).select(PAIR_COLUMNS)
     seen: list[int] = []
     model = load(trainings.MODEL, torch.float32, remote_code=False, packed=packed)
     add_scoring_head(model)
     model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0].flatten().tolist()))
-    trainer = PreferenceTrainer(
+    trainer = StepTrainer(
         model=model,
         args=trainer_arguments(step, means, 1, tmp_path / "trainer"),
         steps=Steps(
@@ -194,10 +195,10 @@ def test_the_model_sees_the_ids_of_the_table_and_a_packed_one_sees_a_prompt_once
             ranks=1,
             rank=0,
             budget=300,
-            packed=packed,
-            collate=collator(packed=packed, answers=2),
+            layout=Layout(packed),
+            collate=collator(Layout(packed), 2),
         ),
-        loss=step.loss,
+        objective=objective_of(step.loss),
         on_log=lambda _: None,
     )
     trainer.train()

@@ -14,15 +14,15 @@ from selfalign_jobs.train import attention, oracle, scoring
 from selfalign_jobs.train.batch import MicroBatch
 from selfalign_jobs.train.packing import pack
 from selfalign_jobs.train.padding import pad
-from selfalign_jobs.train.scoring import answer_log_probs, target_log_probs
+from selfalign_jobs.train.scoring import answer_scores, target_scores
 from selfalign_jobs.train.settings import PACKED_ARCHITECTURES, packs
 
 
 def scores_and_gradients(model: Any, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """Log-probabilities of each target, sums of each answer, and gradients of a loss over the sums."""
     with torch.no_grad():
-        tokens = target_log_probs(model, micro)
-    sums = answer_log_probs(model, micro)
+        tokens = target_scores(model, micro)
+    sums = answer_scores(model, micro)
     F.softplus(-0.1 * (sums[:, 0] - sums[:, 1:].sum(dim=1))).sum().backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
@@ -98,8 +98,8 @@ def test_an_answer_that_is_not_there_takes_no_place_and_scores_nothing() -> None
         with_gap = make([(prompt, [first, second, nothing])], np.array([0]), 3)
         without = make([(prompt, [first, second])], np.array([0]), 2)
         assert (with_gap.places, with_gap.tokens) == (without.places, without.tokens)
-        found = answer_log_probs(model, with_gap)
-        torch.testing.assert_close(found[:, :2], answer_log_probs(model, without))
+        found = answer_scores(model, with_gap)
+        torch.testing.assert_close(found[:, :2], answer_scores(model, without))
         assert found[0, 2] == 0
         model.set_attn_implementation("sdpa")
 
@@ -109,7 +109,7 @@ def test_a_micro_batch_without_examples_runs_and_moves_nothing(make: Any) -> Non
     model = packed_models.model("llama")
     if make is pack:
         model.set_attn_implementation(attention.NAME)
-    summed = answer_log_probs(model, make([], np.zeros(0, np.int64), 2))
+    summed = answer_scores(model, make([], np.zeros(0, np.int64), 2))
     assert summed.shape == (0, 2)
     summed.sum().backward()
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.plan import Loss
-from selfalign_jobs.train.losses import LOSSES, PairLogProbs, PairLoss
+from selfalign_jobs.train.losses import LOSSES, PairLogProbs, PairLoss, bradley_terry, gap, sft
 
 Arrays = dict[str, np.ndarray]
 
@@ -102,7 +102,8 @@ def test_orpo_stays_finite_when_an_answer_is_certain() -> None:
 
 @given(batches(), st.sampled_from(sorted(LOSSES)))
 def test_rewards_carry_no_gradient_and_losses_do(a: Arrays, kind: str) -> None:
-    leaves = {name: torch.tensor(values, dtype=torch.float64) for name, values in a.items()}
+    kept = {"kept": a["chosen"], "reference_kept": a["reference_chosen"]}
+    leaves = {name: torch.tensor(values, dtype=torch.float64) for name, values in (a | kept).items()}
     leaves["chosen"].requires_grad_()
     result = LOSSES[kind](PairLogProbs(**leaves), Loss(type=kind, beta=0.1))  # type: ignore[arg-type]
     assert result.loss.requires_grad
@@ -110,8 +111,49 @@ def test_rewards_carry_no_gradient_and_losses_do(a: Arrays, kind: str) -> None:
     assert not result.rejected_rewards.requires_grad
 
 
-@pytest.mark.parametrize("kind", ["dpo", "ipo", "hinge"])
+@pytest.mark.parametrize("kind", ["dpo", "ipo", "hinge", "selm"])
 def test_a_loss_with_a_reference_refuses_to_do_without(kind: str) -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match="reference"):
         LOSSES[kind](PairLogProbs(-one, -one, one, one), Loss(type=kind))  # type: ignore[arg-type]
+
+
+@given(batches(), BETA, st.floats(0, 1), st.data())
+def test_selm_is_dpo_and_the_kept_answers_log_ratio_and_without_one_dpo(
+    a: Arrays, beta: float, alpha: float, data: st.DataObject
+) -> None:
+    size = len(a["chosen"])
+    there = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    nats = st.lists(st.floats(-400, -0.01), min_size=size, max_size=size)
+    kept, reference_kept = (np.where(there, data.draw(nats), 0.0) for _ in range(2))
+    win, lose = log_ratios(a)
+    loss = -log_sigmoid(beta * (win - lose)) + np.where(there, alpha * beta * (kept - reference_kept), 0.0)
+    found = ours("selm", a | {"kept": kept, "reference_kept": reference_kept}, beta=beta, alpha=alpha)
+    same(found, loss, beta * win, beta * lose)
+
+
+REWARDS = st.integers(1, 6).flatmap(
+    lambda rows: st.lists(st.lists(st.floats(-30, 30), min_size=4, max_size=4), min_size=rows, max_size=rows)
+)
+
+
+@given(REWARDS)
+def test_bradley_terry_is_minus_log_sigmoid_of_the_difference(rows: list[list[float]]) -> None:
+    r = np.array(rows)[:, :2]
+    found = bradley_terry(torch.tensor(r, dtype=torch.float64))
+    np.testing.assert_allclose(found.numpy(), -log_sigmoid(r[:, 0] - r[:, 1]), rtol=1e-6, atol=1e-6)
+
+
+@given(REWARDS)
+def test_gap_is_pits_five_orders(rows: list[list[float]]) -> None:
+    better, winners, losers, worse = np.array(rows).T  # gap(w, l), gap(w, w), gap(l, l), gap(l, w)
+    orders = (better, winners), (better, losers), (better, worse), (winners, worse), (losers, worse)
+    expected = -sum(log_sigmoid(first - second) for first, second in orders)
+    np.testing.assert_allclose(gap(torch.tensor(rows, dtype=torch.float64)).numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+@given(st.lists(st.lists(st.floats(-8, -0.01), min_size=1, max_size=9), min_size=1, max_size=6))
+def test_sft_over_the_targets_of_a_batch_is_their_mean_and_not_the_mean_of_answers(rows: list[list[float]]) -> None:
+    sums = torch.tensor([[sum(row)] for row in rows], dtype=torch.float64)
+    targets = [value for row in rows for value in row]
+    np.testing.assert_allclose(float(sft(sums).sum()) / len(targets), -np.mean(targets), rtol=1e-6, atol=1e-6)

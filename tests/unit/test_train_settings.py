@@ -13,7 +13,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, ModelRef, Prepare, Train, TrainSettings
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.settings import batches_of, check, deepspeed_config, rank_count, uses_deepspeed
-from selfalign_jobs.train.steps import order
+from selfalign_jobs.train.steps import Layout, order
 
 
 def step(loss: str = "simpo", smoothing: float = 0.0, **settings: Any) -> Train:
@@ -24,6 +24,7 @@ def step(loss: str = "simpo", smoothing: float = 0.0, **settings: Any) -> Train:
         loss=Loss.model_validate({"type": loss, "label_smoothing": smoothing}),
         data=Prepare(fn="pairs"),
         start=ModelRef(),
+        objective=settings.pop("objective", "preference"),
         reference=settings.pop("reference", None),
         result=ModelRef(iteration=1),
         settings=TrainSettings(**({"learning_rate": 1e-3} | settings)),
@@ -41,18 +42,18 @@ def test_the_budget_is_what_is_asked_for_or_what_there_is_room_for_and_holds_the
     packed: bool, largest: int
 ) -> None:
     settings = TrainSettings(learning_rate=1)
-    assert batches_of(settings, 1, LENGTHS, 1000, 50, packed=packed).budget == 1000
-    assert batches_of(settings, 1, LENGTHS, None, 500, packed=packed).budget == 500
-    assert batches_of(settings, 1, LENGTHS, None, 50, packed=packed).budget == largest
+    assert batches_of(settings, 1, LENGTHS, 1000, 50, Layout(packed)).budget == 1000
+    assert batches_of(settings, 1, LENGTHS, None, 500, Layout(packed)).budget == 500
+    assert batches_of(settings, 1, LENGTHS, None, 50, Layout(packed)).budget == largest
     message = rf"microBatchTokens: 50 is less than the largest example takes .* write at least {largest}"
     with pytest.raises(ConfigError, match=message):
-        batches_of(settings, 1, LENGTHS, 50, 500, packed=packed)
+        batches_of(settings, 1, LENGTHS, 50, 500, Layout(packed))
 
 
 @given(st.integers(1, 512), st.integers(1, 500), st.floats(0.01, 5))
 def test_steps_are_those_of_the_order(batch: int, rows: int, epochs: float) -> None:
     settings = TrainSettings(learning_rate=1, global_batch_size=batch, epochs=epochs)
-    found = batches_of(settings, 1, np.ones((rows, 3), np.int64), None, 100, packed=True)
+    found = batches_of(settings, 1, np.ones((rows, 3), np.int64), None, 100, Layout(packed=True))
     assert found.steps == len(order(rows, epochs, batch, 0))
 
 
@@ -65,7 +66,12 @@ def test_steps_are_those_of_the_order(batch: int, rows: int, epochs: float) -> N
             r"globalBatchSize: 3 is less than the ranks \(.*: 8\).* write at least 8",
         ),
         (step(max_prompt_tokens=2048), CPU, "maxPromptTokens.*leaves no room"),
-        (step("sft"), CPU, "sft is not built yet; write one of dpo"),
+        (step("sft"), CPU, "sft is no loss of a training on pairs; write dpo or"),
+        (
+            step("bradley-terry", objective="reward", overlong="Truncate"),
+            CPU,
+            "would cut the end that a reward is read at",
+        ),
         (step("dpo"), CPU, "loss dpo needs a reference; write initial or previous"),
         (step(smoothing=0.1), CPU, "labelSmoothing.* is defined for dpo and ipo"),
         (step(precision="float16"), CPU, "float16 is not trained on a CPU; write float32 or bfloat16"),

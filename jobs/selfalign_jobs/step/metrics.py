@@ -114,8 +114,9 @@ class TrainingMetrics:
     def step(self, row: LogRow) -> None:
         """An optimiser step ended."""
         self._loss.set(row["loss"])
-        self._margin.set(row["margin"])
-        self._accuracy.set(row["accuracy"])
+        if "margin" in row:
+            self._margin.set(row["margin"])
+            self._accuracy.set(row["accuracy"])
         self._learning_rate.set(row["learning_rate"])
         if math.isfinite(row["gradient_norm"]):  # float16's scaler skips such a step, and that is how it works
             self._gradient_norm.set(row["gradient_norm"])

@@ -104,6 +104,8 @@ def on_log(log: Sequence[LogRow]) -> Iterator[str]:
         yield f"{skipped} of {len(log)} steps had no finite gradient and were skipped."
     if len(log) > 1 and _mean(quarter, "loss") > bounds.RISEN.value * max(LOSS, abs(log[0]["loss"])):
         yield f"The loss rose from {log[0]['loss']:.3g} to {_mean(quarter, 'loss'):.3g}: the steps are too long."
+    if "accuracy" not in log[0]:  # a training that orders nothing
+        return
     if not dead and _mean(quarter, "accuracy") < bounds.AGAINST.value:
         share = percent(_mean(quarter, "accuracy"))
         yield f"At the end the policy orders {share} of the pairs as the judge did: less than chance."
@@ -115,7 +117,9 @@ def on_log(log: Sequence[LogRow]) -> Iterator[str]:
 
 def dead_steps(log: Sequence[LogRow]) -> int:
     """How many of the last steps in a row had no gradient although pairs were ordered wrong: nothing is learned any more."""
-    return _steps_at_end(log, lambda row: row["gradient_norm"] < bounds.DEAD_GRADIENT.value and row["accuracy"] < 1)
+    return _steps_at_end(
+        log, lambda row: row["gradient_norm"] < bounds.DEAD_GRADIENT.value and row.get("accuracy", 0) < 1
+    )
 
 
 def has_collapsed(log: Sequence[LogRow]) -> bool:

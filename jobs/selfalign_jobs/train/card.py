@@ -26,7 +26,7 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int) -
         f"({settings.learning_rate_schedule}, warm-up {settings.warmup_ratio:g})",
         "steps": f"{len(log)} of {settings.global_batch_size} pairs, {settings.epochs:g} epochs, seed {settings.seed}",
         "adapter": f"LoRA, rank {settings.lora.rank}; merged here, alone in adapter/" if settings.lora else "none",
-        "last step": ", ".join(f"{name} {last[name]:.4f}" for name in ("loss", "margin", "accuracy"))
+        "last step": ", ".join(f"{name} {last[name]:.4f}" for name in ("loss", "margin", "accuracy") if name in last)
         if last
         else "none",
     }

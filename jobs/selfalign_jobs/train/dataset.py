@@ -13,31 +13,32 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 from selfalign_jobs.recipes.tables import counts_of
-
-ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+from selfalign_jobs.train.settings import Reads
 
 Example = tuple[np.ndarray, Sequence[np.ndarray]]  # a prompt and its answers, token ids
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Pairs that are trained on, and what became of the others."""
+    """Rows that are trained on, and what became of the others."""
 
-    table: pa.Table  # ID_COLUMNS, list<int32>
-    pairs: int  # in the table that was given
+    table: pa.Table  # of the columns that are read, list<int32>
+    pairs: int  # rows of the table that was given
     dropped_overlong: int
     truncated: int
-    held_out: int  # pairs that are not in it, because their prompts are held out
+    held_out: int  # rows that are not in it, because their prompts are held out
+    emptied: int = 0  # rows that lost an optional answer: too long
 
 
-def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
-    """The examples of a table of pairs, within the bounds of the settings.
+def examples(pairs: pa.Table, settings: TrainSettings, reads: Reads) -> Examples:
+    """The examples of a table, within the bounds of the settings.
 
-    `Drop` leaves out a pair whose prompt is beyond max_prompt_tokens or one of whose sequences is beyond
-    max_length_tokens. `Truncate` keeps the end of such a prompt, where the question is, and the start of the responses.
-    Raises ConfigError when no pair is left, when one has no tokens, or when the pairs carry no token ids.
+    `Drop` leaves out a row whose prompt is beyond max_prompt_tokens or one of whose sequences is beyond
+    max_length_tokens; an optional answer that is too long is left out alone. `Truncate` keeps the end of such a prompt,
+    where the question is, and the start of the answers. Raises ConfigError when no row is left, when one has no tokens, or
+    when the table carries no token ids.
     """
-    missing = [name for name in ID_COLUMNS if name not in pairs.column_names]
+    missing = [name for name in reads.columns if name not in pairs.column_names]
     if missing:
         raise ConfigError.one(
             "pairs",
@@ -56,21 +57,23 @@ def examples(pairs: pa.Table, settings: TrainSettings) -> Examples:
             "no pairs to train on: no record gave two answers that the judge told apart; "
             "write more personas (data.personas.count), a smaller judge.tieMargin, or a higher temperature for respond",
         )
-    table = pairs.select(ID_COLUMNS)
-    _refuse_empty(table)
-    overlong = _overlong(table, settings)
-    count = int(overlong.sum())
-    if settings.overlong == "Drop":
-        kept = table.filter(pa.array(~overlong)) if count else table
-        if kept.num_rows == 0:
-            raise ConfigError.one(
-                "spec.training.maxLengthTokens",
-                f"all {pairs.num_rows} pairs are longer than maxLengthTokens {settings.max_length_tokens} or their prompts "
-                f"than maxPromptTokens {settings.max_prompt_tokens}; write higher bounds, or overlong: Truncate",
-            )
-        return Examples(kept, pairs.num_rows, dropped_overlong=count, truncated=0, held_out=held_out)
-    cut = _truncated(table, settings)
-    return Examples(cut, pairs.num_rows, dropped_overlong=0, truncated=count, held_out=held_out)
+    table = pairs.select(reads.columns)
+    _refuse_empty(table, reads)
+    if settings.overlong == "Truncate":
+        count = int(_overlong(lengths_of(table), settings).any(axis=1).sum())
+        cut = _truncated(table, settings)
+        return Examples(cut, pairs.num_rows, dropped_overlong=0, truncated=count, held_out=held_out)
+    table, emptied = _without_long_options(table, settings, reads)
+    overlong = _overlong(lengths_of(table), settings).any(axis=1)
+    kept = table.filter(pa.array(~overlong)) if overlong.any() else table
+    if kept.num_rows == 0:
+        raise ConfigError.one(
+            "spec.training.maxLengthTokens",
+            f"all {pairs.num_rows} pairs are longer than maxLengthTokens {settings.max_length_tokens} or their prompts "
+            f"than maxPromptTokens {settings.max_prompt_tokens}; write higher bounds, or overlong: Truncate",
+        )
+    dropped = int(overlong.sum())
+    return Examples(kept, pairs.num_rows, dropped, truncated=0, held_out=held_out, emptied=emptied)
 
 
 def lengths_of(table: pa.Table) -> np.ndarray:
@@ -78,35 +81,45 @@ def lengths_of(table: pa.Table) -> np.ndarray:
     return np.stack([_lengths(table, name) for name in table.column_names], axis=1)
 
 
-def longest_sequence(lengths: np.ndarray) -> np.ndarray:
-    """Tokens of the longest sequence of each example: prompt and answer."""
-    found: np.ndarray = lengths[:, 0] + lengths[:, 1:].max(axis=1)
-    return found
-
-
 def _lengths(table: pa.Table, column: str) -> np.ndarray:
-    found: np.ndarray = pc.list_value_length(table[column]).to_numpy()
+    found: np.ndarray = pc.fill_null(pc.list_value_length(table[column]), 0).to_numpy()
     return found.astype(np.int64)
 
 
-def _refuse_empty(table: pa.Table) -> None:
-    lengths = lengths_of(table)
-    empty = np.argwhere(lengths == 0)
+def _refuse_empty(table: pa.Table, reads: Reads) -> None:
+    needed = [name for name in reads.columns if name not in reads.optional]
+    empty = np.argwhere(lengths_of(table.select(needed)) == 0)
     if len(empty):
         row, column = empty[0]
         raise ConfigError.one(
             "pairs",
-            f"row {row} has no tokens in {ID_COLUMNS[column]}, so there is nothing to score ({len(empty)} such in "
+            f"row {row} has no tokens in {needed[column]}, so there is nothing to score ({len(empty)} such in "
             f"{table.num_rows} rows); remove the row, or end the answer with the model's end token",
         )
 
 
-def _overlong(table: pa.Table, settings: TrainSettings) -> np.ndarray:
-    lengths = lengths_of(table)
-    found: np.ndarray = (lengths[:, 0] > settings.max_prompt_tokens) | (
-        longest_sequence(lengths) > settings.max_length_tokens
-    )
+def _overlong(lengths: np.ndarray, settings: TrainSettings) -> np.ndarray:
+    """(examples, answers): whether prompt or sequence are beyond the bounds; an answer that is not there has no sequence."""
+    prompt, answers = lengths[:, :1], lengths[:, 1:]
+    beyond = (answers > 0) & (prompt + answers > settings.max_length_tokens)
+    found: np.ndarray = beyond | (prompt > settings.max_prompt_tokens)
     return found
+
+
+def _without_long_options(table: pa.Table, settings: TrainSettings, reads: Reads) -> tuple[pa.Table, int]:
+    """A row is not lost because only an optional answer is too long."""
+    emptied = np.zeros(table.num_rows, bool)
+    for name in reads.optional:
+        place = table.column_names.index(name)
+        lengths = lengths_of(table.select(["prompt_ids", name]))
+        long = lengths.sum(axis=1) > settings.max_length_tokens
+        column = table[name]
+        if long.any() or column.null_count:
+            none = pa.scalar([], column.type)
+            column = pc.if_else(pa.array(long & (lengths[:, 1] > 0)), none, pc.fill_null(column, none))
+        emptied |= long & (lengths[:, 1] > 0)
+        table = table.set_column(place, pa.field(name, column.type), column)
+    return table, int(emptied.sum())
 
 
 def _truncated(table: pa.Table, settings: TrainSettings) -> pa.Table:
@@ -120,7 +133,7 @@ def _cut(batch: pa.RecordBatch, settings: TrainSettings) -> pa.RecordBatch:
     ]
     room = settings.max_length_tokens - kept[0]
     columns = [_slices(batch["prompt_ids"], kept[0], from_end=True)]
-    columns += [_slices(batch[name], room, from_end=False) for name in ID_COLUMNS[1:]]
+    columns += [_slices(batch[name], room, from_end=False) for name in batch.schema.names[1:]]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 

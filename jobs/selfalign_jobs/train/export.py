@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from selfalign_jobs.train.policy import load, source_dtype
+from selfalign_jobs.train.reward_model import tokenizer_with_own_pad
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 WEIGHT_INDEX = ".index.json"
@@ -21,7 +23,14 @@ ADAPTER = "adapter"
 
 
 def export(
-    trainer: Any, source: Path, target: Path, *, remote_code: bool, chat_template: str | None, card: str
+    trainer: Any,
+    source: Path,
+    target: Path,
+    *,
+    remote_code: bool,
+    chat_template: str | None,
+    card: str,
+    rewards: bool = False,
 ) -> None:
     """Write the trained weights to `target`; called on all ranks, for shards are gathered; rank 0 writes and checks.
 
@@ -37,40 +46,50 @@ def export(
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     dtype = source_dtype(source, remote_code)
     if isinstance(model, PeftModel):
-        merged = _merged(model, state, source, target / ADAPTER, remote_code=remote_code)
+        merged = _merged(model, state, source, target / ADAPTER, remote_code=remote_code, rewards=rewards)
         model, state = merged, merged.state_dict()
     state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     model.save_pretrained(target, state_dict=state)
-    _copy_companions(source, target)
+    _copy_companions(source, target, but=("config.json",) if rewards else ())
+    if rewards:  # whose config and pad token are its own
+        tokenizer_with_own_pad(source, remote_code=remote_code)[0].save_pretrained(target)
     if chat_template is not None:
         (target / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     (target / "README.md").write_text(card, encoding="utf-8")
-    verify(source, target, state, remote_code=remote_code, same_template=chat_template is None)
+    verify(source, target, state, remote_code=remote_code, same_template=chat_template is None, rewards=rewards)
 
 
-def _merged(model: PeftModel, state: dict[str, Tensor], source: Path, adapter: Path, *, remote_code: bool) -> Any:
+def _merged(
+    model: PeftModel, state: dict[str, Tensor], source: Path, adapter: Path, *, remote_code: bool, rewards: bool
+) -> Any:
     """The base model, loaded again in float32, with the trained adapter merged in; the adapter is saved beside."""
     adapter.mkdir(parents=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in get_peft_model_state_dict(model, state).items()}
     save_file(weights, adapter / "adapter_model.safetensors")
     model.peft_config["default"].save_pretrained(str(adapter))
-    base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=remote_code)
+    base = load(source, torch.float32, remote_code=remote_code, rewards=rewards)
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
-def _copy_companions(source: Path, target: Path) -> None:
-    """Everything in the source's folder but its weights and card: config, all end tokens, tokenizer, chat template, code."""
+def _copy_companions(source: Path, target: Path, but: Sequence[str]) -> None:
+    """Everything of the source but its weights, its card and `but`: config, end tokens, tokenizer, chat template, code."""
     for file in source.iterdir():
         is_weight = file.name.endswith(WEIGHTS) or file.name.endswith(WEIGHT_INDEX)
-        if file.is_file() and not is_weight and file.name != "README.md" and not file.name.startswith("."):
+        if file.is_file() and not is_weight and file.name not in ("README.md", *but) and not file.name.startswith("."):
             shutil.copyfile(file, target / file.name)
 
 
 def verify(
-    source: Path, target: Path, state: dict[str, Tensor], *, remote_code: bool, same_template: bool = True
+    source: Path,
+    target: Path,
+    state: dict[str, Tensor],
+    *,
+    remote_code: bool,
+    same_template: bool = True,
+    rewards: bool = False,
 ) -> None:
     """Load the folder as a user would and compare: weights bit by bit, dtype, end tokens, tokenizer, chat template."""
-    written = load(target, source_dtype(source, remote_code), remote_code=remote_code)
+    written = load(target, source_dtype(source, remote_code), remote_code=remote_code, rewards=rewards)
     # Tied weights stand once among the parameters, and once in the gathered state.
     found = dict(written.named_parameters())
     differing = [n for n, tensor in found.items() if n not in state or not torch.equal(tensor, state[n].cpu())]
@@ -79,6 +98,8 @@ def verify(
     if AutoConfig.from_pretrained(source, trust_remote_code=remote_code).eos_token_id != written.config.eos_token_id:
         raise RuntimeError("the exported config lost its end token")
     before, after = (AutoTokenizer.from_pretrained(f, trust_remote_code=remote_code) for f in (source, target))
+    if rewards:
+        before, _ = tokenizer_with_own_pad(source, remote_code=remote_code)
     sample = "A quiet baker who counts: 1, 2, 3.\nWhat is the larger of 12 and 7?"
     if before.encode(sample) != after.encode(sample) or before.get_vocab() != after.get_vocab():
         raise RuntimeError("the exported tokenizer differs from the model's")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from selfalign_jobs.train.batch import MicroBatch
 from selfalign_jobs.train.dataset import Example, TokenIds
 from selfalign_jobs.train.packing import pack
 from selfalign_jobs.train.padding import pad
-from selfalign_jobs.train.steps import plan_step
+from selfalign_jobs.train.steps import Layout, plan_step
 
 Collate = Callable[[Sequence[Example], np.ndarray], MicroBatch]
 
@@ -24,17 +25,18 @@ class StepBatch:
 
     micro: tuple[MicroBatch, ...]  # as many on every rank
     examples: int  # of the step, on all ranks
+    targets: int
 
     def pin_memory(self) -> Self:
         """The same in pinned memory."""
-        return type(self)(tuple(micro.pin_memory() for micro in self.micro), self.examples)
+        return type(self)(tuple(micro.pin_memory() for micro in self.micro), self.examples, self.targets)
 
 
-def collator(*, packed: bool, answers: int, multiple: int = 1) -> Collate:
+def collator(layout: Layout, answers: int, *, multiple: int = 1) -> Collate:
     """How examples become a micro batch; `multiple` of places, where a kernel wants it."""
-    if packed:
-        return lambda examples, rows: pack(examples, rows, answers, multiple=multiple)
-    return lambda examples, rows: pad(examples, rows, answers)
+    if layout.packed:
+        return partial(pack, answers=answers, rewards=layout.rewards, multiple=multiple)
+    return partial(pad, answers=answers, rewards=layout.rewards)
 
 
 class Steps(Dataset[StepBatch]):
@@ -49,12 +51,12 @@ class Steps(Dataset[StepBatch]):
         ranks: int,
         rank: int,
         budget: int,
-        packed: bool,
+        layout: Layout,
         collate: Collate,
     ) -> None:
         """`order`: the rows that each step takes (steps.order); `lengths` of all rows (dataset.lengths_of)."""
         self._ids, self._lengths, self._order = ids, lengths, order
-        self._ranks, self._rank, self._budget, self._packed = ranks, rank, budget, packed
+        self._ranks, self._rank, self._budget, self._layout = ranks, rank, budget, layout
         self._collate = collate
 
     def __len__(self) -> int:
@@ -62,9 +64,9 @@ class Steps(Dataset[StepBatch]):
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = self._order[step]
-        plan = plan_step(self._lengths[rows], self._ranks, self._budget, packed=self._packed)[self._rank]
+        plan = plan_step(self._lengths[rows], self._ranks, self._budget, self._layout)[self._rank]
         micro = tuple(self._collate([self._ids[int(row)] for row in rows[held]], rows[held]) for held in plan)
-        return StepBatch(micro, len(rows))
+        return StepBatch(micro, len(rows), int(self._lengths[rows, 1:].sum()))
 
 
 def step_loader(steps: Steps, *, workers: int, prefetch: int | None, pin_memory: bool) -> DataLoader[StepBatch]:

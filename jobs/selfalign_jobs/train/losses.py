@@ -1,4 +1,4 @@
-"""Preference losses: pure functions of summed log-probabilities and lengths, never of logits.
+"""Losses: pure functions of summed log-probabilities and lengths, or of rewards, never of logits.
 
 Notation: y_w and y_l are the chosen and the rejected response to the prompt x, log π(y|x) the sum of the log-probabilities
 of the response's tokens (the end token included), |y| their number, and
@@ -28,6 +28,8 @@ class PairLogProbs:
     rejected_length: Tensor
     reference_chosen: Tensor | None = None
     reference_rejected: Tensor | None = None
+    kept: Tensor | None = None  # SELM's third answer, the policy's own; 0 where there is none, under the reference too
+    reference_kept: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ def hinge(pair: PairLogProbs, loss: Loss) -> PairLoss:
     return _result(value, loss.beta * chosen, loss.beta * rejected)
 
 
+def selm(pair: PairLogProbs, loss: Loss) -> PairLoss:
+    """SELM (arXiv 2405.19332, eq. 4.2): −log σ(β·h) + α·β·[log π(y_k|x) − log π_ref(y_k|x)] of the kept answer y_k.
+
+    y_k is what the policy answers itself, whatever its rank among the three. A pair without one counts with α 0.
+    Rewards as DPO's.
+    """
+    result = dpo(pair, loss.model_copy(update={"label_smoothing": 0.0}))
+    if pair.kept is None or pair.reference_kept is None:
+        raise ValueError("selm needs the log-probabilities of the kept answers, of policy and reference")
+    optimism = loss.alpha * loss.beta * (pair.kept - pair.reference_kept)
+    return PairLoss(result.loss + optimism, result.chosen_rewards, result.rejected_rewards)
+
+
 def simpo(pair: PairLogProbs, loss: Loss) -> PairLoss:
     """SimPO (arXiv 2405.14734, eq. 6): −log σ(β/|y_w|·log π(y_w|x) − β/|y_l|·log π(y_l|x) − γ); no reference.
 
@@ -101,7 +116,34 @@ LOSSES: dict[str, Callable[[PairLogProbs, Loss], PairLoss]] = {
     "hinge": hinge,
     "simpo": simpo,
     "orpo": orpo,
+    "selm": selm,
 }
+
+
+def sft(log_probs: Tensor) -> Tensor:
+    """Supervised fine-tuning: −Σ log π(y|x) of each answer, (examples,); its mean is over the targets, not the answers."""
+    return -log_probs[:, 0]
+
+
+def bradley_terry(rewards: Tensor) -> Tensor:
+    """A reward model's loss (Bradley-Terry, as in arXiv 2203.02155, eq. 1): −log σ(r(x, y_w) − r(x, y_l)).
+
+    `rewards`: raw, of shape (pairs, 2): of chosen and rejected.
+    """
+    return -F.logsigmoid(rewards[:, 0] - rewards[:, 1])
+
+
+# PIT's five orders, of the gaps that it reads: (w, l), (w, w), (l, l), (l, w).
+GAP_ORDERS = ((0, 1), (0, 2), (0, 3), (1, 3), (2, 3))
+
+
+def gap(rewards: Tensor) -> Tensor:
+    """A gap model's loss (PIT, arXiv 2310.00898, eq. 2): −Σ log σ(gap_a − gap_b) over the five orders of a row.
+
+    `rewards`, of shape (rows, 4), are the gaps of the answers (w, l), (w, w), (l, l), (l, w): how much better the first is.
+    """
+    first, second = (list(side) for side in zip(*GAP_ORDERS, strict=True))
+    return -F.logsigmoid(rewards[:, first] - rewards[:, second]).sum(dim=1)
 
 
 def _log_ratios(pair: PairLogProbs) -> tuple[Tensor, Tensor]:

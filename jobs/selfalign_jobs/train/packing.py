@@ -7,7 +7,8 @@ An example of a prompt p₁…p_P and answers a₁…a_A, b₁…b_B, … takes 
     answer   p_P b₁ … b_{B−1}  → b₁ … b_B   positions P−1 … P+B−2
 
 The prompt's last token stands once before each answer and an answer's last token nowhere: a place has at most one target,
-and an answer's targets are one run of places. An answer of no tokens takes none.
+and an answer's targets are one run of places. An answer of no tokens takes none. Where rewards are read, prompt and answers
+stand whole: P+A+B+… places.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from selfalign_jobs.train.batch import MicroBatch, Packing
 from selfalign_jobs.train.dataset import Example
 
 
-def pack(examples: Sequence[Example], rows: np.ndarray, answers: int, *, multiple: int = 1) -> MicroBatch:
+def pack(
+    examples: Sequence[Example], rows: np.ndarray, answers: int, *, rewards: bool = False, multiple: int = 1
+) -> MicroBatch:
     """One flat sequence of the examples, which are the table's `rows`, filled up to a multiple of places.
+
+    For `rewards` prompt and answers stand there whole, and each answer's last place is read.
 
     No examples make a short sequence that scores nothing: what a rank runs where the others still have some.
     """
-    layout = _Flat()
+    layout = _Flat(rewards)
     lengths = np.zeros((len(examples), answers), np.int64)
     for number, (prompt, given) in enumerate(examples):
         layout.add(number, prompt, given)
@@ -40,7 +45,7 @@ def pack(examples: Sequence[Example], rows: np.ndarray, answers: int, *, multipl
         packing=layout.packing(),
         targets=_joined(layout.targets),
         targets_at=_joined(layout.targets_at),
-        answer_lengths=torch.from_numpy(lengths),
+        answer_lengths=torch.from_numpy(np.minimum(lengths, 1) if rewards else lengths),
         examples=torch.from_numpy(rows.astype(np.int64)),
         tokens=tokens + int(lengths.sum()),
         places=layout.at,
@@ -50,7 +55,8 @@ def pack(examples: Sequence[Example], rows: np.ndarray, answers: int, *, multipl
 class _Flat:
     """A flat sequence as it grows."""
 
-    def __init__(self) -> None:
+    def __init__(self, rewards: bool) -> None:
+        self._rewards = rewards
         self.at = 0
         self.ids: list[np.ndarray] = []
         self.positions: list[np.ndarray] = []
@@ -62,15 +68,17 @@ class _Flat:
 
     def add(self, number: int, prompt: np.ndarray, answers: Sequence[np.ndarray]) -> None:
         """An example: its prefix, seen with the first answer as one sequence, and each further answer beside it."""
-        before, prefix = self.at, prompt[:-1]
+        before, prefix = self.at, prompt if self._rewards else prompt[:-1]
         until, start = before + len(prefix), before  # what the next span begins with: the prefix, then an answer alone
         self._grow(number, 0, prefix, 0)
         for part, answer in enumerate(answers, 1):
             if len(answer) == 0:
                 continue
-            self.targets.append(answer)
-            self.targets_at.append(np.arange(self.at, self.at + len(answer)))
-            self._grow(number, part, np.concatenate([prompt[-1:], answer[:-1]]), len(prefix))
+            given = answer if self._rewards else np.concatenate([prompt[-1:], answer[:-1]])
+            read = slice(-1, None) if self._rewards else slice(None)
+            self.targets.append(answer[read])
+            self.targets_at.append(np.arange(self.at, self.at + len(answer))[read])
+            self._grow(number, part, given, len(prefix))
             self._spans.append((before, start if start == before else until, start, self.at))
             start = self.at
 

@@ -16,16 +16,19 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.attention import NAME, backend_of
+from selfalign_jobs.train.reward_model import load_reward_model
 from selfalign_jobs.train.settings import deepspeed_config, uses_deepspeed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def load(folder: Path, dtype: torch.dtype, *, remote_code: bool, packed: bool = False) -> Any:
-    """A causal model in `dtype`, with attention over packed sequences or its own; sharded at once where ZeRO-3 is on."""
+def load(folder: Path, dtype: torch.dtype, *, remote_code: bool, packed: bool = False, rewards: bool = False) -> Any:
+    """A causal or a reward model, with attention over packed sequences or its own; sharded at once where ZeRO-3 is on."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
     attention = NAME if packed else attention_of(config)
+    if rewards:
+        return load_reward_model(folder, dtype, remote_code=remote_code, attention=attention)
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=remote_code, attn_implementation=attention
     )
@@ -69,7 +72,7 @@ def source_dtype(folder: Path, remote_code: bool) -> torch.dtype:
     return next(SAFETENSORS_DTYPES[t["dtype"]] for t in header.values() if t.get("dtype") in SAFETENSORS_DTYPES)
 
 
-def lora_config(lora: Lora, folder: Path, *, remote_code: bool) -> LoraConfig:
+def lora_config(lora: Lora, folder: Path, *, remote_code: bool, rewards: bool = False) -> LoraConfig:
     """PEFT's configuration. Raises ConfigError for a target module that the model lacks; no weights are loaded for that."""
     there = linear_modules(folder, remote_code=remote_code)
     unknown = [name for name in lora.target_modules if name not in there]
@@ -84,7 +87,7 @@ def lora_config(lora: Lora, folder: Path, *, remote_code: bool) -> LoraConfig:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules) or "all-linear",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if rewards else "CAUSAL_LM",  # the first trains the reward's head too
     )
 
 

@@ -37,12 +37,14 @@ from selfalign_jobs.train.memory import micro_batch_tokens
 from selfalign_jobs.train.settings import (
     REFERENCE_LOSSES,
     Batches,
+    Reads,
     batches_of,
     check,
     packs,
     rank_count,
     uses_deepspeed,
 )
+from selfalign_jobs.train.steps import Layout
 
 LOG_TABLE = "parts/log.parquet"
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
@@ -94,18 +96,19 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     reference = None
     if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
         reference = locate_model(config, step.reference)
-    found = examples(prepare_table(context, step.data, "pairs"), settings)
+    reads = Reads.of(step.loss.type)
+    found = examples(prepare_table(context, step.data, "pairs"), settings, reads)
     write_examples(found.table, work / EXAMPLES)
     lengths = lengths_of(found.table)
-    for side, mean in zip(("chosen", "rejected"), lengths[:, 1:].mean(axis=0), strict=True):
-        context.progress.metrics.pair_tokens.labels(side).set(mean)
+    for name, mean in zip(reads.columns[1:], lengths[:, 1:].mean(axis=0), strict=True):
+        context.progress.metrics.pair_tokens.labels(name.removesuffix("_ids")).set(mean)
     batches = batches_of(
         settings,
         ranks,
         lengths,
         means.micro_batch_tokens,
         micro_batch_tokens(start, settings, means, ranks, len(here)),
-        packed=packs(json.loads((start / "config.json").read_text())),
+        Layout(packs(json.loads((start / "config.json").read_text())), reads.rewards),
     )
     tell([*_notes_before(found, settings)])
     job = Job(
@@ -174,17 +177,17 @@ class Listener:
         elif "log" in message:
             row = message["log"]
             progress.advance(int(row["step"]))
-            progress.show(
-                tokensPerSecond=row["tokens_per_second"],
-                loss=row["loss"],
-                margin=row["margin"],
-                accuracy=row["accuracy"],
-            )
+            progress.show(tokensPerSecond=row["tokens_per_second"], **_shown(row))
             metrics.tokens_per_second.set(row["tokens_per_second"])
             metrics.training.step(row)
             metrics.tokens.labels("train", "in").inc(row["tokens"])
         else:
             progress.advance(message["done"])
+
+
+def _shown(row: dict[str, float]) -> dict[str, float]:
+    """What an objective's log has of loss, margin and accuracy."""
+    return {name: row[name] for name in ("loss", "margin", "accuracy") if name in row}
 
 
 def _gpus(means: TrainingMeans, asked: int) -> None:
@@ -262,9 +265,8 @@ def _finish(
         "pairsGiven": found.pairs,
         "droppedOverlong": found.dropped_overlong,
         "truncated": found.truncated,
-        "loss": last["loss"],
-        "margin": last["margin"],
-        "accuracy": last["accuracy"],
+        **({"emptied": found.emptied} if found.emptied else {}),
+        **_shown(last),
         "tokensPerSecond": round(tokens / seconds, 1),
         **figures,
     }

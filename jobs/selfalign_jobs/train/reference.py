@@ -15,26 +15,26 @@ from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train.dataset import TokenIds, lengths_of
 from selfalign_jobs.train.loader import Collate
 from selfalign_jobs.train.saving import agreed
-from selfalign_jobs.train.scoring import answer_log_probs
-from selfalign_jobs.train.steps import plan_step
+from selfalign_jobs.train.scoring import answer_scores
+from selfalign_jobs.train.steps import Layout, plan_step
 
 ARTIFACT = "reference/log_probs.parquet"
-COLUMNS = ("chosen", "rejected")
 
 
 def read(folder: Folder, examples: pa.Table, kernel: str) -> np.ndarray | None:
-    """Kept log-probabilities of just these examples by this kernel, float64 (examples, 2); None before they are computed."""
+    """Kept log-probabilities of just these examples by this kernel, float64 (examples, answers); None before they are computed."""
     if not folder.exists(ARTIFACT):
         return None
     table = folder.read_table(ARTIFACT)
     if (table.schema.metadata or {}).get(b"identity") != _identity(examples, kernel):
         return None
-    return np.stack([table[name].to_numpy() for name in COLUMNS], axis=1)
+    return np.stack([column.to_numpy() for column in table.columns], axis=1)
 
 
 def write(folder: Folder, examples: pa.Table, kernel: str, log_probs: np.ndarray) -> None:
     """Commit them, with the identity of the examples that they belong to and of what computed them."""
-    columns = {name: log_probs[:, column] for column, name in enumerate(COLUMNS)}
+    names = [name.removesuffix("_ids") for name in examples.column_names[1:]]
+    columns = {name: log_probs[:, column] for column, name in enumerate(names)}
     folder.write_table(ARTIFACT, pa.table(columns).replace_schema_metadata({"identity": _identity(examples, kernel)}))
 
 
@@ -44,7 +44,7 @@ def compute(
     *,
     collate: Collate,
     budget: int,
-    packed: bool,
+    layout: Layout,
     device: torch.device,
     ranks: int,
     rank: int,
@@ -58,10 +58,10 @@ def compute(
     """
     ids, lengths = TokenIds(examples), lengths_of(examples)
     found = np.zeros((len(lengths), lengths.shape[1] - 1))
-    plan = plan_step(lengths, ranks, budget, packed=packed)
+    plan = plan_step(lengths, ranks, budget, layout)
     for number, rows in enumerate(plan[rank], 1):
         micro = collate([ids[int(row)] for row in rows], rows).to(device)
-        found[rows] = answer_log_probs(model, micro).double().cpu().numpy()
+        found[rows] = answer_scores(model, micro).double().cpu().numpy()
         on_progress(sum(len(held) for mine in plan for held in mine[:number]))
         if any(agreed(stop_asked())):
             raise Stopped(

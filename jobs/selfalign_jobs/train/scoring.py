@@ -48,6 +48,25 @@ def add_scoring_head(model: Any) -> None:
     model.forward = types.MethodType(forward, model)
 
 
+def add_reward_head(model: Any) -> None:
+    """`model(…, targets=, targets_at=)` gives the raw reward (float32) at each of these places of the flattened sequences.
+
+    transformers' own forward finds an answer's end by its padding, which a packed sequence has none of.
+    """
+    plain = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(
+        self: Any, *args: Any, targets: Tensor | None = None, targets_at: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        if targets is None or targets_at is None:
+            return plain(*args, **kwargs)
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        return self.score(hidden.flatten(0, 1).index_select(0, targets_at)).float().squeeze(1)
+
+    model.forward = types.MethodType(forward, model)
+
+
 def _final_cap_and_scale(config: Any) -> tuple[float | None, float]:
     """What a model does to its logits after the head, as transformers' models name it."""
     scale = next(
@@ -63,8 +82,8 @@ def _final_cap_and_scale(config: Any) -> tuple[float | None, float]:
     return getattr(config, "final_logit_softcapping", None), 1.0 if scale is None else scale
 
 
-def target_log_probs(model: Any, micro: MicroBatch) -> Tensor:
-    """Log-probability of each target, (targets,)."""
+def target_scores(model: Any, micro: MicroBatch) -> Tensor:
+    """Log-probability of each target, or reward at it, (targets,)."""
     layout: dict[str, Any] = {}
     if micro.packing is not None:
         layout = {"position_ids": micro.position_ids, "packing": micro.packing}
@@ -72,9 +91,9 @@ def target_log_probs(model: Any, micro: MicroBatch) -> Tensor:
     return found
 
 
-def answer_log_probs(model: Any, micro: MicroBatch) -> Tensor:
-    """Log-probability of each answer, (examples, answers), 0 of one that is not there; connected to the model when empty."""
-    scores, lengths = target_log_probs(model, micro), micro.answer_lengths
+def answer_scores(model: Any, micro: MicroBatch) -> Tensor:
+    """Log-probability of each answer, or its reward, (examples, answers), 0 of one that is not there."""
+    scores, lengths = target_scores(model, micro), micro.answer_lengths
     if len(lengths) == 0:
-        return scores.sum() * scores.new_zeros(lengths.shape)
+        return scores.sum() * scores.new_zeros(lengths.shape)  # still a part of the model's graph
     return torch.segment_reduce(scores, "sum", lengths=lengths.flatten(), unsafe=True).view(lengths.shape)

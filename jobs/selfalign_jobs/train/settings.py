@@ -11,15 +11,45 @@ import numpy as np
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Frozen, Train, TrainSettings
 from selfalign_api.run_file import TrainingMeans
-from selfalign_jobs.train.steps import places_of, step_count
+from selfalign_jobs.train.steps import Layout, places_of, step_count
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "rmsprop": "rmsprop", "adafactor": "adafactor"}
-BUILT_LOSSES = ("dpo", "ipo", "simpo", "orpo", "hinge")
-REFERENCE_LOSSES = ("dpo", "ipo", "hinge")
+OBJECTIVE_LOSSES = {
+    "preference": ("dpo", "ipo", "simpo", "orpo", "hinge", "selm"),
+    "sft": ("sft",),
+    "reward": ("bradley-terry",),
+    "gap": ("gap",),
+}
+PAIR_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+GAP_PAIRS = (("chosen", "rejected"), ("chosen", "chosen"), ("rejected", "rejected"), ("rejected", "chosen"))
+WORDS = {"preference": "pairs", "sft": "targets", "reward": "rewards", "gap": "gaps"}
+REFERENCE_LOSSES = ("dpo", "ipo", "hinge", "selm")
 # Tried, against each sequence alone (tests/jobs/test_train_packed.py). Any other model is trained padded.
 PACKED_ARCHITECTURES = ("gemma2", "llama", "mistral", "qwen2", "qwen3")
 PACKED_LAYERS = {"full_attention", "sliding_attention"}
+
+
+class Reads(Frozen):
+    """What of a table a training reads: columns of token ids, the prompt's first, then each answer's."""
+
+    columns: tuple[str, ...]
+    optional: tuple[str, ...] = ()  # of them, those that a row may lack
+    rewards: bool = False  # one reward a sequence is read, at its last token; else the log-probability of each target
+
+    @classmethod
+    def of(cls, loss: str) -> Reads:
+        """Of the training with a loss of this type."""
+        if loss == "sft":
+            return cls(columns=("prompt_ids", "target_ids"))
+        if loss == "bradley-terry":
+            return cls(columns=PAIR_COLUMNS, rewards=True)
+        if loss == "gap":  # how much better the first of two answers is than the second, as the recipe renders the two
+            columns = ("prompt_ids", *(f"{first}_{second}_ids" for first, second in GAP_PAIRS))
+            return cls(columns=columns, rewards=True)
+        if loss == "selm":
+            return cls(columns=(*PAIR_COLUMNS, "kept_ids"), optional=("kept_ids",))
+        return cls(columns=PAIR_COLUMNS)
 
 
 class Batches(Frozen):
@@ -30,18 +60,22 @@ class Batches(Frozen):
     budget: int  # places (tokens that are computed) in one forward pass of one rank
     packed: bool  # one flat sequence a micro batch (packing.py), else padded ones (padding.py)
 
-    @property
-    def layout(self) -> str:
-        """In a word, for people."""
-        return "packed" if self.packed else "padded"
-
 
 def check(step: Train, means: TrainingMeans) -> None:
     """What can be wrong before any data is read. Raises ConfigError."""
     settings, loss = step.settings, step.loss
-    if step.objective != "preference" or loss.type not in BUILT_LOSSES:
+    losses = OBJECTIVE_LOSSES[step.objective]
+    if loss.type not in losses:
         raise ConfigError.one(
-            "spec.training.loss.type", f"is not built yet; write one of {', '.join(BUILT_LOSSES)}", loss.type
+            "spec.training.loss.type",
+            f"is no loss of a training on {WORDS[step.objective]}; write {' or '.join(losses)}",
+            loss.type,
+        )
+    if Reads.of(loss.type).rewards and settings.overlong == "Truncate":
+        raise ConfigError.one(
+            "spec.training.overlong",
+            "would cut the end that a reward is read at; write Drop",
+            settings.overlong,
         )
     if loss.label_smoothing and loss.type not in ("dpo", "ipo"):
         raise ConfigError.one(
@@ -93,14 +127,14 @@ def rank_count(means: TrainingMeans) -> int:
 
 
 def batches_of(
-    settings: TrainSettings, ranks: int, lengths: np.ndarray, tokens: int | None, room: int, *, packed: bool
+    settings: TrainSettings, ranks: int, lengths: np.ndarray, tokens: int | None, room: int, layout: Layout
 ) -> Batches:
     """The batches of a training on examples of these `lengths` (examples, 1 + answers).
 
     The budget is `tokens` (microBatchTokens), else `room`, what memory is thought to have, and at least the largest example.
     Raises ConfigError when an example is over the `tokens` that were asked for.
     """
-    largest = int(places_of(lengths, packed=packed).max())
+    largest = int(places_of(lengths, layout).max())
     if tokens is not None and largest > tokens:
         raise ConfigError.one(
             "spec.compute.training.microBatchTokens",
@@ -109,7 +143,7 @@ def batches_of(
             tokens,
         )
     steps = step_count(len(lengths), settings.epochs, settings.global_batch_size)
-    return Batches(ranks=ranks, steps=steps, budget=tokens or max(largest, room), packed=packed)
+    return Batches(ranks=ranks, steps=steps, budget=tokens or max(largest, room), packed=layout.packed)
 
 
 def packs(config: Mapping[str, Any]) -> bool:

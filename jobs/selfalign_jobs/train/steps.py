@@ -6,8 +6,18 @@ Which examples a step takes depends on neither ranks, budget nor layout. Pure fu
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How examples become micro batches: packed (packing.py) or padded (padding.py); read at targets or for rewards."""
+
+    packed: bool
+    rewards: bool = False
+
 
 Plan = list[list[np.ndarray]]  # [rank][micro batch] → examples of the step
 
@@ -37,28 +47,28 @@ def step_count(rows: int, epochs: float, batch: int) -> int:
     return sum(max(1, -(-taken // batch)) for taken in passes(rows, epochs))
 
 
-def places_of(lengths: np.ndarray, *, packed: bool) -> np.ndarray:
+def places_of(lengths: np.ndarray, layout: Layout) -> np.ndarray:
     """Places that each example takes alone; `lengths` of shape (examples, 1 + answers), the prompt's first.
 
-    Packed: its prompt once. Padded: a sequence an answer, as long as the longest.
+    Packed: its prompt once, and nothing predicts from the last token. Padded: a sequence an answer, as long as the longest.
     """
     answers = lengths[:, 1:]
-    found: np.ndarray = lengths.sum(axis=1) - 1
-    if not packed:
+    found: np.ndarray = lengths.sum(axis=1) - (0 if layout.rewards else 1)
+    if not layout.packed:
         found = (lengths[:, 0] + answers.max(axis=1)) * answers.shape[1]
     return found
 
 
-def plan_step(lengths: np.ndarray, ranks: int, budget: int, *, packed: bool) -> Plan:
+def plan_step(lengths: np.ndarray, ranks: int, budget: int, layout: Layout) -> Plan:
     """Deal the examples of a step into equally many micro batches a rank, none over the budget.
 
     Some stay empty only where there are fewer examples than micro batches (the end of an epoch). Raises ValueError for an
     example that is over the budget alone.
     """
-    places = places_of(lengths, packed=packed)
+    places = places_of(lengths, layout)
     if places.max() > budget:
         raise ValueError(f"an example of {places.max()} places is over the budget of {budget}")
-    return _plan_packed(places, ranks, budget) if packed else _plan_padded(places, ranks, budget)
+    return _plan_packed(places, ranks, budget) if layout.packed else _plan_padded(places, ranks, budget)
 
 
 def _plan_packed(places: np.ndarray, ranks: int, budget: int) -> Plan:

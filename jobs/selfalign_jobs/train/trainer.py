@@ -1,4 +1,4 @@
-"""Preference training on transformers' Trainer: its optimiser, DeepSpeed handling and resume; our steps, losses, log and saves."""
+"""Training on transformers' Trainer: its optimiser, DeepSpeed handling and resume; our steps, objectives, log and saves."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 
 from selfalign_api.errors import ConfigError, refused_as
-from selfalign_api.plan import Loss
 from selfalign_jobs.step.second_look import dead_steps, has_collapsed
 from selfalign_jobs.train.batch import MicroBatch
 from selfalign_jobs.train.loader import StepBatch, Steps, step_loader
-from selfalign_jobs.train.losses import LOSSES, PairLogProbs
-from selfalign_jobs.train.scoring import answer_log_probs
+from selfalign_jobs.train.objectives import Objective, Scored
+from selfalign_jobs.train.scoring import answer_scores
 
 LogRow = dict[str, float]
-SUMS = ("loss", "rewards_chosen", "rewards_rejected", "accuracy", "pairs", "tokens", "places")
+FIGURES = ("rewards_chosen", "rewards_rejected", "accuracy")  # means over examples, of objectives that have them
+SUMS = ("loss", *FIGURES, "examples", "targets", "tokens", "places")
 
 
-class PreferenceTrainer(transformers.Trainer):
-    """Trainer for losses of ours over pairs of token ids; an item of its loader is an optimiser step of this rank."""
+class StepTrainer(transformers.Trainer):
+    """Trainer for objectives of ours over token ids; an item of its loader is an optimiser step of this rank."""
 
     def __init__(
         self,
@@ -35,20 +35,21 @@ class PreferenceTrainer(transformers.Trainer):
         model: Any,
         args: TrainingArguments,
         steps: Steps,
-        loss: Loss,
+        objective: Objective,
         on_log: Callable[[LogRow], None],
     ) -> None:
         """`model` has a scoring head (scoring.py). `on_log` gets a row an optimiser step, on rank 0."""
-        self.loss, self.on_log = loss, on_log
+        self.objective, self.on_log = objective, on_log
         super().__init__(model=model, args=args, train_dataset=steps)
         self._reference: Tensor | None = None
         self._sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.args.device)
         self._step_began = time.monotonic()
         self._seconds = 0.0
+        self._shown: tuple[str, ...] = ()  # the figures of this objective
         self.remove_callback(transformers.PrinterCallback)
 
     def take_reference(self, log_probs: np.ndarray) -> None:
-        """Log-probabilities of chosen and rejected under the reference, (examples, 2): before the first step."""
+        """Log-probabilities of each answer under the reference, (examples, answers): before the first step."""
         # In float32 whatever the precision.
         self._reference = torch.tensor(log_probs, dtype=torch.float32, device=self.args.device)
 
@@ -76,11 +77,12 @@ class PreferenceTrainer(transformers.Trainer):
         return [next(epoch_iterator) for _ in range(num_batches)], None
 
     def training_step(self, model: Any, inputs: StepBatch, num_items_in_batch: object = None) -> Tensor:  # noqa: ARG002
-        """Gradients of the mean over the step's examples; DeepSpeed takes its step with the last micro batch."""
+        """Gradients of the mean over the step's examples or targets; DeepSpeed takes its step with the last micro batch."""
         model.train()
         total = torch.zeros((), device=self.args.device)
         # DeepSpeed averages gradients over ranks, and nothing else divides them.
-        share = self.accelerator.num_processes / inputs.examples
+        over = inputs.examples if self.objective.mean_over == "examples" else inputs.targets
+        share = self.accelerator.num_processes / over
         for number, micro in enumerate(inputs.micro, 1):
             self.accelerator.gradient_state._set_sync_gradients(number == len(inputs.micro))
             with self.compute_loss_context_manager():
@@ -91,23 +93,16 @@ class PreferenceTrainer(transformers.Trainer):
         return total
 
     def _summed_loss(self, model: Any, micro: MicroBatch) -> Tensor:
-        summed, lengths = answer_log_probs(model, micro), micro.answer_lengths
+        scores = answer_scores(model, micro)
         reference = None if self._reference is None else self._reference[micro.examples]
-        pairs = PairLogProbs(
-            summed[:, 0],
-            summed[:, 1],
-            lengths[:, 0],
-            lengths[:, 1],
-            None if reference is None else reference[:, 0],
-            None if reference is None else reference[:, 1],
-        )
-        result = LOSSES[self.loss.type](pairs, self.loss)
-        right = (result.chosen_rewards > result.rejected_rewards).float()
-        columns = (result.loss.detach(), result.chosen_rewards, result.rejected_rewards, right, torch.ones_like(right))
-        self._sums[:5] += torch.stack(columns).sum(dim=1)
-        self._sums[5] += micro.tokens
-        self._sums[6] += micro.places
-        return result.loss.sum()
+        found = self.objective.score(Scored(scores, micro.answer_lengths, reference))
+        none = torch.zeros_like(found.loss, dtype=torch.float32)
+        columns = [found.loss.detach(), *(found.figures.get(name, none) for name in FIGURES)]
+        self._sums[:4] += torch.stack([column.float() for column in columns]).sum(dim=1)
+        counts = (len(found.loss), len(micro.targets), micro.tokens, micro.places)
+        self._sums[4:] += torch.tensor(counts, dtype=torch.float64).to(self._sums.device, non_blocking=True)
+        self._shown = tuple(found.figures)
+        return found.loss.sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002
         """One row an optimiser step, from one reduction and one synchronisation; Trainer's closing summary is not kept.
@@ -122,7 +117,8 @@ class PreferenceTrainer(transformers.Trainer):
         self._seconds += seconds
         sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist(), strict=True))
         self._sums.zero_()
-        mean = {name: sums[name] / sums["pairs"] for name in SUMS[:4]}
+        mean = {name: sums[name] / sums["examples"] for name in self._shown}
+        mean["loss"] = sums["loss"] / sums[self.objective.mean_over]
         gradient_norm = logs.get("grad_norm", float("nan"))
         odd = [("loss", mean["loss"])]
         if "grad_norm" in logs and not self.args.fp16:
@@ -137,18 +133,16 @@ class PreferenceTrainer(transformers.Trainer):
                     )
         row = {
             "step": self.state.global_step,
-            "loss": mean["loss"],
+            **mean,
             "learning_rate": logs["learning_rate"],
-            "margin": mean["rewards_chosen"] - mean["rewards_rejected"],
-            "accuracy": mean["accuracy"],
-            "rewards_chosen": mean["rewards_chosen"],
-            "rewards_rejected": mean["rewards_rejected"],
             "gradient_norm": gradient_norm,
             "tokens": sums["tokens"],
             "computed_tokens": sums["places"],
             "tokens_per_second": sums["tokens"] / seconds,
             "seconds": self._seconds,
         }
+        if "rewards_chosen" in mean:
+            row["margin"] = mean["rewards_chosen"] - mean["rewards_rejected"]
         self.state.log_history.append(row)
         if has_collapsed(self.state.log_history):
             with refused_as("TrainingDiverged"):

@@ -29,11 +29,12 @@ from selfalign_jobs.train.dataset import TokenIds, lengths_of, mapped_examples
 from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
 from selfalign_jobs.train.loader import Steps, collator
+from selfalign_jobs.train.objectives import objective_of
 from selfalign_jobs.train.saving import Saving, agreed, together
-from selfalign_jobs.train.scoring import add_scoring_head
+from selfalign_jobs.train.scoring import add_reward_head, add_scoring_head
 from selfalign_jobs.train.settings import trainer_arguments, uses_deepspeed
-from selfalign_jobs.train.steps import order
-from selfalign_jobs.train.trainer import PreferenceTrainer
+from selfalign_jobs.train.steps import Layout, order
+from selfalign_jobs.train.trainer import StepTrainer
 
 
 def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
@@ -113,8 +114,12 @@ class Rank:
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
         self.examples = mapped_examples(job.folder / EXAMPLES)
         self.source = job.config.plan.models[step.start.lineage]
+        self.objective = objective_of(step.loss)
+        rewards = self.objective.reads.rewards
         self.lora = (
-            policy.lora_config(step.settings.lora, Path(job.start), remote_code=self.source.remote_code)
+            policy.lora_config(
+                step.settings.lora, Path(job.start), remote_code=self.source.remote_code, rewards=rewards
+            )
             if step.settings.lora
             else None
         )
@@ -123,7 +128,8 @@ class Rank:
         self.dtype = policy.training_dtype(step.settings, self.deepspeed)
         self.kernel = policy.kernel(Path(job.start), job.batches.packed, self.device.type, step.settings.precision)
         multiple = FLEX_MULTIPLE if "flex" in self.kernel else 1
-        self.collate = collator(packed=job.batches.packed, answers=self.examples.num_columns - 1, multiple=multiple)
+        self.layout = Layout(job.batches.packed, rewards)
+        self.collate = collator(self.layout, self.examples.num_columns - 1, multiple=multiple)
         self.reporter = Reporter(job.folder) if self.arguments.process_index == 0 else None
 
     def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
@@ -156,7 +162,7 @@ class Rank:
             torch.cuda.empty_cache()
         return found
 
-    def own_reference(self, trainer: PreferenceTrainer) -> np.ndarray:
+    def own_reference(self, trainer: StepTrainer) -> np.ndarray:
         """Computed by the policy's own engine."""
         with trainer.compute_loss_context_manager():
             return self._scored(trainer.model_wrapped)
@@ -170,7 +176,7 @@ class Rank:
                 self.examples,
                 collate=self.collate,
                 budget=self.job.batches.budget,
-                packed=self.job.batches.packed,
+                layout=self.layout,
                 device=self.device,
                 ranks=self.job.batches.ranks,
                 rank=self.arguments.process_index,
@@ -181,20 +187,20 @@ class Rank:
             reference.write(self.folder, self.examples, self.kernel, found)
         return found
 
-    def trainer(self) -> PreferenceTrainer:
+    def trainer(self) -> StepTrainer:
         """The trainer with the policy loaded."""
         batches, settings = self.job.batches, self.step.settings
         lengths = lengths_of(self.examples)
+        transformers.set_seed(self.arguments.seed)  # adapters, and a reward's head, begin at random
         model = self._load(Path(self.job.start))
         if self.lora is not None:
-            transformers.set_seed(self.arguments.seed)  # adapters begin at random
             model = policy.with_adapters(
                 model,
                 self.lora,
                 zero_stage=self.means.zero_stage if self.deepspeed else None,
                 checkpointing=self.arguments.gradient_checkpointing,
             )
-        return PreferenceTrainer(
+        return StepTrainer(
             model=model,
             args=self.arguments,
             steps=Steps(
@@ -204,10 +210,10 @@ class Rank:
                 ranks=batches.ranks,
                 rank=self.arguments.process_index,
                 budget=batches.budget,
-                packed=batches.packed,
+                layout=self.layout,
                 collate=self.collate,
             ),
-            loss=self.step.loss,
+            objective=self.objective,
             on_log=self.reporter.log if self.reporter is not None else _nobody,
         )
 
@@ -229,7 +235,7 @@ class Rank:
         found = together(lambda: fetch(self.folder, checkpoint, self.job.folder) if first else None)
         return str(found[self.arguments.process_index - self.arguments.local_process_index])
 
-    def export(self, trainer: PreferenceTrainer) -> None:
+    def export(self, trainer: StepTrainer) -> None:
         """Write model and training log to the work folder; the program publishes them."""
         rows = trainer.state.log_history
         export(
@@ -238,16 +244,20 @@ class Rank:
             self.job.folder / MODEL,
             remote_code=self.source.remote_code,
             chat_template=self.source.chat_template,
+            rewards=self.layout.rewards,
             card=card(self.job.config.plan, self.step, rows, self.examples.num_rows),
         )
         if self.reporter is not None:
             pq.write_table(pa.Table.from_pylist(rows), self.job.folder / LOG)
 
     def _load(self, folder: Path) -> Any:
-        """A model that scores targets, without dropout."""
-        model = policy.load(folder, self.dtype, remote_code=self.source.remote_code, packed=self.job.batches.packed)
+        """A model that scores targets or gives rewards, without dropout."""
+        layout = self.layout
+        model = policy.load(
+            folder, self.dtype, remote_code=self.source.remote_code, packed=layout.packed, rewards=layout.rewards
+        )
         policy.without_dropout(model)
-        add_scoring_head(model)
+        (add_reward_head if layout.rewards else add_scoring_head)(model)
         return model
 
 
