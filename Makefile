@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults bench-h100 clean
+.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults bench-h100 bench-trainer clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -115,6 +115,9 @@ golden: $(INSTALLED)  ## write the golden manifests again (after a change of the
 
 bench-h100: $(INSTALLED)  ## generation against a modelled H100: how busy it is, and 64 engines (10 minutes; benchmarks/README.md)
 	$(BIN)/python benchmarks/generate_h100.py
+
+bench-trainer: $(INSTALLED)  ## packed training against padded and against stock TRL, on pairs of skewed lengths (benchmarks/README.md)
+	$(BIN)/python benchmarks/train_skewed.py --pairs 24 --runs 1 --micro 1 4
 
 clean:
 	rm -rf .venv out

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from selfalign_jobs.train.dataset import Example
+from selfalign_jobs.train.batch import Example
 from selfalign_jobs.train.policy import attention_of, without_dropout
 from selfalign_jobs.train.scoring import add_scoring_head
 

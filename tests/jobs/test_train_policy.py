@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from selfalign_api.plan import Lora, TrainSettings
-from selfalign_jobs.train.policy import attention_of, load, training_dtype
+from selfalign_jobs.train.policy import attention_of, load, training_dtype, with_adapters, without_dropout
 
 TOKENS = torch.arange(20)[None]
 
@@ -38,6 +39,20 @@ def test_a_frozen_base_is_held_in_16_bits_and_what_autocast_trains_in_32() -> No
     adapters = whole.model_copy(update={"lora": Lora()})
     assert [training_dtype(each, deepspeed=False) for each in (whole, adapters)] == [torch.float32, torch.bfloat16]
     assert training_dtype(whole, deepspeed=True) == torch.bfloat16
+
+
+def test_a_models_dropout_is_off_and_an_adapters_stays() -> None:
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+            attention_dropout=0.5,
+        )
+    )  # fmt: skip
+    without_dropout(model)
+    config = LoraConfig(r=2, lora_dropout=0.25, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = with_adapters(model, config, zero_stage=None, checkpointing=False)
+    assert {m.p for m in adapted.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
+    assert {m.attention_dropout for m in adapted.modules() if hasattr(m, "attention_dropout")} == {0.0}
 
 
 def test_other_models_keep_their_fast_attention() -> None:

@@ -13,10 +13,20 @@ from hypothesis import strategies as st
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 from selfalign_jobs.recipes.tables import with_counts
-from selfalign_jobs.train.dataset import TokenIds, examples, mapped_examples, write_examples
+from selfalign_jobs.train.dataset import Examples, TokenIds
+from selfalign_jobs.train.dataset import examples as written_examples
 from selfalign_jobs.train.settings import PAIR_COLUMNS, Reads
 
 PAIRS = Reads.of("simpo")
+
+
+def examples(pairs: pa.Table, settings: TrainSettings, reads: Reads) -> Examples:
+    """Those of a table, in a file that is still mapped when its folder is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = pairs.select(reads.columns) if set(reads.columns) <= set(pairs.column_names) else pairs
+        return written_examples(chosen.to_reader(7), settings, reads, Path(folder) / "examples.arrow")
+
+
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=12)
 rows = st.lists(st.fixed_dictionaries(dict.fromkeys(PAIR_COLUMNS, ids)), min_size=1, max_size=20)
 
@@ -83,14 +93,11 @@ def test_a_table_without_ids_names_what_it_lacks_and_what_it_has() -> None:
 @given(rows)
 def test_what_ranks_map_is_what_was_written_by_row(values: list[dict[str, list[int]]]) -> None:
     whole = pa.concat_tables([table(values), table(values[:1])])  # of several chunks
-    with tempfile.TemporaryDirectory() as folder:
-        write_examples(whole, Path(folder) / "examples.arrow")
-        mapped = mapped_examples(Path(folder) / "examples.arrow")
-        ids = TokenIds(mapped)
-        for row, expected in enumerate(whole.to_pylist()):
-            prompt, answers = ids[row]
-            assert prompt.tolist() == expected["prompt_ids"]
-            assert [answer.tolist() for answer in answers] == [expected["chosen_ids"], expected["rejected_ids"]]
+    ids = TokenIds(examples(whole, settings(max_length_tokens=99, max_prompt_tokens=50), PAIRS).table)
+    for row, expected in enumerate(whole.to_pylist()):
+        prompt, answers = ids[row]
+        assert prompt.tolist() == expected["prompt_ids"]
+        assert [answer.tolist() for answer in answers] == [expected["chosen_ids"], expected["rejected_ids"]]
 
 
 @pytest.mark.parametrize("column", PAIR_COLUMNS)

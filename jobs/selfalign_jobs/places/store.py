@@ -146,6 +146,16 @@ class Folder:
             mend = "put it back from a copy, or delete its step's folder: then the step is done again"
             raise ConfigError.one(f"{self.place}/{name}", f"is no whole Parquet file ({error}); {mend}") from error
 
+    def read_batches(self, name: str, columns: Sequence[str], rows: int) -> pa.RecordBatchReader:
+        """A Parquet file by so many rows at a time; of its columns these, where it has them all."""
+        parquet = pq.ParquetFile(self.filesystem.open_input_file(f"{self.path}/{name}"), buffer_size=1 << 20)
+        schema = parquet.schema_arrow
+        if set(columns) <= set(schema.names):
+            schema = pa.schema([schema.field(column) for column in columns], schema.metadata)
+        # One thread: each would hold pages of its own.
+        batches = parquet.iter_batches(rows, columns=schema.names, use_threads=False)
+        return pa.RecordBatchReader.from_batches(schema, (batch.select(schema.names) for batch in batches))
+
     def write_table(self, name: str, table: pa.Table) -> int:
         """Commit a table as one Parquet file, written as it is encoded; returns its size in bytes."""
         with self.writing(name) as file:

@@ -16,10 +16,15 @@ from selfalign_jobs.step.context import StepContext
 
 def prepare_table(context: StepContext, prepare: Prepare, name: str) -> pa.Table:
     """The table that `prepare` makes, kept as `prepared/<name>.parquet` in the step's folder."""
+    return context.folder.read_table(prepared_file(context, prepare, name))
+
+
+def prepared_file(context: StepContext, prepare: Prepare, name: str) -> str:
+    """The name of that file in the step's folder, where it is then."""
     kept = f"prepared/{name}.parquet"
     if not context.folder.exists(kept):
         context.folder.write_table(kept, _prepared(context, prepare))
-    return context.folder.read_table(kept)
+    return kept
 
 
 def _prepared(context: StepContext, prepare: Prepare) -> pa.Table:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+
+Example = tuple[np.ndarray, Sequence[np.ndarray]]  # a prompt and its answers, token ids
 
 
 class _Moving:

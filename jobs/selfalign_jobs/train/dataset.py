@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +12,15 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 from selfalign_jobs.recipes.tables import counts_of
+from selfalign_jobs.train.batch import Example
 from selfalign_jobs.train.settings import Reads
-
-Example = tuple[np.ndarray, Sequence[np.ndarray]]  # a prompt and its answers, token ids
 
 
 @dataclass(frozen=True)
 class Examples:
     """Rows that are trained on, and what became of the others."""
 
-    table: pa.Table  # of the columns that are read, list<int32>
+    table: pa.Table  # of the columns that are read, list<int32>, mapped
     pairs: int  # rows of the table that was given
     dropped_overlong: int
     truncated: int
@@ -30,50 +28,38 @@ class Examples:
     emptied: int = 0  # rows that lost an optional answer: too long
 
 
-def examples(pairs: pa.Table, settings: TrainSettings, reads: Reads) -> Examples:
-    """The examples of a table, within the bounds of the settings.
+def examples(pairs: pa.RecordBatchReader, settings: TrainSettings, reads: Reads, file: Path) -> Examples:
+    """The examples of a table, within the bounds of the settings, read and written to `file` by chunks, for ranks to map.
 
     `Drop` leaves out a row whose prompt is beyond max_prompt_tokens or one of whose sequences is beyond
     max_length_tokens; an optional answer that is too long is left out alone. `Truncate` keeps the end of such a prompt,
     where the question is, and the start of the answers. Raises ConfigError when no row is left, when one has no tokens, or
     when the table carries no token ids.
     """
-    missing = [name for name in reads.columns if name not in pairs.column_names]
+    missing = [name for name in reads.columns if name not in pairs.schema.names]
     if missing:
         raise ConfigError.one(
             "pairs",
-            f"the table has no column {', '.join(missing)} (it has {', '.join(pairs.column_names)}); "
+            f"the table has no column {', '.join(missing)} (it has {', '.join(pairs.schema.names)}); "
             "pairs carry the token ids that generation rendered",
         )
+    rows = dropped = emptied = truncated = 0
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, pairs.schema) as writer:
+        for batch in pairs:
+            _refuse_empty(batch, reads, rows)
+            rows += len(batch)
+            overlong = _overlong(batch, settings, reads)
+            if settings.overlong == "Truncate":
+                truncated += int(overlong.any(axis=1).sum())
+                writer.write_batch(_cut(batch, settings))
+                continue
+            optional = [name in reads.optional for name in reads.columns[1:]]
+            gone, kept = overlong & optional, ~(overlong & np.logical_not(optional)).any(axis=1)
+            dropped, emptied = dropped + int((~kept).sum()), emptied + int(gone[kept].any(axis=1).sum())
+            writer.write_batch(_without(batch, gone).filter(pa.array(kept)))
     held_out = counts_of(pairs).get("promptHeldOut", 0)
-    if pairs.num_rows == 0 and held_out:
-        raise ConfigError.one(
-            "spec.evaluation.prompts.url",
-            f"holds the prompts of all {held_out} pairs, and training leaves out what is held out; write other prompts",
-        )
-    if pairs.num_rows == 0:
-        raise ConfigError.one(
-            "spec.data",
-            "no pairs to train on: no record gave two answers that the judge told apart; "
-            "write more personas (data.personas.count), a smaller judge.tieMargin, or a higher temperature for respond",
-        )
-    table = pairs.select(reads.columns)
-    _refuse_empty(table, reads)
-    if settings.overlong == "Truncate":
-        count = int(_overlong(lengths_of(table), settings).any(axis=1).sum())
-        cut = _truncated(table, settings)
-        return Examples(cut, pairs.num_rows, dropped_overlong=0, truncated=count, held_out=held_out)
-    table, emptied = _without_long_options(table, settings, reads)
-    overlong = _overlong(lengths_of(table), settings).any(axis=1)
-    kept = table.filter(pa.array(~overlong)) if overlong.any() else table
-    if kept.num_rows == 0:
-        raise ConfigError.one(
-            "spec.training.maxLengthTokens",
-            f"all {pairs.num_rows} pairs are longer than maxLengthTokens {settings.max_length_tokens} or their prompts "
-            f"than maxPromptTokens {settings.max_prompt_tokens}; write higher bounds, or overlong: Truncate",
-        )
-    dropped = int(overlong.sum())
-    return Examples(kept, pairs.num_rows, dropped, truncated=0, held_out=held_out, emptied=emptied)
+    _refuse_none(rows, dropped, held_out, settings)
+    return Examples(mapped_examples(file), rows, dropped, truncated, held_out, emptied)
 
 
 def lengths_of(table: pa.Table) -> np.ndarray:
@@ -86,58 +72,74 @@ def _lengths(table: pa.Table, column: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _refuse_empty(table: pa.Table, reads: Reads) -> None:
+def _refuse_none(rows: int, dropped: int, held_out: int, settings: TrainSettings) -> None:
+    if rows == 0 and held_out:
+        raise ConfigError.one(
+            "spec.evaluation.prompts.url",
+            f"holds the prompts of all {held_out} pairs, and training leaves out what is held out; write other prompts",
+        )
+    if rows == 0:
+        raise ConfigError.one(
+            "spec.data",
+            "no pairs to train on: no record gave two answers that the judge told apart; "
+            "write more personas (data.personas.count), a smaller judge.tieMargin, or a higher temperature for respond",
+        )
+    if rows == dropped:
+        raise ConfigError.one(
+            "spec.training.maxLengthTokens",
+            f"all {rows} pairs are longer than maxLengthTokens {settings.max_length_tokens} or their prompts "
+            f"than maxPromptTokens {settings.max_prompt_tokens}; write higher bounds, or overlong: Truncate",
+        )
+
+
+def _refuse_empty(batch: pa.RecordBatch, reads: Reads, before: int) -> None:
     needed = [name for name in reads.columns if name not in reads.optional]
-    empty = np.argwhere(lengths_of(table.select(needed)) == 0)
+    empty = np.argwhere(lengths_of(pa.Table.from_batches([batch]).select(needed)) == 0)
     if len(empty):
         row, column = empty[0]
         raise ConfigError.one(
             "pairs",
-            f"row {row} has no tokens in {needed[column]}, so there is nothing to score ({len(empty)} such in "
-            f"{table.num_rows} rows); remove the row, or end the answer with the model's end token",
+            f"row {before + row} has no tokens in {needed[column]}, so there is nothing to score; "
+            "remove the row, or end the answer with the model's end token",
         )
 
 
-def _overlong(lengths: np.ndarray, settings: TrainSettings) -> np.ndarray:
-    """(examples, answers): whether prompt or sequence are beyond the bounds; an answer that is not there has no sequence."""
+def _overlong(batch: pa.RecordBatch, settings: TrainSettings, reads: Reads) -> np.ndarray:
+    """(examples, answers): whether prompt or sequence are beyond the bounds; an answer that is not there has no sequence.
+
+    A prompt that is too long is a matter of the row, not of an optional answer.
+    """
+    lengths = lengths_of(pa.Table.from_batches([batch]))
     prompt, answers = lengths[:, :1], lengths[:, 1:]
     beyond = (answers > 0) & (prompt + answers > settings.max_length_tokens)
-    found: np.ndarray = beyond | (prompt > settings.max_prompt_tokens)
+    needed = np.array([name not in reads.optional for name in reads.columns[1:]])
+    found: np.ndarray = beyond | ((prompt > settings.max_prompt_tokens) & needed)
     return found
 
 
-def _without_long_options(table: pa.Table, settings: TrainSettings, reads: Reads) -> tuple[pa.Table, int]:
-    """A row is not lost because only an optional answer is too long."""
-    emptied = np.zeros(table.num_rows, bool)
-    for name in reads.optional:
-        place = table.column_names.index(name)
-        lengths = lengths_of(table.select(["prompt_ids", name]))
-        long = lengths.sum(axis=1) > settings.max_length_tokens
-        column = table[name]
-        if long.any() or column.null_count:
-            none = pa.scalar([], column.type)
-            column = pc.if_else(pa.array(long & (lengths[:, 1] > 0)), none, pc.fill_null(column, none))
-        emptied |= long & (lengths[:, 1] > 0)
-        table = table.set_column(place, pa.field(name, column.type), column)
-    return table, int(emptied.sum())
-
-
-def _truncated(table: pa.Table, settings: TrainSettings) -> pa.Table:
-    """Chunk by chunk, so that only one is copied at a time beside the result."""
-    return pa.Table.from_batches([_cut(batch, settings) for batch in table.to_batches()], table.schema)
-
-
-def _cut(batch: pa.RecordBatch, settings: TrainSettings) -> pa.RecordBatch:
-    kept = [
-        np.minimum(pc.list_value_length(batch["prompt_ids"]).to_numpy(zero_copy_only=False), settings.max_prompt_tokens)
-    ]
-    room = settings.max_length_tokens - kept[0]
-    columns = [_slices(batch["prompt_ids"], kept[0], from_end=True)]
-    columns += [_slices(batch[name], room, from_end=False) for name in batch.schema.names[1:]]
+def _without(batch: pa.RecordBatch, gone: np.ndarray) -> pa.RecordBatch:
+    """The batch with these of its answers, and those that are null, made empty."""
+    columns = list(batch.columns)
+    for number, mask in enumerate(gone.T, 1):
+        if mask.any() or columns[number].null_count:
+            columns[number] = _slices(_whole(columns[number]), np.where(mask, 0, np.iinfo(np.int32).max))
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def _slices(column: pa.ListArray, most: np.ndarray, *, from_end: bool) -> pa.ListArray:
+def _cut(batch: pa.RecordBatch, settings: TrainSettings) -> pa.RecordBatch:
+    prompt = np.minimum(batch["prompt_ids"].value_lengths().to_numpy(), settings.max_prompt_tokens)
+    room = settings.max_length_tokens - prompt
+    columns = [_slices(batch["prompt_ids"], prompt, from_end=True)]
+    columns += [_slices(_whole(batch[name]), room) for name in batch.schema.names[1:]]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _whole(column: pa.ListArray) -> pa.ListArray:
+    """With an empty answer for one that is null."""
+    return pc.fill_null(column, pa.scalar([], column.type))
+
+
+def _slices(column: pa.ListArray, most: np.ndarray, *, from_end: bool = False) -> pa.ListArray:
     """At most so many of each list's values, from its end or its start."""
     offsets = column.offsets.to_numpy().astype(np.int64)
     counts = np.minimum(np.diff(offsets), most)
@@ -152,13 +154,7 @@ def _slices(column: pa.ListArray, most: np.ndarray, *, from_end: bool) -> pa.Lis
 
 # --- as the ranks read them -------------------------------------------------------------------------------------------
 
-ROWS_A_CHUNK = 65_536
-
-
-def write_examples(table: pa.Table, file: Path) -> None:
-    """As a file that ranks map: one copy in memory for all of a node."""
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=ROWS_A_CHUNK)
+ROWS_A_CHUNK = 16_384
 
 
 def mapped_examples(file: Path) -> pa.Table:

@@ -38,13 +38,15 @@ def export(
     Raises RuntimeError when what was written does not read back as it was.
     """
     state: dict[str, Tensor] | None = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    dtype = source_dtype(source, remote_code)
+    if trainer.is_deepspeed_enabled and dtype == torch.float32:
+        state = _masters(trainer.accelerator.unwrap_model(trainer.model_wrapped), state)
     unset_hf_deepspeed_config()  # else ZeRO-3 would shard what is loaded below over ranks that are gone
     if not trainer.is_world_process_zero():
         return
     if not state:
         raise RuntimeError("the gathered weights are empty: DeepSpeed gathered nothing")
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    dtype = source_dtype(source, remote_code)
     if isinstance(model, PeftModel):
         merged = _merged(model, state, source, target / ADAPTER, remote_code=remote_code, rewards=rewards)
         model, state = merged, merged.state_dict()
@@ -57,6 +59,18 @@ def export(
         (target / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     (target / "README.md").write_text(card, encoding="utf-8")
     verify(source, target, state, remote_code=remote_code, same_template=chat_template is None, rewards=rewards)
+
+
+def _masters(model: Any, state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """The state with the float32 masters of what was trained: a float32 model is published as it was stepped, not rounded."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            master = safe_get_full_fp32_param(parameter)  # of all ranks, together
+            if state and master is not None:
+                state[name] = master.cpu()
+    return state
 
 
 def _merged(

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from selfalign_jobs.train.batch import MicroBatch
-from selfalign_jobs.train.dataset import Example, TokenIds
+from selfalign_jobs.train.batch import Example, MicroBatch
+from selfalign_jobs.train.dataset import TokenIds
 from selfalign_jobs.train.packing import pack
 from selfalign_jobs.train.padding import pad
 from selfalign_jobs.train.steps import Layout, plan_step

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfalign_api.plan import Loss
+if TYPE_CHECKING:
+    from selfalign_api.plan import Loss
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def _difference(
             yield from torch.autograd.grad((out * torch.linspace(-1, 1, head, device=device)).sum(), values)
 
     pairs = zip(run(kernel, given), run("sdpa", [value.float() for value in given]), strict=False)
-    return max(float((a.float() - b).abs().max() / b.abs().max()) for a, b in pairs)
+    return max(float((a.detach().float() - b.detach()).abs().max() / b.detach().abs().max()) for a, b in pairs)
 
 
 def _layout() -> Packing:

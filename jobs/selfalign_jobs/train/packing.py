@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfalign_jobs.train.batch import MicroBatch, Packing
-from selfalign_jobs.train.dataset import Example
+from selfalign_jobs.train.batch import Example, MicroBatch, Packing
 
 
 def pack(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from selfalign_jobs.train.batch import MicroBatch
-from selfalign_jobs.train.dataset import Example
+from selfalign_jobs.train.batch import Example, MicroBatch
 
 
 def pad(examples: Sequence[Example], rows: np.ndarray, answers: int, *, rewards: bool = False) -> MicroBatch:

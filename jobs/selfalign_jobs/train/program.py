@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,11 +28,11 @@ from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import StepContext, Stopped
 from selfalign_jobs.step.finish import finish_manifest, tell
 from selfalign_jobs.step.gang import Gang
-from selfalign_jobs.step.prepared import prepare_table
+from selfalign_jobs.step.prepared import prepared_file
 from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.step.reuse import finished_elsewhere
 from selfalign_jobs.train import checkpoint
-from selfalign_jobs.train.dataset import Examples, examples, lengths_of, write_examples
+from selfalign_jobs.train.dataset import ROWS_A_CHUNK, Examples, examples, lengths_of
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
 from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
 from selfalign_jobs.train.memory import micro_batch_tokens
@@ -97,8 +99,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
         reference = locate_model(config, step.reference)
     reads = Reads.of(step.loss.type)
-    found = examples(prepare_table(context, step.data, "pairs"), settings, reads)
-    write_examples(found.table, work / EXAMPLES)
+    pairs = context.folder.read_batches(prepared_file(context, step.data, "pairs"), reads.columns, ROWS_A_CHUNK)
+    found = examples(pairs, settings, reads, work / EXAMPLES)
     lengths = lengths_of(found.table)
     for name, mean in zip(reads.columns[1:], lengths[:, 1:].mean(axis=0), strict=True):
         context.progress.metrics.pair_tokens.labels(name.removesuffix("_ids")).set(mean)
@@ -177,12 +179,22 @@ class Listener:
         elif "log" in message:
             row = message["log"]
             progress.advance(int(row["step"]))
+            print(line_of(row), file=sys.stderr, flush=True)
             progress.show(tokensPerSecond=row["tokens_per_second"], **_shown(row))
             metrics.tokens_per_second.set(row["tokens_per_second"])
             metrics.training.step(row)
             metrics.tokens.labels("train", "in").inc(row["tokens"])
         else:
             progress.advance(message["done"])
+
+
+def line_of(row: dict[str, float]) -> str:
+    """An optimiser step in the step's log."""
+    shown = [f"{name} {value:.4f}" for name, value in _shown(row).items()]
+    speed = f"{row['tokens_per_second']:,.0f} tokens/s ({row['computed_tokens_per_second']:,.0f} computed)"
+    mfu = [f"MFU {100 * row['mfu']:.1f} %"] if "mfu" in row else []
+    rate, norm = f"lr {row['learning_rate']:.2e}", f"gradient {row['gradient_norm']:.3g}"
+    return " | ".join([f"step {row['step']:.0f}", *shown, rate, norm, speed, *mfu])
 
 
 def _shown(row: dict[str, float]) -> dict[str, float]:
@@ -268,6 +280,8 @@ def _finish(
         **({"emptied": found.emptied} if found.emptied else {}),
         **_shown(last),
         "tokensPerSecond": round(tokens / seconds, 1),
+        "computedTokens": int(sum(row["computed_tokens"] for row in rows)),
+        **({"mfu": round(statistics.fmean(row["mfu"] for row in rows), 4)} if "mfu" in last else {}),
         **figures,
     }
     return finish_manifest(

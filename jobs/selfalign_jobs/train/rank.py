@@ -53,6 +53,8 @@ def _environment(job: Job) -> None:
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
     if means.device == "CPU":
         os.environ["DS_ACCELERATOR"] = "cpu"
+    if means.device == "GPU":  # each micro batch has another length
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if not uses_deepspeed(means):
         # One rank: without these names Trainer makes no process group and wraps nothing in DDP.
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):

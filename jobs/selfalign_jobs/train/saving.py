@@ -16,6 +16,7 @@ from selfalign_jobs.places.store import Folder
 from selfalign_jobs.train.checkpoint import Checkpoint, prune, publish
 
 T = TypeVar("T")
+POLL_SECONDS = 0.1
 
 
 def agreed(*wishes: bool) -> tuple[bool, ...]:
@@ -48,8 +49,35 @@ def together(act: Callable[[], T]) -> list[T]:
     return [value for value, _ in found]
 
 
+class Upload:
+    """A node's share of a checkpoint on its way to the store, beside the training."""
+
+    def __init__(self, folder: Folder, local: Path, name: str) -> None:
+        """Begin to upload the files of `local` to the folder `name`; they are gone from here then."""
+        self.files: tuple[str, ...] = ()
+        self.error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, args=(folder, local, name), name="upload", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is more to come."""
+        return self._thread.is_alive()
+
+    def _run(self, folder: Folder, local: Path, name: str) -> None:
+        try:
+            folder.upload(local, name)
+            self.files = tuple(file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file())
+            shutil.rmtree(local)
+        except OSError as error:
+            self.error = error
+
+
 class Saving(TrainerCallback):
-    """Saves by the clock of rank 0 and when a stop is asked for, publishes what was saved, and ends a stopped training."""
+    """Saves by the clock of rank 0 and when a stop is asked for, publishes what was saved, and ends a stopped training.
+
+    Uploads run beside the training and inside no collective; at the end of a step the ranks agree whether all are through.
+    """
 
     def __init__(
         self,
@@ -67,29 +95,33 @@ class Saving(TrainerCallback):
         self._zero_stage, self._interval, self._keep = zero_stage, interval_seconds, keep
         self._on_begin = on_begin
         self._saved = time.monotonic()
+        self._pending: Checkpoint | None = None  # written, and not published yet
+        self._upload: Upload | None = None  # of this node's files, by its first rank
         self.stopped_at: int | None = None  # the step at which the training was stopped, saved and published
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """The interval counts from here."""
-        self._saved = time.monotonic()
         self._on_begin()
+        self._saved = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """All ranks take the same decision at the same step; only rank 0's clock speaks."""
         due = args.process_index == 0 and time.monotonic() - self._saved >= self._interval
-        stop, save = agreed(self._stop.is_set(), due)
+        stop, due, uploading = agreed(self._stop.is_set(), due, self._uploading)
+        if self._pending is not None and (stop or not uploading):
+            self._publish()
         if stop:
             self.stopped_at = state.global_step
             control.should_training_stop = True
-        control.should_save = stop or save
+        control.should_save = stop or (due and self._pending is None)
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Every rank has written its share: each node uploads what lies on it, then rank 0 publishes."""
+        """Every rank has written its share: each node begins to upload what lies on it."""
         local = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        checkpoint = Checkpoint(
+        self._pending = Checkpoint(
             attempt=self._attempt,
             step=state.global_step,
             ranks=args.world_size,
@@ -97,20 +129,42 @@ class Saving(TrainerCallback):
             seconds=state.log_history[-1]["seconds"],
         )
         _barrier()  # the other ranks of this node have written theirs
-        uploaded = together(lambda: self._upload(local, checkpoint) if args.local_process_index == 0 else ())
-        files = tuple(sorted({name for names in uploaded for name in names}))
-        together(lambda: self._publish(checkpoint, files) if args.process_index == 0 else None)
+        self._upload = Upload(self._folder, local, self._pending.name) if args.local_process_index == 0 else None
         self._saved = time.monotonic()
+        if self.stopped_at is not None:
+            self._publish()
 
-    def _upload(self, local: Path, checkpoint: Checkpoint) -> tuple[str, ...]:
-        """The names of this node's files, which are in the store then; nodes have no file in common."""
-        self._folder.upload(local, checkpoint.name)
-        names = tuple(file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file())
-        shutil.rmtree(local)
-        return names
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """What is under way is brought to its end."""
+        if self._pending is not None:
+            self._publish()
 
-    def _publish(self, checkpoint: Checkpoint, files: tuple[str, ...]) -> None:
-        publish(self._folder, checkpoint.model_copy(update={"files": files}))
+    @property
+    def _uploading(self) -> bool:
+        return self._upload is not None and self._upload.running
+
+    def _publish(self) -> None:
+        """Once every node has uploaded its files, rank 0 says that the checkpoint counts."""
+        assert self._pending is not None
+        while any(agreed(self._uploading)):  # short collectives, however long it takes
+            time.sleep(POLL_SECONDS)
+        uploaded = together(self._uploaded)
+        files = tuple(sorted({name for names in uploaded for name in names}))
+        checkpoint = self._pending.model_copy(update={"files": files})
+        first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        together(lambda: self._count(checkpoint) if first else None)
+        self._pending = self._upload = None
+
+    def _uploaded(self) -> tuple[str, ...]:
+        """The names of this node's files, which are in the store; nodes have no file in common."""
+        if self._upload is None:
+            return ()
+        if self._upload.error is not None:
+            raise self._upload.error
+        return self._upload.files
+
+    def _count(self, checkpoint: Checkpoint) -> None:
+        publish(self._folder, checkpoint)
         prune(self._folder, self._keep)
 
 

@@ -17,6 +17,7 @@ from transformers import TrainingArguments
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_jobs.step.second_look import dead_steps, has_collapsed
 from selfalign_jobs.train.batch import MicroBatch
+from selfalign_jobs.train.flops import peak_flops, training_flops
 from selfalign_jobs.train.loader import StepBatch, Steps, step_loader
 from selfalign_jobs.train.objectives import Objective, Scored
 from selfalign_jobs.train.scoring import answer_scores
@@ -45,6 +46,8 @@ class StepTrainer(transformers.Trainer):
         self._sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.args.device)
         self._step_began = time.monotonic()
         self._seconds = 0.0
+        on_gpu = self.args.device.type == "cuda"
+        self._peak_flops = peak_flops(torch.cuda.get_device_name(self.args.device)) if on_gpu else None
         self._shown: tuple[str, ...] = ()  # the figures of this objective
         self.remove_callback(transformers.PrinterCallback)
 
@@ -139,8 +142,12 @@ class StepTrainer(transformers.Trainer):
             "tokens": sums["tokens"],
             "computed_tokens": sums["places"],
             "tokens_per_second": sums["tokens"] / seconds,
+            "computed_tokens_per_second": sums["places"] / seconds,
             "seconds": self._seconds,
         }
+        if self._peak_flops is not None:
+            flops = training_flops(self.model, sums["places"], sums["targets"])
+            row["mfu"] = flops / seconds / (self._peak_flops * self.accelerator.num_processes)
         if "rewards_chosen" in mean:
             row["margin"] = mean["rewards_chosen"] - mean["rewards_rejected"]
         self.state.log_history.append(row)
@@ -159,3 +166,8 @@ class StepTrainer(transformers.Trainer):
         """Training begins, or goes on after the seconds that the log already counts."""
         self._seconds = self.state.log_history[-1]["seconds"] if self.state.log_history else 0.0
         self._step_began = time.monotonic()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """With a checkpoint DeepSpeed writes all that it resumes from: gathered weights beside it would be read by nobody."""
+        if not (_internal_call and self.is_deepspeed_enabled):
+            super().save_model(output_dir, _internal_call)

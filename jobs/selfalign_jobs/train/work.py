@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Rank:
         self.step, self.stop = step, stop
         self.means = job.config.means.training
         self.deepspeed = uses_deepspeed(self.means)
-        if self.means.device == "CPU":
+        if self.means.device == "CPU" or self.means.offload != "None":  # an offloaded optimiser steps on the CPUs
             torch.set_num_threads(max(1, cpus_here() // int(os.environ["LOCAL_WORLD_SIZE"])))
         if self.deepspeed:
             _start_deepspeed(self.means.device)
@@ -156,6 +157,9 @@ class Rank:
         mixed = not self.deepspeed and precision != "float32"
         with torch.autocast(self.device.type, policy.DTYPES[precision]) if mixed else nullcontext():
             found = self._scored(engine)
+        if hasattr(engine, "destroy"):  # DeepSpeed's: its hooks would hold the shards
+            engine.destroy()
+            engine.module = None
         del engine
         gc.collect()
         if self.device.type == "cuda":
@@ -283,4 +287,6 @@ def _start_deepspeed(device: str) -> None:
     if device == "CPU":
         # Else it compiles a shared-memory all-reduce at its first start; gloo does it without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="gloo" if device == "CPU" else "nccl", verbose=False)
+    # Longer than a rank may work alone between two collectives: loading a model, gathering and writing it.
+    timeout = timedelta(minutes=60)
+    deepspeed.init_distributed(dist_backend="gloo" if device == "CPU" else "nccl", timeout=timeout, verbose=False)
