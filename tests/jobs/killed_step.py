@@ -28,6 +28,7 @@ from selfalign_jobs.generate import helper, parts, session
 from selfalign_jobs.generate.program import generate
 from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.surroundings import settle
 
 SMALL_PART = 16
 
@@ -85,6 +86,7 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
 
 
 def main() -> int:
+    settle()
     engine, kill, *arguments = sys.argv[1:]
 
     def execute(context: StepContext) -> Manifest:

@@ -65,3 +65,27 @@ def test_a_step_uses_the_cluster_that_ray_address_names(
     assert not alive, "its actors outlive it"
     with socket.create_connection(address.split(":"), timeout=10):
         pass  # the cluster lives on
+
+
+@pytest.mark.heavy
+def test_two_steps_at_once_have_rays_of_their_own_beside_it_on_a_machine_as_it_is(address: str, tmp_path: Path) -> None:
+    """Proxies that nobody listens at, a TMPDIR that no socket bears, no home: and another's Ray is left alone."""
+    temporary = tmp_path / "a temporary folder" / ("x" * 90)
+    temporary.mkdir(parents=True)
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    surroundings = proxies | {"no_proxy": "", "NO_PROXY": "", "TMPDIR": str(temporary), "HOME": "/proc"}
+    running = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        (folder / "log").mkdir(parents=True)
+        config = step_config(tiny_plan(PERSONAS, HELD_OUT), folder / "run", 1)
+        running.append(Attempt(folder, config, str(folder / "log"), environment=surroundings))
+    for attempt in running:
+        assert attempt.end() == 0, attempt.output
+        assert [child for child in attempt.family if "raylet" in child.name()], "it used another's"
+    for name in ("one", "two"):
+        manifest = read_manifest(step_folder(Folder.open((tmp_path / name / "run").as_uri()), 1, STEP))
+        assert manifest is not None
+        assert manifest.result["records"] == {"pairs": PERSONAS, "initial-answers": HELD_OUT}
+    with socket.create_connection(address.split(":"), timeout=10):
+        pass

@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from typing import NoReturn
 
 from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.generate.session import RAY_PORT, ray_environment, ray_resources
+from selfalign_jobs.generate.session import RAY_PORT, ray_environment, ray_resources, sockets_folder
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.gang import LOOK_SECONDS, Gang
 
@@ -71,7 +70,7 @@ class _Node:
 
     def _command(self, address: str) -> list[str]:
         options = {"address": f"{address}:{RAY_PORT}", "node-ip-address": self._gang.address}
-        options |= {"temp-dir": f"{tempfile.gettempdir()}/ray"}  # else where the head has its own
+        options |= {"temp-dir": sockets_folder()}  # else where the head has its own
         options |= {name.replace("_", "-"): str(value) for name, value in ray_resources(self._means, engines=1).items()}
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         return [*start, *(f"--{name}={value}" for name, value in options.items())]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import secrets
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +20,8 @@ from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.gang import Gang
 
 OBJECT_STORE_BYTES = 128 << 20  # reports are small and read at once
+ROOM_BYTES = 16 << 20  # that a session's logs and sockets take at least
+PLACE_CHARACTERS = 24  # of a folder's path that has room for Ray's below it
 RAY_PORT = 6379  # of the head of a gang
 RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
 
@@ -50,10 +56,15 @@ def ray_session(means: GenerationMeans, gang: Gang | None) -> Iterator[None]:
     Our own is this machine, or, as the head of a gang, this pod and those that join it (helper.py).
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    folder = None if os.environ.get("RAY_ADDRESS") else sockets_folder()
     try:
-        _init_ray(means, gang)
+        _init_ray(means, gang, folder)
     except SystemExit:  # by the handler of SIGTERM that Ray puts in the place of the step's own
         raise Stopped("stopped while Ray started; the next attempt begins there") from None
+    except Exception as error:
+        if folder is not None and shutil.disk_usage(folder).free < ROOM_BYTES:  # Ray only says that it timed out
+            raise OSError(errno.ENOSPC, "Ray did not start: no space left on device", folder) from error
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -61,13 +72,27 @@ def ray_session(means: GenerationMeans, gang: Gang | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # of a Ray that did not start, its logs stay
 
 
-def _init_ray(means: GenerationMeans, gang: Gang | None) -> None:
-    if os.environ.get("RAY_ADDRESS"):
+def sockets_folder() -> str:
+    """A new folder for a session of Ray: a socket's path bears 107 bytes, Ray adds some 70, and splits commands at spaces.
+
+    Our own, for /tmp/ray may be another user's, or another Ray's. Raises OSError where no place will do.
+    """
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
+        if len(place) <= PLACE_CHARACTERS and re.fullmatch(r"[\w./+-]+", place, re.ASCII) and os.access(place, os.W_OK):
+            return tempfile.mkdtemp(prefix="sa-", dir=place)
+    raise OSError(errno.EACCES, "Ray's sockets need a folder with a short name: neither /tmp nor TMPDIR can be written")
+
+
+def _init_ray(means: GenerationMeans, gang: Gang | None, folder: str | None) -> None:
+    if folder is None:
         ray.init(logging_level=logging.ERROR)
         return
     os.environ.update(ray_environment())
+    os.environ.setdefault("VLLM_RPC_BASE_PATH", folder)  # of the sockets between an engine and its workers
     if gang is not None:
         os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
     ray.init(
@@ -75,5 +100,6 @@ def _init_ray(means: GenerationMeans, gang: Gang | None) -> None:
         **ray_resources(means, engines_here(means, gang)),
         include_dashboard=False,
         logging_level=logging.ERROR,
+        _temp_dir=folder,
         _node_ip_address=gang.address if gang is not None else None,
     )
