@@ -27,6 +27,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / folder) for folder in ("jobs", "crds")]
+# Seconds by the clock; beside other work, CPU seconds of one thread (SELFALIGN_CLOCK=cpu OMP_NUM_THREADS=1).
+now = time.process_time if os.environ.get("SELFALIGN_CLOCK") == "cpu" else time.monotonic
 BATCH, BETA, RATE = 12, 0.1, 1e-4
 SHAPE: dict[str, Any] = {
     "vocab_size": 8192,
@@ -112,20 +114,20 @@ def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
         trainer = StepTrainer(
             model=model, args=arguments, steps=steps, objective=objective_of(step.loss), on_log=log.append
         )
-        began = time.monotonic()
+        began = now()
         with torch.no_grad():
             scored = reference.compute(
                 model, examples, collate=collate, budget=budget, layout=layout, device=arguments.device,
                 ranks=1, rank=0, stop_asked=lambda: False, on_progress=lambda _: None,
             )  # fmt: skip
-        seconds_reference = time.monotonic() - began
+        seconds_reference = now() - began
         trainer.take_reference(scored)
         trainer.train()
-        seconds = time.monotonic() - began
-    began = time.monotonic()
+        seconds = now() - began
+    began = now()
     for number in range(len(steps)):
         steps[number]
-    laid_out = time.monotonic() - began
+    laid_out = now() - began
     return {
         "seconds": seconds,
         "reference": seconds_reference,
@@ -152,9 +154,9 @@ def trl(name: str, pairs: int, micro: int) -> dict[str, float]:
             return dataset
 
         def _precompute_ref_logps(self, *arguments: Any) -> Any:
-            began = time.monotonic()
+            began = now()
             found = super()._precompute_ref_logps(*arguments)
-            self.reference_seconds += time.monotonic() - began
+            self.reference_seconds += now() - began
             return found
 
     with tempfile.TemporaryDirectory() as folder:
@@ -170,9 +172,9 @@ def trl(name: str, pairs: int, micro: int) -> dict[str, float]:
             train_dataset=Dataset(table(pairs)),
             processing_class=IdsOnly(),
         )  # fmt: skip
-        began = time.monotonic()
+        began = now()
         trainer.train()
-        seconds = time.monotonic() - began + trainer.reference_seconds
+        seconds = now() - began + trainer.reference_seconds
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {"seconds": seconds, "reference": trainer.reference_seconds, "loss": losses[-1]}
 

@@ -14,7 +14,7 @@ from selfalign_jobs.train.batch import Packing
 from selfalign_jobs.train.packing import pack
 
 # Largest difference allowed, as a share of the largest value: kernels round to 16 bits where the oracle has 32.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 4e-2, torch.float16: 1e-2}
+TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 
 
 def hold_to_oracle(config: Any, device: str, dtype: torch.dtype, backend: str | None = None) -> dict[str, float]:

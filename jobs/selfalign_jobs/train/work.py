@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
+from transformers import AutoConfig
 
 from selfalign_api.plan import Json, Train
 from selfalign_jobs.machine import cpus_here
@@ -31,6 +32,7 @@ from selfalign_jobs.train.export import export
 from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
 from selfalign_jobs.train.loader import Steps, collator
 from selfalign_jobs.train.objectives import objective_of
+from selfalign_jobs.train.oracle import hold_to_oracle
 from selfalign_jobs.train.saving import Saving, agreed, together
 from selfalign_jobs.train.scoring import add_reward_head, add_scoring_head
 from selfalign_jobs.train.settings import trainer_arguments, uses_deepspeed
@@ -195,6 +197,9 @@ class Rank:
         """The trainer with the policy loaded."""
         batches, settings = self.job.batches, self.step.settings
         lengths = lengths_of(self.examples)
+        if self.device.type == "cuda" and batches.packed:
+            config = AutoConfig.from_pretrained(self.job.start, trust_remote_code=self.source.remote_code)
+            hold_to_oracle(config.get_text_config(), "cuda", policy.DTYPES[settings.precision])
         transformers.set_seed(self.arguments.seed)  # adapters, and a reward's head, begin at random
         model = self._load(Path(self.job.start))
         if self.lora is not None:
