@@ -74,10 +74,20 @@ class BenchEngine(VllmEngine):
         self._submitted = []
         self._labels = {}
         self._length_of = length_of
-        self._facts = EngineFacts(llm.llm_engine.model_config.max_model_len, 256, 0.0)
+        self._facts = _facts(llm.llm_engine.vllm_config)
 
     def _params(self, request: EngineRequest) -> Any:
         return params_of(request, self._length_of)
+
+
+def _facts(config: Any) -> EngineFacts:
+    """What `VllmEngine` reads of the configuration."""
+    return EngineFacts(
+        context_tokens=config.model_config.max_model_len,
+        max_sequences=config.scheduler_config.max_num_seqs,
+        start_seconds=0.0,
+        kv_tokens=config.cache_config.kv_cache_size_tokens,
+    )
 
 
 def params_of(request: EngineRequest, length_of: Callable[[EngineRequest], int] | None) -> Any:
