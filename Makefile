@@ -65,8 +65,8 @@ e2e-more: $(INSTALLED)  ## storage that outlives a run, storage in a bucket; Ray
 images:  ## selfalign-{operator,generate,train}, by docker or buildah; options in images/build.sh
 	images/build.sh
 
-images-check: $(INSTALLED)  ## build generate and train for clusters without GPUs, and run a step of each; as root, not in CI (docs/images.md)
-	$(BIN)/pytest tests/images
+images-check: $(INSTALLED)  ## build generate and train for clusters without GPUs, and run a step of each; GPU=1: those for GPUs, as far as can be told without one; as root, not in CI (docs/images.md)
+	$(BIN)/pytest $(if $(GPU),tests/gpu_images,tests/images)
 
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 testbed: $(INSTALLED)  ## build the control plane's programs from their Go modules, once

@@ -29,39 +29,68 @@ ACCEPT = Attempt(step="accept", kind="accept", iteration=0, number=1)
 Roots = Mapping[str, tuple[Path, dict[str, str]]]
 
 
-class TinyRun:
-    """examples/sao-tiny.yaml with fewer personas. Its claim is in `folder`, and what the containers leave."""
+class Pods:
+    """The pods of runs as the operator writes them. The claim of the examples is in `folder`, and what they leave."""
 
-    def __init__(self, roots: Roots, folder: Path, personas: int) -> None:
-        self._roots, self._folder = roots, folder
+    def __init__(self, roots: Roots, folder: Path, config: OperatorConfig, network: Path | None = None) -> None:
+        self._roots, self._folder, self._config, self._network = roots, folder, config, network
         self.claim = folder / CLAIM
         shutil.copytree(EXAMPLE_MODEL, self.claim / EXAMPLE_MODEL.name)
         os.chown(self.claim, 0, USER_ID)  # as fsGroup does
         self.claim.chmod(0o2775)
-        self._effective = effective_run(as_view(_run(personas)), CONFIG)
         self._containers: list[Container] = []
 
-    @property
-    def results(self) -> Folder:
-        """What it has written."""
-        return Folder.open((self.claim / "runs" / self._effective.namespace / self._effective.name).as_uri())
+    def start(
+        self,
+        run: SelfAlignmentRun,
+        attempt: Attempt,
+        program: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Container:
+        """The pod of an attempt, with what Secrets or devices would add to its `variables`.
 
-    def start(self, attempt: Attempt, program: str | None = None) -> Container:
-        """The pod of an attempt; with a Python program in place of the step's where one is given."""
-        pod: dict[str, Any] = attempt_workload(self._effective, attempt)["spec"]["template"]
+        With a Python program in place of the step's where one is given.
+        """
+        effective = effective_run(as_view(run), self._config)
+        pod: dict[str, Any] = attempt_workload(effective, attempt)["spec"]["template"]
         if program is not None:
             pod["spec"]["containers"][0] |= {"command": ["python", "-c", program], "args": []}
-        root, variables = self._roots[pod["spec"]["containers"][0]["image"]]
-        objects = run_objects(self._effective, PLACEHOLDER_TOKEN)
-        maps = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
-        around = Surroundings(variables, maps, claims={CLAIM: self.claim})
+        root, of_image = self._roots[pod["spec"]["containers"][0]["image"]]
+        around = Surroundings(
+            {**of_image, **(variables or {})}, config_maps(run, self._config), {CLAIM: self.claim}, self._network
+        )
         self._containers.append(Container(pod, root, around, self._folder / f"pod-{len(self._containers)}"))
         return self._containers[-1]
 
     def stop(self) -> None:
-        """Ends what still runs of it."""
+        """Ends what still runs of them."""
         for container in self._containers:
             container.stop()
+
+
+def config_maps(run: SelfAlignmentRun, config: OperatorConfig) -> dict[str, dict[str, str]]:
+    """The data of a run's ConfigMaps, by name."""
+    objects = run_objects(effective_run(as_view(run), config), PLACEHOLDER_TOKEN)
+    return {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
+
+
+class TinyRun:
+    """examples/sao-tiny.yaml with fewer personas."""
+
+    def __init__(self, roots: Roots, folder: Path, personas: int) -> None:
+        self._pods, self._run = Pods(roots, folder, CONFIG), _run(personas)
+        self.claim = self._pods.claim
+        self.stop = self._pods.stop
+
+    @property
+    def results(self) -> Folder:
+        """What it has written."""
+        about = self._run.metadata
+        return Folder.open((self.claim / "runs" / about.namespace / about.name).as_uri())
+
+    def start(self, attempt: Attempt, program: str | None = None) -> Container:
+        """The pod of an attempt."""
+        return self._pods.start(self._run, attempt, program)
 
 
 def _run(personas: int) -> SelfAlignmentRun:

@@ -1,6 +1,6 @@
 """A pod's container by runc alone: what its manifest says of command, variables, user and volumes; no kubelet, no network.
 
-Its network is a loopback of its own. Its namespaces are in one of ours: it ends with this process.
+Its network is a loopback, of its own unless one is given. Its namespaces are in one of ours: it ends with this process.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ HOSTS = "127.0.0.1 localhost\n"
 class Surroundings:
     """What a cluster has beside the pod."""
 
-    variables: Mapping[str, str]  # of the image
+    variables: Mapping[str, str]  # of the image, and what the pod's would be from Secrets and its own status
     config_maps: Mapping[str, Mapping[str, str]]
     claims: Mapping[str, Path]
+    network: Path | None = None  # a namespace (testbed.loopback)
 
 
 class Container:
@@ -93,7 +94,8 @@ class _Bundle:
     def fill(self, given: Json, root: Path) -> Json:
         """runc's own example, with what the pod says in place of what that has."""
         user, rights = self._spec["securityContext"], self._container["securityContext"]
-        variables = dict(self._around.variables) | {each["name"]: each["value"] for each in self._container["env"]}
+        said = {each["name"]: each["value"] for each in self._container["env"] if "value" in each}
+        variables = dict(self._around.variables) | said  # what the pod takes from elsewhere is among the former
         process = {
             "user": {"uid": user["runAsUser"], "gid": user["runAsGroup"]},
             "args": [*self._container["command"], *self._container["args"]],
@@ -106,7 +108,12 @@ class _Bundle:
         theirs = [
             mount for mount in given["mounts"] if mount["destination"] not in {each["destination"] for each in ours}
         ]
+        linux = given["linux"]
+        if self._around.network is not None:
+            spaces = [each for each in linux["namespaces"] if each["type"] != "network"]
+            linux |= {"namespaces": [*spaces, {"type": "network", "path": str(self._around.network)}]}
         return given | {
+            "linux": linux,
             "process": process,
             "root": {"path": str(root), "readonly": rights["readOnlyRootFilesystem"]},
             "mounts": theirs + ours,
