@@ -9,9 +9,8 @@ from pathlib import Path
 
 TINY = Path(__file__).parents[2] / "examples/tiny-model/model"
 END, PAD, START, UNKNOWN = "<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|unknown|>"
-HEAD = (
-    0.16  # standard deviation of the head's weights: logits of ± 7 and more, where bfloat16 has steps of 0.03 to 0.06
-)
+# Standard deviation of the head's weights: logits of ± 7 (1B) and more, where bfloat16 has steps of 0.03 to 0.06.
+HEAD = 0.16
 
 
 @dataclass(frozen=True)
