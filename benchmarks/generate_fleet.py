@@ -40,10 +40,10 @@ from selfalign_jobs.step.progress import Progress
 
 SCHEMA = RECIPE.flows["sao"].schema
 ANSWER_TOKENS, PROMPT_TOKENS, VOCABULARY, SPREAD = 400, 70, 128_000, 0.5
-STEPS_A_FLOW, SEQUENCES_A_FLOW = (
-    570.0,
-    1.9,
-)  # of SAO with such answers: the longer of two; a prompt and verdicts are one sequence
+# Of SAO with such answers: a prompt of 60 tokens, the longer of two answers, verdicts; and how many sequences, in the mean.
+STEPS_A_FLOW, SEQUENCES_A_FLOW = 575.0, 1.5
+MOST_STEPS = 2062.0  # answers are cut at 2 000 tokens
+FACTS = EngineFacts(8192, 1024, 0.0, versions={"played": "1"})
 WORDS = Path(__file__).read_text().split()
 
 
@@ -75,17 +75,15 @@ def rows_of_sao(count: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Pace:
-    """An engine's step: seconds as a + b * sequences, with so many sequences at once."""
+    """An engine's step: seconds as a + b * sequences."""
 
     a: float
     b: float
-    sequences: int = 1024
 
     @classmethod
     def of_rate(cls, records: float) -> Pace:
         """One that finishes so many records a second."""
-        sequences = cls.sequences
-        return cls(sequences / SEQUENCES_A_FLOW / (STEPS_A_FLOW * records), 0.0)
+        return cls(FACTS.max_sequences / SEQUENCES_A_FLOW / (STEPS_A_FLOW * records), 0.0)
 
 
 @dataclass
@@ -116,7 +114,7 @@ class Engine:
                 task = self.queue.popleft()
                 heapq.heappush(self.open, (self.done + steps_of(task), task.source, task))
             wanted = SEQUENCES_A_FLOW * len(self.open)
-            running = min(wanted, self.pace.sequences)
+            running = min(wanted, facts.max_sequences)
             now += self.pace.a + self.pace.b * running
             self.done += running / wanted
             while self.open and self.open[0][0] <= self.done:
@@ -127,18 +125,18 @@ class Engine:
 
 def steps_of(task: Task) -> float:
     """Steps that a flow takes: its prompt, the longer of its answers, its verdicts."""
-    return STEPS_A_FLOW * random.Random(task.source).lognormvariate(-(SPREAD**2) / 2, SPREAD)
+    return min(MOST_STEPS, STEPS_A_FLOW * random.Random(task.source).lognormvariate(-(SPREAD**2) / 2, SPREAD))
 
 
 class Fleet:
     """Engines on a clock (`driver.Workers`), on which the driver's own CPU counts: one that is late makes them wait."""
 
-    def __init__(self, engines: int, pace: Pace) -> None:
+    def __init__(self, engines: int, pace: Pace, facts: EngineFacts) -> None:
         self.names = [f"engine-{number}" for number in range(engines)]
         self.now = 0.0
         self.off = 0.0  # CPU that is the engines', not the driver's
         self.reports = 0
-        self._facts = EngineFacts(8192, pace.sequences, 0.0, versions={"played": "1"})
+        self._facts = facts
         self._engines = {name: Engine(pace) for name in self.names}
         self._to_ask: dict[str, None] = {}
         self._words: list[tuple[float, int, str, list[Task], list[Task] | None]] = []  # heap: when, what
@@ -233,6 +231,7 @@ class Driven:
     """What a fleet showed."""
 
     rate: float  # records a second, start and end included
+    record: float  # seconds of CPU that one costs
     cores: float
     thread: float  # of the cores, the driver's thread
     waited: float
@@ -240,12 +239,13 @@ class Driven:
 
     def __str__(self) -> str:
         return (
-            f"{self.rate:.1f} records/s, {self.cores:.3f} of a core ({self.thread:.3f} in the driver's thread), "
+            f"{self.rate:.1f} records/s from start to end, {1e6 * self.record:.0f} us of CPU a record "
+            f"({self.cores:.3f} of a core, {self.thread:.3f} in the driver's thread), "
             f"an engine waited {self.waited:.2f} s for it; peak memory {self.peak:.0f} MiB"
         )
 
 
-def drive(engines: int, pace: Pace, rows_each: int) -> Driven:
+def drive(engines: int, pace: Pace, rows_each: int, facts: EngineFacts = FACTS) -> Driven:
     """One fleet, in this process, over so many rows an engine."""
     count = engines * rows_each
     with tempfile.TemporaryDirectory() as place:
@@ -253,14 +253,14 @@ def drive(engines: int, pace: Pace, rows_each: int) -> Driven:
         rows, folder = PreparedRows(table, "pairs", "sha256:step"), Folder.open(Path(place).as_uri())
         writer = PartWriter(folder, "pairs", SCHEMA, 1, read_ledger(folder, rows, 1))
         spare_the_collector()
-        fleet = Fleet(engines, pace)
+        fleet = Fleet(engines, pace, facts)
         jobs = {"pairs": TableJob("pairs", "sao", rows, writer)}
         cpu, own = time.process_time(), time.thread_time()
         Driver(jobs, fleet, Progress("benchmark"), threading.Event(), 100, clock=fleet.clock).run()
         cpu, own = time.process_time() - cpu - fleet.off, time.thread_time() - own - fleet.off
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = fleet.now
-    return Driven(count / seconds, cpu / seconds, own / seconds, fleet.waited, peak)
+    return Driven(count / seconds, cpu / count, cpu / seconds, own / seconds, fleet.waited, peak)
 
 
 def resume(count: int) -> None:
@@ -298,7 +298,10 @@ def main() -> None:
     parser.add_argument("--resume", type=int, default=1_000_000)
     options = parser.parse_args()
     if len(options.engines) == 1 and not options.resume:
-        print(f"{options.engines[0]} engines: {drive(options.engines[0], Pace.of_rate(options.rate), options.rows)}")
+        engines = options.engines[0]
+        driven = drive(engines, Pace.of_rate(options.rate), options.rows)
+        cores = engines * options.rate * driven.record
+        print(f"{engines} engines: {driven}; at {options.rate:.0f} records/s each {cores:.3f} of a core")
     elif not options.engines:
         resume(options.resume)
     else:  # each in a process of its own: the peak of memory is its own

@@ -50,6 +50,7 @@ from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.crew import ENGINES, SMALL_BYTES
 from selfalign_jobs.generate.engine import EngineFacts, EngineRequest, EngineResult, Sample, Sampling
+from selfalign_jobs.generate.host import warm_up
 from selfalign_jobs.generate.in_flight import HOST_SECONDS, SLICE_SECONDS, max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.records import Batch
@@ -165,6 +166,10 @@ class ChildCore:
         self._inbox: deque[tuple[float, Any]] = deque()
         self._outbox: deque[tuple[float, Any]] = deque()
 
+    def get_supported_tasks(self) -> tuple[str, ...]:
+        tasks: tuple[str, ...] = self.engine_core.get_supported_tasks()
+        return tasks
+
     def add_request(self, request: Any) -> None:
         self._inbox.append((self._host.time(self._front), self._encoder.encode(request)))
 
@@ -218,6 +223,7 @@ class Outcome:
     records: float  # a second
     tokens: float  # written a second
     costs: list[tuple[int, float]]  # sequences and seconds of each step
+    facts: EngineFacts  # of one engine
 
     def __str__(self) -> str:
         return f"busy {self.busy:.3f}, longest gap {self.gap:.3f} s, {self.records:.2f} records/s, {self.tokens:.0f} tok/s written"
@@ -236,7 +242,7 @@ def sao_job() -> FlowJob:
     return job.model_copy(update={"roles": roles})
 
 
-def play(model: str, variant: Variant, rows: int, scale: float, folder: Path) -> Outcome:
+def play(model: str, variant: Variant, rows: int, sequences: int, scale: float, folder: Path) -> Outcome:
     """One run."""
     card, host = Card(MODELS[model]), Host(scale)
     chat, job = ModelChat.of(folder, None), sao_job()
@@ -244,13 +250,14 @@ def play(model: str, variant: Variant, rows: int, scale: float, folder: Path) ->
     processes = []
     for number in range(variant.engines):
         front = Clock()
-        engine = make_engine(card, host, front, variant, folder, texts)
+        engine = make_engine(card, host, front, variant, sequences, folder, texts)
         setup = JobSetup(job, RECIPE.flows["sao"].run, Renderer(chat, job.roles, CONTEXT), 0)
         clock = lambda front=front: host.time(front)  # noqa: E731
         loop = FlowLoop(engine, {"pairs": setup}, max_open_flows(engine.facts), variant.host_seconds, clock)
         mine = range(number, rows, variant.engines)
         loop.add([Task("pairs", row, f"{row:032x}", 1, {"persona": persona(row)}) for row in mine])
         processes.append(Process(loop, front))
+    warm_up(RECIPE.flows)
     spare_the_collector()
     marks: list[tuple[float, float, int, int]] = []
     while (done := sum(len(process.records) for process in processes)) < 0.75 * rows:
@@ -274,10 +281,13 @@ def play(model: str, variant: Variant, rows: int, scale: float, folder: Path) ->
         (done - before) / seconds,
         (card.written - written) / seconds,
         card.costs[first:],
+        engine.facts,
     )
 
 
-def make_engine(card: Card, host: Host, front: Clock, variant: Variant, folder: Path, texts: Texts) -> CardEngine:
+def make_engine(
+    card: Card, host: Host, front: Clock, variant: Variant, sequences: int, folder: Path, texts: Texts
+) -> CardEngine:
     """VLLM's engine with the card's executor: all that `LLM` would make on an H100."""
     from vllm import EngineArgs
     from vllm.usage.usage_lib import UsageContext
@@ -290,7 +300,6 @@ def make_engine(card: Card, host: Host, front: Clock, variant: Variant, folder: 
     shape = folder / f"shape-{model.hidden}"
     shutil.copytree(folder, shape, ignore=shutil.ignore_patterns("shape-*"), dirs_exist_ok=True)
     (shape / "config.json").write_text(json.dumps(config))
-    sequences = SEQUENCES // variant.engines
     arguments = EngineArgs(
         model=str(shape),
         dtype="bfloat16",
@@ -329,10 +338,10 @@ def fleets(outcome: Outcome, rows_each: int) -> float:
     """Records a second of 1, 8 and 64 engines of the pace that was recorded; returns how well 64 do against 64 times one."""
     sequences, seconds = zip(*outcome.costs, strict=True)
     slope, base = np.polyfit(sequences, seconds, 1)
-    pace = Pace(float(base), float(slope), SEQUENCES)
+    pace = Pace(float(base), float(slope))
     rates = {}
     for engines in (1, 8, 64):
-        driven = drive(engines, pace, rows_each)
+        driven = drive(engines, pace, rows_each, outcome.facts)
         rates[engines] = driven.rate
         print(
             f"{engines} engines: {driven}; {driven.rate / (engines * rates[1]):.3f} of {engines} times one", flush=True
@@ -344,9 +353,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1800)
     parser.add_argument("--host-scale", type=float, default=1.0, help="a core of the host takes so many times as long")
+    parser.add_argument("--sequences", type=int, default=SEQUENCES, help="of an engine at once")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--variants", nargs="*", help="of gather, each step, child, two engines, three engines")
-    parser.add_argument("--fleet-rows", type=int, default=1500, help="an engine, of 1, 8 and 64")
+    parser.add_argument("--fleet-rows", type=int, default=3000, help="an engine, of 1, 8 and 64")
     options = parser.parse_args()
     outcomes: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="selfalign-bench-") as place:
@@ -354,7 +364,7 @@ def main() -> None:
         for model in options.models:
             for name in options.variants or [BEFORE, chosen(model)]:
                 begun = time.perf_counter()
-                outcome = play(model, VARIANTS[name], options.rows, options.host_scale, folder)
+                outcome = play(model, VARIANTS[name], options.rows, options.sequences, options.host_scale, folder)
                 print(f"{model} {name}: {outcome} ({time.perf_counter() - begun:.0f} s)", flush=True)
                 if name == chosen(model):
                     outcomes[model] = outcome

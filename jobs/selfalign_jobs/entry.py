@@ -9,7 +9,6 @@ step `accept` has written it.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -27,6 +26,7 @@ from selfalign_jobs.step.context import ResultMissing, StepContext, Stopped, Sum
 from selfalign_jobs.step.ending import ending
 from selfalign_jobs.step.gang import Gang
 from selfalign_jobs.step.init import take_signals
+from selfalign_jobs.step.parent import end_with_parent
 from selfalign_jobs.step.progress import Progress, ProgressServer
 from selfalign_jobs.step.reuse import done_before
 from selfalign_jobs.surroundings import take_stops
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     _on_stop(stop.set)
     take_signals()
     if options.with_parent:
-        _stop_with_parent()
+        end_with_parent(signal.SIGTERM)  # a killed runner leaves no step behind
     code, message = ending(lambda: _attempt(options, stop))
     with suppress(OSError):  # where there is no room for words, the code has to do
         if options.termination_message:
@@ -147,11 +147,3 @@ def _give_up() -> None:
 
 def _on_stop(act: Callable[[], None]) -> None:
     take_stops(lambda *_: act())
-
-
-def _stop_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, however it dies: a killed runner leaves no step behind."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    pr_set_pdeathsig = 1
-    if libc.prctl(pr_set_pdeathsig, signal.SIGTERM) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

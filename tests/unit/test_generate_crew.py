@@ -17,6 +17,7 @@ from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.crew import SMALL_BYTES, Crew, engines_of
 
 PATIENCE_SECONDS = 60
+H100, A10 = 79 << 30, 22 << 30
 
 
 def processes() -> list[psutil.Process]:
@@ -84,23 +85,29 @@ def test_a_holder_that_is_killed_leaves_no_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("means", "weights", "engines"),
+    ("means", "weights", "card", "engines"),
     [
-        (GPU, {"model.safetensors": 2 << 30}, 2),
-        (GPU, {"model-1.safetensors": 3 << 30, "model-2.safetensors": 3 << 30}, 1),
-        (GPU, {"pytorch_model.bin": 1 << 30}, 2),
-        (GPU, {"model.safetensors": SMALL_BYTES}, 1),
-        (GPU, {}, 1),
-        (GenerationMeans(device="CPU"), {"model.safetensors": 1 << 20}, 1),
-        (GenerationMeans(device="GPU", tensor_parallel_size=2), {"model.safetensors": 1 << 20}, 1),
-        (GenerationMeans(device="GPU", engine_args={"gpu-memory-utilization": 0.5}), {"model.safetensors": 1 << 20}, 1),
-        (GenerationMeans(device="GPU", engine_args={"max_num_seqs": 64}), {"model.safetensors": 1 << 20}, 2),
+        (GPU, {"model.safetensors": 2 << 30}, H100, 2),
+        (GPU, {"model.safetensors": 2 << 30}, A10, 1),
+        (GPU, {"model-1.safetensors": 3 << 30, "model-2.safetensors": 3 << 30}, H100, 1),
+        (GPU, {"pytorch_model.bin": 1 << 30}, H100, 2),
+        (GPU, {"model.safetensors": SMALL_BYTES}, H100, 1),
+        (GPU, {}, H100, 1),
+        (GenerationMeans(device="CPU"), {"model.safetensors": 1 << 20}, H100, 1),
+        (GenerationMeans(device="GPU", tensor_parallel_size=2), {"model.safetensors": 1 << 20}, H100, 1),
+        (
+            GenerationMeans(device="GPU", engine_args={"gpu-memory-utilization": 0.5}),
+            {"model.safetensors": 1 << 20},
+            H100,
+            1,
+        ),
+        (GenerationMeans(device="GPU", engine_args={"max_num_seqs": 64}), {"model.safetensors": 1 << 20}, H100, 2),
     ],
 )
-def test_a_gpu_takes_two_engines_of_a_small_model(
-    means: GenerationMeans, weights: dict[str, int], engines: int, tmp_path: Path
+def test_a_large_gpu_takes_two_engines_of_a_small_model(
+    means: GenerationMeans, weights: dict[str, int], card: int, engines: int, tmp_path: Path
 ) -> None:
     for name, size in weights.items():
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
-    assert engines_of(tmp_path, means) == engines
+    assert engines_of(tmp_path, means, lambda: card) == engines

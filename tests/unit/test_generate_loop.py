@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -74,6 +75,69 @@ def test_the_order_in_which_requests_finish_changes_no_record(
     assert run(several_roles, rows, FakeEngine(likes_first, chosen), max_open) == run(
         several_roles, rows, FakeEngine(likes_first)
     )
+
+
+class Ticks:
+    """A clock that goes on by one whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@given(topics=st.lists(st.text("abc", max_size=3), max_size=12), seconds=st.integers(0, 9), data=st.data())
+def test_how_long_the_host_has_before_a_step_changes_no_record(
+    topics: list[str], seconds: int, data: st.DataObject
+) -> None:
+    def chosen(count: int) -> list[int]:
+        return data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))
+
+    rows: list[Row] = [{"topic": topic} for topic in topics]
+    engine = FakeEngine(likes_first, chosen)
+    setup = JobSetup(JOB, several_roles, Renderer(Letters(), ROLES, 256), run_seed=0)
+    loop = FlowLoop(engine, {"out": setup}, 4, host_seconds=seconds, clock=Ticks())
+    loop.add([Task("out", number, f"r{number}", 1, row) for number, row in enumerate(rows)])
+    records: list[Record] = []
+    while loop.unfinished:
+        loop.advance()
+        records += loop.take_finished()["out"]
+    expected = run(several_roles, rows, FakeEngine(likes_first))
+    assert sorted(records, key=lambda record: record.source) == expected
+
+
+def test_before_a_step_the_host_takes_no_longer_than_it_may() -> None:
+    """A thousand rows that all begin at once would leave a GPU idle until the last is rendered."""
+    engine = FakeEngine(likes_first, sequences=1000)
+    begun: list[int] = []
+    step = engine.step
+
+    def counted() -> list[EngineResult]:
+        begun.append(len(engine.requests))
+        return step()
+
+    engine.step = counted  # type: ignore[method-assign]
+    setup = JobSetup(JOB, several_roles, Renderer(Letters(), ROLES, 256), run_seed=0)
+    loop = FlowLoop(engine, {"out": setup}, 1000, host_seconds=20, clock=Ticks())
+    loop.add([Task("out", number, f"r{number}", 1, {"topic": "t"}) for number in range(1000)])
+    for _ in range(5):
+        loop.advance()
+    assert begun[0] in range(1, 21)
+    assert all(later > before for before, later in pairwise(begun))
+
+
+def test_on_a_gpu_what_has_arrived_is_read_though_all_slots_are_taken() -> None:
+    """Where answers gather, the next requests would wait until a slot is empty."""
+    engine = FakeEngine(likes_first, lambda _: [0], sequences=2)
+    setup = JobSetup(JOB, several_roles, Renderer(Letters(), ROLES, 256), run_seed=0)
+    loop = FlowLoop(engine, {"out": setup}, 8, host_seconds=100, clock=Ticks())
+    loop.add([Task("out", number, f"r{number}", 1, {"topic": "t"}) for number in range(8)])
+    loop.advance()
+    assert len(engine.requests) == 8
+    loop.advance()
+    assert len(engine.requests) == 10  # of the flow whose first request was answered
 
 
 def test_no_role_waits_for_another() -> None:

@@ -7,13 +7,12 @@ runs, the other's host works.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -27,20 +26,35 @@ from selfalign_jobs.generate.engine import EngineFacts, KvUse
 from selfalign_jobs.generate.host import EngineHost, HostSetup, Word
 from selfalign_jobs.generate.loop import Task
 from selfalign_jobs.generate.records import Batch, add_tokens
+from selfalign_jobs.step.parent import end_with_parent
 from selfalign_jobs.step.words import ended_by
 
 SMALL_BYTES = 5 << 30  # of weights: some 2.5 billion parameters of 16 bits
+# A smaller card is slower too, and the KV cache that two engines leave it would be what they wait for.
+LARGE_CARD_BYTES = 60 << 30
 ENGINES = 2  # with three the host's processes do the same and the KV cache of each is smaller
 MEMORY_ARGUMENTS = {"gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override"}
 
 
-def engines_of(model: Path, means: GenerationMeans) -> int:
-    """How many engines a GPU takes: by the weights in the model's folder; one where `engineArgs` speak of its memory."""
+def engines_of(model: Path, means: GenerationMeans, card_bytes: Callable[[], int] | None = None) -> int:
+    """How many engines a GPU takes: by the weights in the model's folder and the card's memory.
+
+    It is one where `engineArgs` speak of that memory. `card_bytes` is asked only where it matters.
+    """
     arguments = {name.replace("-", "_") for name in means.engine_args}
     if means.device == "CPU" or means.tensor_parallel_size > 1 or arguments & MEMORY_ARGUMENTS:
         return 1
     weights = sum(file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in model.glob(pattern))
-    return ENGINES if 0 < weights < SMALL_BYTES else 1
+    if not 0 < weights < SMALL_BYTES:
+        return 1
+    return ENGINES if (card_bytes or _card_bytes)() >= LARGE_CARD_BYTES else 1
+
+
+def _card_bytes() -> int:
+    """Memory of this process' GPU, asked of the driver: no context on it, which would keep some."""
+    from vllm.platforms import current_platform
+
+    return int(current_platform.get_device_total_memory(0))
 
 
 class Crew:
@@ -157,15 +171,6 @@ def serve(pipe: Connection) -> None:
         pipe.send_bytes(cloudpickle.dumps(error))
 
 
-def die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent dies, however it dies: no process is left on its GPU."""
-    pr_set_pdeathsig = 1
-    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:  # it died before it was asked
-        os._exit(1)
-
-
 if __name__ == "__main__":
-    die_with(int(sys.argv[2]))
+    end_with_parent(signal.SIGKILL, parent=int(sys.argv[2]))  # no process is left on its GPU
     serve(Connection(int(sys.argv[1])))

@@ -13,7 +13,7 @@ from selfalign_jobs.generate.chat import Chat
 from selfalign_jobs.generate.engine import Engine, EngineFacts, KvUse
 from selfalign_jobs.generate.in_flight import SLICE_SECONDS, host_seconds, max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
-from selfalign_jobs.generate.records import Batch
+from selfalign_jobs.generate.records import Batch, Record
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes.base import FlowDef
 
@@ -57,6 +57,7 @@ class EngineHost:
             for out, job in setup.jobs.items()
         }
         self._loop = FlowLoop(self._engine, jobs, max_open_flows(self.facts), host_seconds(self.facts))
+        warm_up(setup.flows)
         spare_the_collector()
 
     def exchange(self, tasks: list[Task], back: int) -> Word:
@@ -71,3 +72,9 @@ class EngineHost:
             out: Batch.of(records, self._flows[out].schema) for out, records in loop.take_finished().items() if records
         }
         return Word(batches, self._engine.kv_use(), given_back)
+
+
+def warm_up(flows: Mapping[str, FlowDef]) -> None:
+    """Make a table of each flow: Arrow's first one imports pandas, most of a second in which an engine would wait."""
+    for flow in flows.values():
+        Batch.of([Record("", 0, 0, "dropped")], flow.schema)

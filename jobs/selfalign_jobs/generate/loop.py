@@ -126,11 +126,14 @@ class FlowLoop:
                 self._sequences -= _sequences(self._waiting_for[result.id][2])
 
     def _read(self, until: float) -> None:
-        """All that has arrived, then new flows, as far as the time goes."""
-        while self._arrived and self._clock() < until:
-            self._receive(self._arrived.pop(next(iter(self._arrived))))
-        while self._queue and self._open < self._max_open and self._clock() < until:
-            self._begin(self._queue.popleft())
+        """All that has arrived, then new flows, as far as the time goes; one of them in any case."""
+        while self._arrived or (self._queue and self._open < self._max_open):
+            if self._arrived:
+                self._receive(self._arrived.pop(next(iter(self._arrived))))
+            else:
+                self._begin(self._queue.popleft())
+            if self._clock() >= until:
+                return
 
     def take_finished(self) -> dict[str, list[Record]]:
         """The records that ended since the last call, by job."""

@@ -1,8 +1,8 @@
 """Part files: records made durable, whole, and read back on resume.
 
 A part is one Parquet file with all lines of its records, so one rename (or one put) commits them all or none. What a
-kill may cost is what is not yet committed: at most `PART_RECORDS` records or `PART_SECONDS` seconds, beside the flows in
-flight.
+kill may cost is what is not yet committed: `PART_RECORDS` records or `PART_SECONDS` seconds, and as much again while a
+part is being written, beside the flows in flight.
 """
 
 from __future__ import annotations
