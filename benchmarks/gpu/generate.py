@@ -169,7 +169,7 @@ def _of_margins(ours: list[float], theirs: list[float]) -> str:
 
 def _of_rates(rates: list[float]) -> str:
     if not rates:
-        return "none: a model of this size has one"
+        return "none: this model has one engine on this card"
     median = f"{statistics.median(rates):,.0f}"
     return median if len(rates) == 1 else f"{median} ({', '.join(f'{rate:,.0f}' for rate in sorted(rates))})"
 
