@@ -335,10 +335,14 @@ def _train(context: StepContext, step: Train, world: World, clock: datetime) -> 
         active_seconds=24.8,
         tables={"log": TableEntry(parts=("parts/log.parquet",), rows=log.num_rows)},
         model="model",
-        versions={"trl": "1.16.0", "deepspeed": "0.19.8", "torch": "2.13.0"},
+        versions={"transformers": "5.19.0", "deepspeed": "0.19.8", "torch": "2.13.0"},
         seed=plan.seed,
         tokens={"train": 512_000},
-        result={"droppedOverlong": 3, "seconds": {"start": 4.1, "load": 2.1, "train": 18.2, "export": 0.4}},
+        result={
+            "droppedOverlong": 3,
+            "attention": "packed varlen bfloat16",
+            "seconds": {"start": 4.1, "load": 2.1, "train": 18.2, "export": 0.4},
+        },
     )
     write_manifest(context.folder, manifest)
 

@@ -102,6 +102,10 @@ def test_every_section_is_there_and_linked(run: MadeRun) -> None:
     assert set(re.findall(r'href="#([^"]+)"', page)) >= set(ids)
 
 
+def test_the_training_says_how_it_was_computed(run: MadeRun) -> None:
+    assert "computed packed varlen bfloat16" in render_report(run.folder, run.plan)
+
+
 def test_the_run_file_in_the_report_makes_the_same_method(run: MadeRun, tmp_path: Path) -> None:
     evidence = read_evidence(run.folder, run.plan)
     text = run_file(evidence)

@@ -112,6 +112,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
         micro_batch_tokens(start, settings, means, ranks, len(here)),
         Layout(packs(json.loads((start / "config.json").read_text())), reads.rewards),
     )
+    layout = "packed, prompts shared" if batches.packed else "padded"
+    print(f"training {batches.steps} steps, {layout}: at most {batches.budget} tokens a micro batch", file=sys.stderr)
     tell([*_notes_before(found, settings)])
     job = Job(
         config=config,
