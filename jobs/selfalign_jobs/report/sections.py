@@ -229,7 +229,8 @@ def _training(iteration: Iteration) -> Section:
         curve = Curve(steps, _floats(iteration, column))
         if np.isfinite(curve.values).any():
             charts.append((title, curve_chart(title, "optimiser step", unit, curve, level=level, noisy=noisy)))
-    attention = iteration.train.manifest.result.get("attention", "")  # layout, kernel, precision
+    done = iteration.train.manifest
+    attention = done.result.get("attention", "") if done else ""  # layout, kernel, precision
     facts = {"charts": charts, "step": iteration.train.step, "attention": attention}
     return Section("training", "Training", "training", facts, iteration.train.notes)
 
