@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from attempts import ENVIRONMENT, PATIENCE_SECONDS, Attempt
+from logged_engine import HOLD
 from tiny_run import STEP, step_config, tiny_plan
 
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
@@ -67,6 +69,15 @@ def test_a_step_uses_the_cluster_that_ray_address_names(
         pass  # the cluster lives on
 
 
+def has_raylet(attempt: Attempt) -> bool:
+    """Whether a Ray of its own is under it."""
+    for child in attempt.look():
+        with suppress(psutil.NoSuchProcess):
+            if "raylet" in child.name():
+                return True
+    return False
+
+
 @pytest.mark.heavy
 def test_two_steps_at_once_have_rays_of_their_own_beside_it_on_a_machine_as_it_is(address: str, tmp_path: Path) -> None:
     """Proxies that nobody listens at, a TMPDIR that no socket bears, no home: and another's Ray is left alone."""
@@ -78,11 +89,15 @@ def test_two_steps_at_once_have_rays_of_their_own_beside_it_on_a_machine_as_it_i
     for name in ("one", "two"):
         folder = tmp_path / name
         (folder / "log").mkdir(parents=True)
+        (folder / "log" / HOLD).touch()  # until both have been looked at
         config = step_config(tiny_plan(PERSONAS, HELD_OUT), folder / "run", 1)
         running.append(Attempt(folder, config, str(folder / "log"), environment=surroundings))
+    for name, attempt in zip(("one", "two"), running, strict=True):
+        attempt.wait_until(lambda attempt=attempt: has_raylet(attempt))
+        assert has_raylet(attempt), attempt.output
+        (tmp_path / name / "log" / HOLD).unlink()
     for attempt in running:
         assert attempt.end() == 0, attempt.output
-        assert [child for child in attempt.family if "raylet" in child.name()], "it used another's"
     for name in ("one", "two"):
         manifest = read_manifest(step_folder(Folder.open((tmp_path / name / "run").as_uri()), 1, STEP))
         assert manifest is not None
