@@ -19,7 +19,8 @@ from testbed.standing import EXAMPLE_MODEL
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs"  # of the real models
 LLAMA, GEMMA = "Meta-Llama-3-8B-Instruct", "gemma-2-9b-it"
-SMALL = ("hidden_size", "intermediate_size", "num_hidden_layers", "tie_word_embeddings", "vocab_size")
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "tie_word_embeddings", "vocab_size")
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 TOKEN = "hf_played"
 ROWS = 61_000  # as many as an example draws, and what its evaluation sets apart
 PERSONAS = [f"a quiet baker who counts {number} loaves" for number in range(ROWS)]
@@ -44,7 +45,7 @@ def model(name: str, folder: Path) -> None:
     """A model folder that can be accepted: the real model's config as small as the tiny model, whose weights are there."""
     shutil.copytree(EXAMPLE_MODEL / "model", folder)
     real, tiny = (json.loads(file.read_text()) for file in (CONFIGS / f"{name}.json", folder / "config.json"))
-    (folder / "config.json").write_text(json.dumps(real | {field: tiny[field] for field in SMALL}))
+    (folder / "config.json").write_text(json.dumps(real | {field: tiny[field] for field in (*SIZES, *TOKENS)}))
 
 
 @contextmanager
