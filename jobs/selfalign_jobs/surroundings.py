@@ -27,6 +27,8 @@ def settle() -> None:
     # Logs and files of our children are UTF-8, whatever the terminal is.
     os.environ["PYTHONUTF8"] = "1"
     os.environ.pop("PYTHONIOENCODING", None)
+    # A random.py or a datasets/ of the user's, in the folder that they work in, is none of our modules.
+    os.environ["PYTHONSAFEPATH"] = "1"
     spare_loopback(os.environ)
     give_home(os.environ)
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from cases.case import Case, Room
@@ -27,9 +28,9 @@ def main(names: list[str]) -> int:
         def attempt(kind: str, case: Case) -> list[str]:
             return try_case(case, Room(Path(folder) / kind / case.name.replace(" ", "-")), by_shell)
 
-        waiting = [(kind, case, pool.submit(attempt, kind, case)) for kind, case in chosen]
-        for kind, case, tried in waiting:
-            wrong = tried.result()
+        cheap = [(kind, case, pool.submit(attempt, kind, case)) for kind, case in chosen if not case.engine]
+        one_by_one = ((kind, case, attempt(kind, case)) for kind, case in chosen if case.engine)
+        for kind, case, wrong in chain(((kind, case, tried.result()) for kind, case, tried in cheap), one_by_one):
             right[kind] += not wrong
             for line in wrong:
                 print(f"{kind}/{case.name}: {line}", flush=True)

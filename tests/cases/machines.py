@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cases.case import PEOPLE, Case, Room, base, with_spec
 
 OK = ("would run here",)
 PLACES = ("a folder", "für run", "c#", "100%", "%41", "q?x", "[x]", "a'b", "${HOME}", "日本")
+ODD = "für #1 100% 'new'"
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -39,33 +40,6 @@ def _text(change: Callable[[str], str | bytes], name: str = "run.yaml") -> Calla
 def _parent(room: Room) -> Path:
     room.data("personas.txt", "\n".join(PEOPLE) + "\n")
     return room.run({"data.personas": {"url": "../personas.txt", "count": 48}}, "runs/run.yaml")
-
-
-def _printed(listed: bool) -> Callable[[Room], Path]:
-    """The run as `kubectl get -o yaml` prints it: alone, or in a List."""
-    run = base()
-    run["metadata"] |= {
-        "uid": "4d7a",
-        "resourceVersion": "5",
-        "generation": 1,
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "namespace": "default",
-        "managedFields": [{"manager": "kubectl"}],
-        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
-    }
-    run["status"] = {"state": "Complete", "conditions": []}
-    whole = {"apiVersion": "v1", "kind": "List", "items": [run], "metadata": {"resourceVersion": ""}} if listed else run
-    return _text(lambda _: yaml.safe_dump(whole))
-
-
-def _left(name: str, content: str) -> Callable[[Room], Path]:
-    """A run whose folder has a file of ours that was damaged."""
-
-    def write(room: Room) -> Path:
-        room.data(f"out/default/base/{name}", content)
-        return room.run()
-
-    return write
 
 
 def _documents(*entries: Callable[[dict[str, Any]], Any]) -> Callable[[Room], Path]:
@@ -99,6 +73,28 @@ def _with_file(name: str, content: str) -> Callable[[Room], Path]:
     return write
 
 
+def _everywhere(room: Room) -> Path:
+    """Run file, model, personas, storage and output in one folder of an odd name, where modules of the user's lie too."""
+    for module in ("random.py", "datasets.py", "torch/__init__.py"):
+        room.data(f"{ODD}/{module}", "raise SystemExit('a file of the user was imported')\n")
+    room.data(f"{ODD}/personas.txt", "\n".join(PEOPLE) + "\n")
+    room.model({}, f"{ODD}/the model")
+    return room.run(
+        {
+            "data.personas": {"url": "./personas.txt", "count": 48},
+            "model.url": "./the model",
+            "output": {"url": "./made/100% new", "datasetUrl": "./made/pairs"},
+        },
+        f"{ODD}/run.yaml",
+    )
+
+
+def _published(room: Room) -> Iterator[str]:
+    for name in ("100% new/model.safetensors", "pairs/selfalign.json"):
+        if not (room.folder / ODD / "made" / name).exists():
+            yield f"{name} was not published"
+
+
 def _stopped_by(signal: str, code: int) -> str:
     """Ended while it still starts, and as we end: by our own words, or by the shell's for a process not begun."""
     return f"timeout -s {signal} 0.25 selfalign validate {{run}}; case $? in 75|124|{code}) true;; *) false;; esac"
@@ -113,14 +109,6 @@ CASES = [
     Case("a run file of JSON", _text(lambda text: json.dumps(base()), "run.json"), says=OK),
     Case("a run file in UTF-16", _text(lambda text: text.encode("utf-16")), code=64, says=("UTF-8",)),
     Case("a run file with tabs", _text(lambda text: text.replace("  ", "\t", 3)), code=64, says=("run.yaml:4:1", "not valid YAML")),
-    Case("a run as kubectl prints it", _printed(False), says=OK),
-    Case("a run as kubectl prints it, in a List", _printed(True), says=OK),
-    Case("a broken owner.json", _left("owner.json", "{"), command="selfalign run {run} --out {out}", code=64,
-         says=("owner.json",)),
-    Case("a broken plan.json", _left("plan.json", "{"), command="selfalign report {out}/default/base", code=64,
-         says=("plan.json",)),
-    Case("a plan.json of another tool", _left("plan.json", "[1]"), command="selfalign report {out}/default/base", code=64,
-         says=("plan.json",)),
     Case("an override beyond unwritten iterations",
          with_spec({"training.iterationOverrides": [{"fromIteration": 3, "learningRate": 1e-5}]}), code=64,
          says=("iterationOverrides", "iterations")),
@@ -170,12 +158,15 @@ CASES = [
     Case("a report of nothing", with_spec({}), command="selfalign report {room}/nowhere", code=64, says=("plan.json",)),
     Case("out is a file", lambda room: (room.data("out", "x"), room.run())[1],
          command="selfalign run {run} --out {out}", code=64, says=("cannot be written",)),
+    Case("a module of the user's in the current folder", _everywhere, command="cd {room}/* && selfalign validate {run}",
+         says=OK),
     Case(
-        "a run behind a proxy",
-        with_spec({}),
-        command="selfalign run {run} --out {out}",
+        "a run behind a proxy, in a folder of an odd name, among modules of the user's",
+        _everywhere,
+        command="cd {room}/* && selfalign run {run} --out ./'the runs'",
         environment=dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"), "http://127.0.0.1:9"),
-        says=("i1-train: train", "i1-train: done"),
+        says=("i1-train: train", "i1-train: done", "publish: done"),
+        holds=_published,
         engine=True,
     ),
 ]  # fmt: skip

@@ -144,6 +144,7 @@ class LocalRun:
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                cwd=folder,  # Ray's actors import from where their driver works: the user's folder may hold a torch.py
                 start_new_session=True,  # Ctrl-C reaches the runner, which asks the step to stop at a durable boundary
             )
             code = self._watch(step, process, address)
