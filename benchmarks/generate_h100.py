@@ -351,12 +351,12 @@ def fleets(outcome: Outcome, rows_each: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=1800)
+    parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--host-scale", type=float, default=1.0, help="a core of the host takes so many times as long")
     parser.add_argument("--sequences", type=int, default=SEQUENCES, help="of an engine at once")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--variants", nargs="*", help="of gather, each step, child, two engines, three engines")
-    parser.add_argument("--fleet-rows", type=int, default=3000, help="an engine, of 1, 8 and 64")
+    parser.add_argument("--fleet-rows", type=int, default=2000, help="an engine, of 1, 8 and 64")
     options = parser.parse_args()
     outcomes: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="selfalign-bench-") as place:
