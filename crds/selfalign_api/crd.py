@@ -45,6 +45,7 @@ COLUMNS = (
     ("Iteration", ".status.iteration", 0),
     ("Progress", ".status.progress", 0),
     ("State", ".status.state", 0),
+    ("Reason", '.status.conditions[?(@.type=="Progressing")].reason', 0),
     ("Model", ".spec.model.url", 1),
     ("Queue", ".spec.compute.queueName", 1),
     ("Win", '.status.results[?(@.name=="win")].value', 1),
@@ -61,7 +62,7 @@ def crd_yaml() -> str:
 def crd() -> dict[str, Any]:
     """The CRD as JSON: apiextensions.k8s.io/v1, one version, structural, status as a subresource."""
     columns = [{"name": name, "type": "string", "jsonPath": path, "priority": wide} for name, path, wide in COLUMNS]
-    columns.insert(5, {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "priority": 0})
+    columns.insert(6, {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "priority": 0})
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

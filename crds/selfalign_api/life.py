@@ -25,7 +25,7 @@ class FailurePolicy(ApiModel):
     """Whether the run then fails, or waits for a person who fixes its compute."""
 
     startup_deadline_seconds: Count = 1800
-    """Seconds after which an attempt whose pods do not all run is given up and made again later, uncounted."""
+    """Seconds after which an attempt that does not run is given up and made again; counted where only a person can mend why."""
 
     progress_deadline_seconds: Seconds = 1800
     """Seconds after which an attempt whose progress stands still is given up as failed. 0: never."""

@@ -21,7 +21,7 @@ Location = tuple[int | str, ...]  # of a pydantic error
 
 ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
 ConditionStatus = Literal["True", "False", "Unknown"]
-State = Literal["Pending", "Queued", "Running", "Suspended", "Held", "Complete", "Failed"]
+State = Literal["Pending", "Queued", "Waiting", "Running", "Suspended", "Held", "Complete", "Failed"]
 StepState = Literal["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]
 StepKind = Literal["accept", "generate", "train", "evaluate", "publish"]
 
@@ -179,6 +179,9 @@ class StepStatus(ApiModel):
 
     running_since: Timestamp | None = None
     """Since when all pods of the newest attempt run."""
+
+    waiting_since: Timestamp | None = None
+    """Since when the newest attempt, which ran, is without its index 0."""
 
     completion_time: Timestamp | None = None
     """When it was done."""

@@ -27,7 +27,7 @@ KINDS = get_args(StepKind)
 SETTLED = ("Succeeded", "Reused", "Failed")
 LOST_REASONS = (
     "StepFailed", "Stopped", "OutOfMemory", "Stalled", "ResultMissing", "InvalidConfig", "TrainingDiverged",
-    "Disrupted", "NodeLost", "GangNotPlaced", "Suspended", "Deleted", "Superseded",
+    "Disrupted", "NodeLost", "GangNotPlaced", "NotStarted", "Suspended", "Deleted", "Superseded",
 )  # fmt: skip
 STEP_SECONDS = (1, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800)
 RECONCILE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -79,6 +79,7 @@ class Observer:
             now=now,
             workloads=workloads,
             pods=pods,
+            left=await self._left(run, current) if _is_between_attempts(run, current) else (),
             events=await self._events(run, newest, pods, now) if newest is not None else (),
             frozen=frozen,
             claims=await self._claims(run, frozen) if _is_before_first_job(status, current) else {},
@@ -111,6 +112,14 @@ class Observer:
         labels = f"{UID_LABEL}={run.uid},{STEP_LABEL}={workload.step},{ATTEMPT_LABEL}={workload.attempt},{collect}"
         pods = (pod_view(pod) for pod in await self.kube.list(POD, run.namespace, labels=labels))
         return tuple(pod for pod in pods if pod is not None)
+
+    async def _left(self, run: RunView, step: StepStatus | None) -> tuple[PodView, ...]:
+        """Pods of the step that have not ended, whatever became of their workloads."""
+        if step is None:
+            return ()
+        labels = f"{UID_LABEL}={run.uid},{STEP_LABEL}={step.name}"
+        pods = (pod_view(pod) for pod in await self.kube.list(POD, run.namespace, labels=labels))
+        return tuple(pod for pod in pods if pod is not None and pod.phase in ("Pending", "Running", "Unknown"))
 
     async def _events(
         self, run: RunView, workload: WorkloadView, pods: tuple[PodView, ...], now: datetime
@@ -206,6 +215,13 @@ def _lacks_pods(workload: WorkloadView, pods: tuple[PodView, ...], now: datetime
     if workload.started is None or not _is_past(workload.started, NO_PODS_SECONDS, now):
         return False
     return max(workload.active, sum(pod.deleted is None for pod in pods)) < workload.size
+
+
+def _is_between_attempts(run: RunView, step: StepStatus | None) -> bool:
+    """An attempt is over, and the next one is due or the run is being suspended: what is left of it counts."""
+    if step is None or step.workload is not None or not step.attempts or step.state == "Failed":
+        return False
+    return not run.status.is_true("Suspended") or run.spec.get("suspend") is not True
 
 
 def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:

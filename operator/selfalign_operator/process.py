@@ -74,14 +74,17 @@ class OperatorProcess:
         self._connection = Connection(options.kubeconfig, self.traffic)
         self._lease = self._leadership()
         self._kube = Kube(self._connection, self._lease.may_write)
-        self.progress = ProgressPoller(self.queue.add, self._kube, through_apiserver=options.progress_through_apiserver)
+        now = self._connection.server_time.now
+        self.progress = ProgressPoller(
+            self.queue.add, self._kube, through_apiserver=options.progress_through_apiserver, now=now
+        )
         self._ray_jobs = False
         self._worker = Worker(
             queue=self.queue,
             cache=self.cache,
-            observer=Observer(self._kube, self.cache, middle, self.progress.view, lambda: self._ray_jobs),
+            observer=Observer(self._kube, self.cache, middle, self.progress.view, lambda: self._ray_jobs, now),
             middle=middle,
-            applier=Applier(self._kube, self.cache, self.identity),
+            applier=Applier(self._kube, self.cache, self.identity, now=now),
             progress=self.progress,
             metrics=self.metrics,
             leads=lambda: self._lease.leads,

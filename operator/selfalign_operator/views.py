@@ -156,6 +156,7 @@ class Observed:
     now: datetime
     workloads: tuple[WorkloadView, ...] = ()
     pods: tuple[PodView, ...] = ()  # of the newest attempt, listed when they matter
+    left: tuple[PodView, ...] = ()  # pods of the step's earlier attempts that live on, listed between two attempts
     events: tuple[EventView, ...] = ()  # of its workload and pods, listed when something is missing
     frozen: Frozen | None = None  # the ConfigMap that status.plan names; None: there is none yet, or it is gone
     claims: Mapping[str, ClaimView | None] = field(

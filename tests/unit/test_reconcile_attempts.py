@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from reconcile_world import START, World, message, reason
+from reconcile_world import START, World, message, reason, summary
 
 from selfalign_operator.views import PodView, ProgressView
 
@@ -189,3 +189,137 @@ def test_an_attempt_that_ended_before_the_status_knew_of_it_is_judged_by_its_own
     world.settle()
     assert world.made[-1].startswith("run-i1-evaluate")
     assert not any(name.endswith("-c") for name in world.made)
+
+
+NO_NODE = {"phase": "Pending", "node": None, "scheduled_message": "0/2 nodes: Insufficient nvidia.com/gpu."}
+NO_IMAGE = {"phase": "Pending", "waiting_reason": "ImagePullBackOff", "waiting_message": "no such tag"}
+NO_CONFIG = {"phase": "Pending", "waiting_reason": "CreateContainerConfigError", "waiting_message": "no such key"}
+
+
+@pytest.mark.parametrize("step", ["accept", "i1-generate", "i1-train", "i1-evaluate"])
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (NO_NODE, ("GangNotPlaced", False)),
+        (NO_IMAGE, ("NotStarted", True)),
+        (NO_CONFIG, ("NotStarted", True)),
+        (None, ("GangNotPlaced", False)),  # no pod at all
+    ],
+)
+def test_no_step_waits_for_ever(step: str, pod: dict[str, object] | None, expected: tuple[str, bool]) -> None:
+    world = World()
+    job = world.until(step)
+    if pod is not None:
+        world.pod(job, **pod)
+    world.wait(1799)
+    world.turn()
+    assert world.active() == [world.jobs[job.name]]
+    world.wait(2)
+    world.turn()
+    assert world.active() == []
+    found = world.status.step(step)
+    assert found is not None
+    assert (found.lost_attempts[-1].reason, found.lost_attempts[-1].counted) == expected
+
+
+def test_an_image_that_never_comes_ends_the_run_after_its_retries() -> None:
+    world = World()
+    world.until("i1-generate")
+    for _ in range(20):
+        for job in world.active():
+            world.pod(job, **NO_IMAGE)
+        world.wait(1900)
+        world.turn()
+    assert reason(world, "Failed") == ("True", "RetriesExhausted")
+    assert "no such tag" in message(world, "Failed")
+
+
+def test_a_generation_gang_without_its_head_gives_its_gpus_back_and_with_it_goes_on() -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.jobs[job.name] = replace(job, size=2, ready=2, active=2, started=world.now)
+    world.turn()
+    world.wait(7200)
+    helper = PodView(f"{job.name}-1-x", "p1", 1, "Running", world.now, ready=True)
+    head = PodView(f"{job.name}-0-x", "p0", 0, "Pending", world.now)
+    world.jobs[job.name] = replace(world.jobs[job.name], ready=1)
+    world.pods[job.name] = (head, helper)
+    world.turn()
+    world.wait(1700)
+    world.pods[job.name] = (replace(head, phase="Running"), replace(helper, phase="Pending"))
+    world.turn()  # the head is back: its helper may be late
+    world.pods[job.name] = (head, helper)
+    world.wait(1700)
+    world.turn()
+    assert len(world.active()) == 1
+    world.wait(1801)
+    world.turn()
+    step = world.status.step("i1-generate")
+    assert step is not None and world.active() == []
+    assert step.lost_attempts[-1].reason == "GangNotPlaced"
+
+
+@pytest.mark.parametrize("step", ["accept", "i1-generate", "i1-train", "i1-evaluate"])
+@pytest.mark.parametrize(("code", "expected"), [(0, "Succeeded"), (1, "Pending"), (64, "Failed")])
+def test_a_step_has_ended_though_a_container_beside_it_lives_on(step: str, code: int, expected: str) -> None:
+    world = World()
+    job = world.until(step)
+    world.run(job)
+    said = summary(step) if code == 0 else '{"error": "it broke"}'
+    world.jobs[job.name] = replace(world.jobs[job.name], ready=0)
+    world.pod(job, exit_code=code, termination_message=said)
+    world.turn()
+    found = world.status.step(step)
+    assert found is not None and found.state == expected
+    assert job.name not in world.jobs
+
+
+def test_the_result_of_a_step_whose_pod_lives_on_and_says_nothing_is_read_from_the_storage() -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.pod(job, exit_code=0, termination_message="")
+    world.turn()
+    (collects,) = world.active()
+    assert collects.collect and job.name not in world.jobs
+
+
+def left(deleted: bool, seconds_ago: float, world: World) -> PodView:
+    when = world.now - timedelta(seconds=seconds_ago)
+    return PodView("run-i1-generate-1-0-x", "p", 0, "Running", START, deleted=when if deleted else None)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "seconds", "begins"),
+    [(True, 1, False), (True, 59, False), (True, 61, True), (False, 1, False), (False, 9000, False)],
+)
+def test_an_attempt_begins_when_the_pods_of_the_last_one_are_gone_or_their_node_is_lost(
+    deleted: bool, seconds: float, begins: bool
+) -> None:
+    world = World()
+    job = world.until("i1-generate")
+    world.fail(job)
+    world.turn()
+    world.wait(3600)
+    world.extra = {"left": (left(deleted, seconds, world),)}
+    world.turn()
+    assert bool(world.active()) == begins
+    if not begins:
+        assert "run-i1-generate-1-0-x" in message(world)
+    world.extra = {}
+    world.turn()
+    assert len(world.active()) == 1
+
+
+def test_a_run_is_suspended_when_its_pods_are_gone() -> None:
+    world = World()
+    world.run(world.until("i1-train"))
+    world.change(suspend=True)
+    world.turn()
+    assert reason(world, "Suspended") == ("False", "Suspending")
+    world.extra = {"left": (left(True, 1, world),)}
+    world.turn()
+    assert reason(world, "Suspended") == ("False", "Suspending")
+    world.extra = {}
+    world.turn()
+    assert reason(world, "Suspended") == ("True", "SpecSuspended")
+    assert world.events.count("Suspended") == 1

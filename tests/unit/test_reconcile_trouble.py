@@ -23,7 +23,7 @@ TROUBLES = [
     ),
     (NO_IMAGE, "ImagePullFailed", "no such tag"),
     (NO_SECRET, "PodRejected", "hf"),
-    ({"exit_reason": "OOMKilled", "exit_code": 137}, "OutOfMemory", "resources.limits.memory"),
+    ({"phase": "Failed", "exit_reason": "OOMKilled", "exit_code": 137}, "OutOfMemory", "resources.limits.memory"),
 ]
 
 

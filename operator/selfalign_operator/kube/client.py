@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from selfalign_operator.kube.access import open_session
+from selfalign_operator.kube.clock import ServerClock
 from selfalign_operator.kube.nesting import loads
 from selfalign_operator.kube.resources import Resource
 from selfalign_operator.kube.traffic import Traffic
@@ -71,6 +72,7 @@ class Connection:
         self._server = ""
         self._session: aiohttp.ClientSession | None = None
         self._opened_at = 0.0
+        self.server_time = ServerClock()
 
     async def open(self) -> None:
         """Read the credentials and open a session. Raises ConfigError."""
@@ -112,6 +114,7 @@ class Connection:
                 content = await _read(response, limit)
         except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
             raise ApiError(0, type(error).__name__, str(error) or f"{method} {path} took over {seconds} s") from error
+        self.server_time.heard(response.headers.get("Date"))
         if response.status == 401 and self._clock() - self._opened_at > REOPEN_SECONDS:
             await self.open()
         if response.status >= 300:

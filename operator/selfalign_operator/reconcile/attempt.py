@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
-from selfalign_operator.reconcile.ending import Ending, failure_of, head_lost, termination_of
+from selfalign_operator.reconcile.ending import Ending, failure_of, head_lost, step_ended, termination_of
+from selfalign_operator.reconcile.left_behind import left_behind
+from selfalign_operator.reconcile.startup import never_ran
 from selfalign_operator.reconcile.steps import (
     SECOND_LOOK,
     active_workloads,
@@ -49,6 +51,8 @@ def current_attempt(turn: Turn) -> bool:
         step = turn.step(step, workload=_reference(workload))
     if not workload.keeps_policies:
         return _unsupported(turn, step, workload)
+    if workload.phase == "Active" and step_ended(workload, turn.observed.pods):
+        return _kept_alive(turn, step, workload)
     if workload.phase == "Complete":
         return _complete(turn, step, workload)
     if workload.phase == "Failed":
@@ -139,6 +143,15 @@ def _complete(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
     return True
 
 
+def _kept_alive(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
+    """The step has ended and its pod has not: what the step says counts, and the workload goes."""
+    turn.delete(workload)
+    if any(pod.exit_code not in (None, 0) for pod in turn.observed.pods):
+        _failed(turn, step, workload)
+        return False
+    return _complete(turn, step, workload)
+
+
 def _failed(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
     ending = failure_of(workload, turn.observed.pods)
     if step.collecting and not ending.final and ending.counted:
@@ -155,14 +168,14 @@ def _under_way(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
     ending = (
         _node_lost(turn)
         or head_lost(workload, turn.observed.pods)
-        or _not_placed(turn, step, workload)
+        or never_ran(turn, step, workload)
         or _stalled(turn, step)
     )
     if ending is not None:
         turn.delete(workload)
         lose(turn, step, ending)
         return False
-    _show(turn, step, workload)
+    _show(turn, turn.status.step(step.name) or step, workload)
     return True
 
 
@@ -189,21 +202,6 @@ def _node_lost(turn: Turn) -> Ending | None:
         f"node {pod.node} is lost: pod {pod.name} should have gone by {time_text(pod.deleted or turn.observed.now)}"
     )
     return Ending("NodeLost", message, False, None, pod.node)
-
-
-def _not_placed(turn: Turn, step: StepStatus, workload: WorkloadView) -> Ending | None:
-    """Two half-placed training gangs would hold each other's GPUs for ever."""
-    assert turn.spec is not None
-    limit = turn.spec.failure_policy.startup_deadline_seconds
-    if step.kind != "train" or step.running_since is not None or workload.ready >= workload.size:
-        return None
-    waited = (turn.observed.now - (workload.started or workload.created)).total_seconds()
-    if waited <= limit:
-        turn.look_again(limit - waited)
-        return None
-    trouble = trouble_of(workload, turn.observed)
-    message = f"{workload.ready} of {workload.size} pods run after {waited:.0f} s (startupDeadlineSeconds: {limit})"
-    return Ending("GangNotPlaced", message + (f": {trouble.message}" if trouble else ""), False)
 
 
 def _stalled(turn: Turn, step: StepStatus) -> Ending | None:
@@ -302,6 +300,10 @@ def next_attempt(turn: Turn) -> bool:
     left = (due - turn.observed.now).total_seconds() if due is not None else 0.0
     if 0 < left <= longest_backoff(turn):
         turn.look_again(left)
+        return True
+    if words := left_behind(turn):
+        turn.step(step, message=words)
+        turn.condition("Progressing", "True", "StepRetrying", f"{step.name} begins again when that is over: {words}")
         return True
     made = {(step.name, step.attempts + 1)}  # perhaps made already: making it again finds it
     if any(workload.phase == "Active" and (workload.step, workload.attempt) not in made for workload in turn.ours):

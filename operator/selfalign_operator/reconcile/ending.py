@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
 
-__all__ = ["Ending", "failure_of", "head_lost", "termination_of"]
+__all__ = ["Ending", "failure_of", "head_lost", "step_ended", "termination_of"]
 
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
 DIVERGED = "TrainingDiverged"  # what a train step says whose loss is no number any more
@@ -56,6 +56,16 @@ def _failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
             if (ending := judge(pod)) is not None:
                 return ending
     return _from_condition(workload)
+
+
+def step_ended(workload: WorkloadView, pods: Iterable[PodView]) -> bool:
+    """Whether the step has ended in a pod that lives on: a container that somebody injected beside it keeps it.
+
+    Index 0 speaks for all of them when it ended well; a pod's failure is the attempt's, as its Job cannot see it.
+    Of a RayJob the containers are Ray's own.
+    """
+    over = [pod for pod in pods if pod.phase == "Running" and pod.exit_code is not None]
+    return workload.kind == "Job" and any(pod.index == 0 or pod.exit_code != Exit.DONE for pod in over)
 
 
 def head_lost(workload: WorkloadView, pods: Iterable[PodView]) -> Ending | None:

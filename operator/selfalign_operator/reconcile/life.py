@@ -6,6 +6,8 @@ from selfalign_api.status import StepStatus
 from selfalign_operator.reconcile.acceptance import readable
 from selfalign_operator.reconcile.attempt import adopt, current_attempt
 from selfalign_operator.reconcile.ending import Ending, termination_of
+from selfalign_operator.reconcile.left_behind import LOOK_SECONDS, left_behind
+from selfalign_operator.reconcile.startup import TO_BE_MENDED
 from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, give_up, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
@@ -85,10 +87,26 @@ def suspended(turn: Turn) -> bool:
         turn.step(step, state="Pending", failures=0, next_attempt_time=None)
     for workload in active_workloads(turn):
         turn.delete(workload)
+    if _still_ends(turn):
+        return True
     if turn.condition("Suspended", "True", "SpecSuspended", "write suspend: false to go on"):
         turn.tell("Suspended", "the run is suspended; what is durable stays, and write suspend: false to go on")
     turn.condition("Progressing", "False", "Suspended", "write suspend: false to go on")
     return True
+
+
+def _still_ends(turn: Turn) -> bool:
+    """Whether pods of the run still end: it is suspended when they are gone, and their GPUs are free."""
+    if turn.status.is_true("Suspended"):
+        return False
+    words = left_behind(turn)
+    if not words and active_workloads(turn):  # deleted in this turn, or their deletion is under way
+        turn.look_again(LOOK_SECONDS)
+        words = "its pods are told to end"
+    if words:
+        turn.condition("Suspended", "False", "Suspending", words)
+        turn.condition("Progressing", "False", "Suspending", words)
+    return bool(words)
 
 
 def _take_what_is_done(turn: Turn) -> None:
@@ -131,8 +149,10 @@ def _counts(turn: Turn) -> bool:
     status = turn.status
     progressing = status.condition("Progressing")
     reason = progressing.reason if progressing else ""
-    if status.has_ended or reason in ("Queued", "Suspended", "Held"):
+    if status.has_ended or reason in ("Queued", "Suspended", "Suspending", "Held"):
         return False
+    if reason in TO_BE_MENDED:
+        return True  # nobody but a person ends it
     ran_before = any(step.state in ("Succeeded", "Reused") or step.lost_attempts for step in status.steps)
     return (
         ran_before

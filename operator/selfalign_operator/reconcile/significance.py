@@ -12,7 +12,7 @@ STARTING = ("StepStarting", "StepRunning")  # a step that starts will run; that 
 
 
 def significant(status: Status) -> Any:
-    """The status without what moves while nothing happens: progress, running times, messages beside their reasons."""
+    """The status without what moves while nothing happens: progress, running and waiting times, messages beside their reasons."""
     return status.model_copy(
         update={
             "progress": None,
@@ -26,7 +26,9 @@ def significant(status: Status) -> Any:
 
 def _step(step: StepStatus) -> StepStatus:
     reason = "StepRunning" if step.reason in STARTING else step.reason
-    return step.model_copy(update={"progress": None, "running_since": None, "message": "", "reason": reason})
+    return step.model_copy(
+        update={"progress": None, "running_since": None, "waiting_since": None, "message": "", "reason": reason}
+    )
 
 
 def _condition(condition: Condition) -> Condition:

@@ -82,6 +82,7 @@ def begin(turn: Turn, step: StepStatus) -> None:
         attempts=number,
         start_time=step.start_time or now,
         running_since=None,
+        waiting_since=None,
         next_attempt_time=None,
         progress=None,
         collecting=False,
@@ -211,6 +212,7 @@ def remember(turn: Turn, step: StepStatus, ending: Ending) -> StepStatus:
         workload=None,
         collecting=False,
         running_since=None,
+        waiting_since=None,
         progress=None,
     )
 

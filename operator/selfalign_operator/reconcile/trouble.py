@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from selfalign_operator.reasons import EventReason
 from selfalign_operator.views import EventView, Observed, PodView, WorkloadView
 
-__all__ = ["LOST_AFTER_SECONDS", "Trouble", "lost_pod", "trouble_of"]
+__all__ = ["LOST_AFTER_SECONDS", "Trouble", "is_lost", "lost_pod", "trouble_of"]
 
 LOST_AFTER_SECONDS = 60.0  # a pod still Terminating so long after its deletionTimestamp is on a lost node
 PULL_REASONS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
@@ -24,10 +24,12 @@ class Trouble:
 
 def lost_pod(observed: Observed) -> PodView | None:
     """A pod that has not gone long after it should have: nobody on its node answers."""
-    for pod in observed.pods:
-        if pod.deleted is not None and (observed.now - pod.deleted).total_seconds() > LOST_AFTER_SECONDS:
-            return pod
-    return None
+    return next((pod for pod in observed.pods if is_lost(pod, observed)), None)
+
+
+def is_lost(pod: PodView, observed: Observed) -> bool:
+    """Whether it should have gone long ago."""
+    return pod.deleted is not None and (observed.now - pod.deleted).total_seconds() > LOST_AFTER_SECONDS
 
 
 def trouble_of(workload: WorkloadView, observed: Observed) -> Trouble | None:

@@ -222,6 +222,12 @@ def _state(status: Status) -> State:
         return "Held"
     if reason == "Queued":
         return "Queued"
+    if (
+        reason != "Suspending"
+        and progressing is not None
+        and (progressing.status == "False" or reason == "StepRetrying")
+    ):
+        return "Waiting"
     started = progressing is not None and progressing.status != "Unknown"
     return "Running" if started and any(step.attempts for step in status.steps) else "Pending"
 

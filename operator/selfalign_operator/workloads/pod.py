@@ -21,6 +21,15 @@ ENTRY_POINT = ("python", "-m", "selfalign_jobs")  # of every pod
 USER_ID = 1000  # any that is not root: no uid of ours needs an entry in the image's passwd
 TERMINATION_MESSAGE = "/dev/termination-log"
 SHARED_MEMORY_SIZE = {"GPU": "16Gi", "CPU": "2Gi"}  # NCCL, Ray's object store; a podTemplate's volume `shm` changes it
+# A container that a mesh or an agent puts beside the step would outlive it; a profile's podTemplate can ask for one.
+NOT_INJECTED_LABELS = {"sidecar.istio.io/inject": "false"}
+NOT_INJECTED = {
+    "sidecar.istio.io/inject": "false",
+    "linkerd.io/inject": "disabled",
+    "kuma.io/sidecar-injection": "disabled",
+    "consul.hashicorp.com/connect-inject": "false",
+    "vault.hashicorp.com/agent-inject": "false",
+}
 SMALL_REQUESTS = {"cpu": "500m", "memory": "1Gi"}  # they read and copy files, and write manifests
 
 
@@ -96,9 +105,9 @@ def ray_token(effective: EffectiveRun) -> list[Manifest]:
 
 def _base(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, environment: list[Manifest]) -> Manifest:
     # A topology that Kueue should place a gang in is nothing for one small pod.
-    annotations = run_annotations(effective) | ({} if shape.small else kueue_annotations(effective))
+    annotations = NOT_INJECTED | run_annotations(effective) | ({} if shape.small else kueue_annotations(effective))
     return {
-        "metadata": {"labels": attempt_labels(effective, attempt), "annotations": annotations},
+        "metadata": {"labels": NOT_INJECTED_LABELS | attempt_labels(effective, attempt), "annotations": annotations},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
