@@ -21,7 +21,7 @@ def test_kubectl_apply_takes_a_run_to_complete(cluster: Cluster, namespace: str)
     cluster.kubectl("apply", f"-n={namespace}", "-f=-", stdin=json.dumps(run("whole")))
     cluster.kubectl("wait", f"-n={namespace}", "sar/whole", "--for=condition=Complete", "--timeout=60s")
     columns = cluster.kubectl("get", "sar", "whole", f"-n={namespace}", "-o=wide").splitlines()
-    assert columns[0].split()[:7] == ["NAME", "RECIPE", "STAGE", "ITERATION", "PROGRESS", "STATE", "AGE"]
+    assert columns[0].split()[:8] == ["NAME", "RECIPE", "STAGE", "ITERATION", "PROGRESS", "STATE", "REASON", "AGE"]
     assert columns[1].split()[1:6] == ["sao", "evaluate", "1/1", "100%", "Complete"]
     assert "0.61" in columns[1]
 
