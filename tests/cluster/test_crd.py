@@ -172,8 +172,8 @@ def test_the_columns_say_how_far_a_run_is(cluster: Cluster, namespace: str, runs
     runs.create(run_with("spec: {compute: {queueName: team-a}}"))
     runs.patch_status("a-run", SEEN)
     narrow = rows(cluster.kubectl("get", "sar", f"--namespace={namespace}"))
-    assert narrow[0] == ["NAME", "RECIPE", "STAGE", "ITERATION", "PROGRESS", "STATE", "AGE"]
-    assert narrow[1][:-1] == ["a-run", "sao", "generate", "2/3", "68%", "Running"]
+    assert narrow[0] == ["NAME", "RECIPE", "STAGE", "ITERATION", "PROGRESS", "STATE", "REASON", "AGE"]
+    assert narrow[1][:-1] == ["a-run", "sao", "generate", "2/3", "68%", "Running", "StepRunning"]
     wide = rows(cluster.kubectl("get", "selfalign", f"--namespace={namespace}", "--output=wide"))
     assert wide[0] == [*narrow[0], "MODEL", "QUEUE", "WIN", "MESSAGE"]
     assert wide[1][:-5] + wide[1][-4:] == [*narrow[1][:-1], "hf://org/model", "team-a", "0.61", "i2-generate runs"]
