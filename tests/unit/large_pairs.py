@@ -30,9 +30,10 @@ from selfalign_api.plan import (
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, step_folder, write_manifest
 from selfalign_jobs.step.context import StepContext
-from selfalign_jobs.step.prepared import prepare_table
+from selfalign_jobs.step.prepared import prepared_file
 from selfalign_jobs.step.progress import Progress
-from selfalign_jobs.train.dataset import examples
+from selfalign_jobs.train.dataset import ROWS_A_CHUNK, examples
+from selfalign_jobs.train.settings import Reads
 
 ROWS_A_PART, PARTS, PROMPT = 1056, 64, 32 << 10
 SETTINGS = TrainSettings(learning_rate=1e-6, max_length_tokens=64, max_prompt_tokens=32)
@@ -99,9 +100,11 @@ def main(folder: Path) -> None:
     context = StepContext.of(config, Progress("i1-train"), threading.Event())
     step = context.config.plan.step("i1-train")
     assert isinstance(step, Train)
-    pairs = prepare_table(context, step.data, "pairs")
-    prompt_bytes = pc.sum(pc.binary_length(pairs["prompt"])).as_py()
-    found = examples(pairs, SETTINGS).table
+    kept = prepared_file(context, step.data, "pairs")
+    prompt_bytes = pc.sum(pc.binary_length(context.folder.read_table(kept, ["prompt"])["prompt"])).as_py()
+    reads = Reads.of(step.loss.type)
+    batches = context.folder.read_batches(kept, reads.columns, ROWS_A_CHUNK)
+    found = examples(batches, SETTINGS, reads, folder / "examples.arrow").table
     ends = [found["prompt_ids"][place].as_py()[0] for place in (0, found.num_rows - 1)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(found.num_rows, prompt_bytes, *ends, peak)
