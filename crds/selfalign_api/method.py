@@ -88,6 +88,9 @@ class Output(ApiModel):
     dataset_url: Url | None = None
     """Where the pairs that it was trained on go, likewise."""
 
+    adapter: Literal["Merge", "Keep"] | None = None
+    """Of a training with adapters: the whole model, the adapter in it, goes to url, or (Keep) the adapter alone. Unset: Merge."""
+
 
 class Storage(ApiModel):
     """Where the run keeps its artefacts."""

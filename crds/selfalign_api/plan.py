@@ -167,6 +167,8 @@ class Lora(Frozen):
     alpha: float = 32
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ()
+    dora: bool = False
+    rank_stabilized: bool = False
 
 
 class TrainSettings(Frozen):
@@ -250,6 +252,7 @@ class Publish(Frozen):
     pairs: tuple[ArtifactRef, ...]
     url: str | None  # of the model's folder; None: it is not asked for
     dataset_url: str | None
+    adapter: Literal["Merge", "Keep"] = "Merge"  # Keep: the model's adapter alone
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -131,6 +131,13 @@ PLACE_RULES: tuple[Rule[Any], ...] = (
     _output("url", lambda output: output.url),
     _output("datasetUrl", lambda output: output.dataset_url),
     Rule(
+        Output,
+        "adapter",
+        given("adapter") + "has(self.url)",
+        "says what goes to output.url, which is not written; write it, or remove adapter",
+        lambda output: output.adapter is None or output.url is not None,
+    ),
+    Rule(
         Storage,
         "reuseFrom",
         given("reuseFrom") + "self.reuseFrom.all(u, u.matches('^(s3|gs|pvc|file)://.+'))",
@@ -317,6 +324,18 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
         given("lora") + "(has(self.adapter) && self.adapter == 'lora')",
         "lora has an effect only with adapter: lora; write that, or remove lora",
         lambda training: training.lora is None or training.adapter == "lora",
+    ),
+    Rule(
+        Spec,
+        "output.adapter",
+        given("output.adapter")
+        + "self.output.adapter != 'Keep' || (has(self.training) && has(self.training.adapter) && self.training.adapter == 'lora')",
+        "there is an adapter to keep only with training.adapter: lora; write that, or remove output.adapter",
+        lambda spec: (
+            spec.output is None
+            or spec.output.adapter != "Keep"
+            or (spec.training is not None and spec.training.adapter == "lora")
+        ),
     ),
     Rule(
         Spec,

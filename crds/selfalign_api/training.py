@@ -75,6 +75,12 @@ class Lora(ApiModel):
     target_modules: Annotated[tuple[Text, ...], Field(min_length=1, max_length=64)] | None = None
     """Names of the layers that get an adapter. Unset: all linear layers but the output head."""
 
+    dora: bool | None = None
+    """DoRA: the length of each row of a weight is trained apart from its direction. Unset: false."""
+
+    rank_stabilized: bool | None = None
+    """Rank-stabilised LoRA: the update is multiplied by alpha / √rank instead, for high ranks. Unset: false."""
+
 
 class IterationOverride(ApiModel):
     """Values from one round on; the latest entry that sets a field wins."""

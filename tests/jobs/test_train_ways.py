@@ -96,8 +96,9 @@ def test_padded_under_zero_3_ends_there_too(
         torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-5, msg=name)
 
 
-def test_adapters_end_in_the_same_weights_under_zero_3(tmp_path: Path, pairs: pa.Table) -> None:
-    settings = {"lora": Lora(rank=4, alpha=8)}
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapters_end_in_the_same_weights_under_zero_3(tmp_path: Path, pairs: pa.Table, dora: bool) -> None:
+    settings = {"lora": Lora(rank=4, alpha=8, dora=dora)}
     _, expected = trained(tmp_path / "one", pairs, settings=settings)
     _, found = trained(tmp_path / "two", pairs, settings=settings, zero_stage=3, activation_checkpointing="Full", **TWO)
     for name, tensor in expected.items():

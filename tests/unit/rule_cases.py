@@ -114,6 +114,17 @@ CASES = (
         f"gs://BUCKET/PATH or pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
     ),
     Case(
+        "spec: {training: {adapter: lora}, output: {url: 's3://b/model', adapter: Keep}}",
+        "spec: {training: {adapter: lora}, output: {adapter: Keep}}",
+        "spec.output.adapter: Keep: says what goes to output.url, which is not written; write it, or remove adapter",
+    ),
+    Case(
+        "spec: {training: {adapter: lora}, output: {url: 's3://b/model', adapter: Keep}}",
+        "spec: {training: {adapter: none}, output: {url: 's3://b/model', adapter: Keep}}",
+        "spec.output.adapter: Keep: there is an adapter to keep only with training.adapter: lora; write that, or remove "
+        "output.adapter",
+    ),
+    Case(
         "spec: {storage: {reuseFrom: ['s3://b/runs/a']}}",
         "spec: {storage: {reuseFrom: ['s3://b/runs/a', 'hf://o/n']}}",
         "spec.storage.reuseFrom: write the folders of other runs: s3://BUCKET/PATH, gs://BUCKET/PATH or "

@@ -119,13 +119,27 @@ def _overrides(method: Method) -> None:
 
 
 def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path) -> tuple[Publish, ...]:
-    """The step that copies the newest model and the pairs that it was trained on; none where no output is asked for."""
+    """The step that copies the newest model and the pairs that it was trained on; none where no output is asked for.
+
+    Raises ConfigError for an adapter that would sit on a model of a former round, which only the run's folder has.
+    """
     if output is None or (output.url is None and output.dataset_url is None):
         return ()
     last = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"][-1]
     pairs = tuple(ref for ref in last.data.inputs if isinstance(ref, ArtifactRef) and ref.name == "pairs")
     url, dataset_url = (url and absolute(url, beside) for url in (output.url, output.dataset_url))
-    return (Publish(iteration=last.iteration, model=last.result, pairs=pairs, url=url, dataset_url=dataset_url),)
+    adapter = output.adapter or "Merge"
+    if adapter == "Keep" and last.start.iteration > 0:
+        message = (
+            f"the adapter of round {last.iteration} sits on the model of round {last.start.iteration}, not on the given one; "
+            "write iteration: {start: initial}, or iterations: 1, or adapter: Merge"
+        )
+        raise ConfigError.one("spec.output.adapter", message, adapter)
+    return (
+        Publish(
+            iteration=last.iteration, model=last.result, pairs=pairs, url=url, dataset_url=dataset_url, adapter=adapter
+        ),
+    )
 
 
 def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> dict[str, Json]:

@@ -1,6 +1,7 @@
 """The publish step: the newest model and the pairs that made it, copied to where others take them, with cards and lineage.
 
     <output.url>/selfalign.json  config.json  model.safetensors …  README.md
+    <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  README.md    (adapter: Keep)
     <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md
 
 `selfalign.json` is written first: it says whose the folder is, and where all came from. The card is written last.
@@ -24,6 +25,7 @@ from selfalign_jobs.step.prepared import rows_of
 LINEAGE = "selfalign.json"
 CARD = "README.md"
 DATA = "data"
+ADAPTER = "adapter"  # in a trained model's folder (train/export.py)
 
 Write = Callable[[], object]
 
@@ -103,7 +105,7 @@ def _model(
     manifest = read_manifest(folder)
     if manifest is None or manifest.model is None:
         raise RuntimeError(f"step {trainer.name} has published no model; it runs before this one")
-    source = folder.child(manifest.model)
+    source = folder.child(manifest.model if step.adapter == "Merge" else f"{manifest.model}/{ADAPTER}")
     for name in source.files():
         if name != CARD:
             yield name, partial(target.copy, source, name)

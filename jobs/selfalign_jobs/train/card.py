@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from selfalign_api.plan import Plan, Train
+from selfalign_api.places import HubModel, parse_place
+from selfalign_api.plan import Lora, Plan, Train
 
 
-def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int) -> str:
-    """Markdown with the front matter that a model hub reads; the lineage names digests, not places."""
+def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int, *, adapter: bool) -> str:
+    """Markdown with the front matter that a model hub reads; the lineage names digests, not places.
+
+    Of the whole model, or of its adapter alone.
+    """
     source = plan.models[step.start.lineage]
     last = log[-1] if log else {}
     settings, loss = step.settings, step.loss
@@ -25,7 +29,9 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int) -
         "optimiser": f"{settings.optimizer.type}, learning rate {settings.learning_rate:g} "
         f"({settings.learning_rate_schedule}, warm-up {settings.warmup_ratio:g})",
         "steps": f"{len(log)} of {settings.global_batch_size} pairs, {settings.epochs:g} epochs, seed {settings.seed}",
-        "adapter": f"LoRA, rank {settings.lora.rank}; merged here, alone in adapter/" if settings.lora else "none",
+        "adapter": f"{_kind(settings.lora)}; {'alone' if adapter else 'merged here, alone in adapter/'}"
+        if settings.lora
+        else "none",
         "last step": ", ".join(f"{name} {last[name]:.4f}" for name in ("loss", "margin", "accuracy") if name in last)
         if last
         else "none",
@@ -36,7 +42,7 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int) -
         )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
-library_name: transformers
+{_library(source.url, adapter)}
 pipeline_tag: text-generation
 tags: [selfalign, {plan.recipe}, {loss.type}]
 ---
@@ -48,3 +54,18 @@ A model trained on pairs that it wrote and judged itself, by selfalign.
 |---|---|
 {table}
 """
+
+
+def _library(url: str, adapter: bool) -> str:
+    """What loads it; of an adapter also the repository that it sits on, where the hub has that."""
+    if not adapter:
+        return "library_name: transformers"
+    base = parse_place(url)
+    return "library_name: peft" + (f"\nbase_model: {base.repo}" if isinstance(base, HubModel) else "")
+
+
+def _kind(lora: Lora) -> str:
+    """The adapter in words."""
+    name = "DoRA" if lora.dora else "LoRA"
+    scale = f"{lora.alpha:g}/{'√' if lora.rank_stabilized else ''}{lora.rank}"
+    return f"{name}, rank {lora.rank}, scale {scale}"

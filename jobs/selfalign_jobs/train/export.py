@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import PeftModel
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from selfalign_jobs.train.adapter import save_adapter
 from selfalign_jobs.train.policy import load, source_dtype
 from selfalign_jobs.train.reward_model import tokenizer_with_own_pad
 
@@ -27,14 +27,16 @@ def export(
     source: Path,
     target: Path,
     *,
+    base: str | None,
     remote_code: bool,
     chat_template: str | None,
-    card: str,
+    card: Callable[[bool], str],
     rewards: bool = False,
 ) -> None:
     """Write the trained weights to `target`; called on all ranks, for shards are gathered; rank 0 writes and checks.
 
-    With LoRA the folder holds the merged model and, in `adapter/`, the adapter as PEFT saves it.
+    With LoRA the folder holds the merged model and, in `adapter/`, the adapter (adapter.py), whose base has the URL `base`.
+    `card` gives the model's card, or (True) the adapter's.
     Raises RuntimeError when what was written does not read back as it was.
     """
     state: dict[str, Tensor] | None = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -48,17 +50,25 @@ def export(
         raise RuntimeError("the gathered weights are empty: DeepSpeed gathered nothing")
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if isinstance(model, PeftModel):
-        merged = _merged(model, state, source, target / ADAPTER, remote_code=remote_code, rewards=rewards)
-        model, state = merged, merged.state_dict()
+        adapter = target / ADAPTER
+        save_adapter(model, state, adapter, source, base)
+        _write_words(adapter, chat_template, card(True))
+        base_model = load(source, torch.float32, remote_code=remote_code, rewards=rewards)
+        model = PeftModel.from_pretrained(base_model, adapter).merge_and_unload()
+        state = model.state_dict()
     state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     model.save_pretrained(target, state_dict=state)
     _copy_companions(source, target, but=("config.json",) if rewards else ())
     if rewards:  # whose config and pad token are its own
         tokenizer_with_own_pad(source, remote_code=remote_code)[0].save_pretrained(target)
-    if chat_template is not None:
-        (target / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
-    (target / "README.md").write_text(card, encoding="utf-8")
+    _write_words(target, chat_template, card(False))
     verify(source, target, state, remote_code=remote_code, same_template=chat_template is None, rewards=rewards)
+
+
+def _write_words(folder: Path, chat_template: str | None, card: str) -> None:
+    if chat_template is not None:
+        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _masters(model: Any, state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
@@ -71,18 +81,6 @@ def _masters(model: Any, state: dict[str, Tensor] | None) -> dict[str, Tensor] |
             if state and master is not None:
                 state[name] = master.cpu()
     return state
-
-
-def _merged(
-    model: PeftModel, state: dict[str, Tensor], source: Path, adapter: Path, *, remote_code: bool, rewards: bool
-) -> Any:
-    """The base model, loaded again in float32, with the trained adapter merged in; the adapter is saved beside."""
-    adapter.mkdir(parents=True)
-    weights = {name: tensor.contiguous().cpu() for name, tensor in get_peft_model_state_dict(model, state).items()}
-    save_file(weights, adapter / "adapter_model.safetensors")
-    model.peft_config["default"].save_pretrained(str(adapter))
-    base = load(source, torch.float32, remote_code=remote_code, rewards=rewards)
-    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
 def _copy_companions(source: Path, target: Path, but: Sequence[str]) -> None:

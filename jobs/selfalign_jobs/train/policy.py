@@ -87,6 +87,8 @@ def lora_config(lora: Lora, folder: Path, *, remote_code: bool, rewards: bool = 
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules) or "all-linear",
+        use_dora=lora.dora,
+        use_rslora=lora.rank_stabilized,
         task_type="SEQ_CLS" if rewards else "CAUSAL_LM",  # the first trains the reward's head too
     )
 

@@ -251,10 +251,11 @@ class Rank:
             trainer,
             Path(self.job.start),
             self.job.folder / MODEL,
+            base=self.source.url if self.step.start.iteration == 0 else None,
             remote_code=self.source.remote_code,
             chat_template=self.source.chat_template,
             rewards=self.layout.rewards,
-            card=card(self.job.config.plan, self.step, rows, self.examples.num_rows),
+            card=lambda adapter: card(self.job.config.plan, self.step, rows, self.examples.num_rows, adapter=adapter),
         )
         if self.reporter is not None:
             pq.write_table(pa.Table.from_pylist(rows), self.job.folder / LOG)
