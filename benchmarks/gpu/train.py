@@ -1,42 +1,50 @@
-"""Packed training on one GPU: kernels against their oracle, then tokens/s and MFU, packed, padded and TRL's. Ends with a table.
+"""Benchmark: packed training on this machine's GPU, in eight minutes or less; ends with one Markdown table.
 
-    python benchmarks/gpu/train.py            # one GPU, at most eight minutes
-    python benchmarks/gpu/train.py --tiny     # small shapes, on a CPU too: whether each row is filled
+    python benchmarks/gpu/train.py [--cpu]
 
-Needs torch ≥ 2.11 and transformers ≥ 5.17; TRL's row is there where TRL is. Models have random weights, pairs random ids with
-log-normal lengths (UltraFeedback's: prompts of 178 tokens, answers of 344 on average). A step is 64 pairs: forward and
-backward of DPO in bfloat16 with activations computed again, and AdamW; the reference's pass is not counted, on any side.
+Needs torch ≥ 2.11 and transformers ≥ 5.17, nothing else; TRL's row is there where TRL is. First the attention kernels against
+attention over each sequence alone, values and gradients; then models with random weights trained on pairs of random ids whose
+lengths are log-normal (UltraFeedback's: prompts of 178 tokens and answers of 344 on average): packed, padded, and TRL's
+DPOTrainer. A step is 64 pairs: forward and backward of DPO in bfloat16 with activations computed again, and AdamW; the
+reference's pass is counted on no side. Without a GPU, or with --cpu: tiny shapes, to see that each row is filled.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import device as machine
 import numpy as np
 import torch
-import transformers
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "jobs"))
 from selfalign_jobs.train.attention import FLEX_MULTIPLE, NAME, backend_of
-from selfalign_jobs.train.batch import Example
-from selfalign_jobs.train.flops import peak_flops, training_flops
+from selfalign_jobs.train.batch import Example, MicroBatch
+from selfalign_jobs.train.flops import Work, peak_flops
 from selfalign_jobs.train.losses import PairLogProbs, dpo
-from selfalign_jobs.train.oracle import hold_to_oracle
+from selfalign_jobs.train.oracle import TOLERANCE, hold_to_oracle
 from selfalign_jobs.train.packing import pack
 from selfalign_jobs.train.padding import pad
 from selfalign_jobs.train.scoring import add_scoring_head, answer_scores
 from selfalign_jobs.train.steps import Layout, plan_step
 
 DPO: Any = SimpleNamespace(beta=0.1, label_smoothing=0.0)
+PACKAGES = ("torch", "transformers", "triton", "trl", "numpy")
+SECONDS = 430.0  # for all rows; a last one may go over
+FEWEST = 3  # measured steps of a row, however long they take
+MOST = 20
 
 
 @dataclass(frozen=True)
@@ -51,26 +59,33 @@ class Scale:
     models: dict[str, Any]
 
 
-def scale(tiny: bool) -> Scale:
+TINY = {
+    "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16,
+}  # fmt: skip
+LLAMA_1B = {
+    "vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+}  # fmt: skip
+GEMMA_2_2B = {
+    "vocab_size": 256_000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+}  # fmt: skip
+
+
+def scale(device: str) -> Scale:
     """Of a GPU, or of a CPU that fills the rows."""
-    small = {
-        "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16,
-    }  # fmt: skip
-    one = {
-        "vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
-    }  # fmt: skip
-    two = {
-        "vocab_size": 256_000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
-        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
-    }  # fmt: skip
-    llama, gemma = (small, small | {"query_pre_attn_scalar": 16}) if tiny else (one, two)
+    if device == "cpu":
+        tiny = {
+            "Llama, tiny": LlamaConfig(**TINY, tie_word_embeddings=True, pad_token_id=0),
+            "Gemma-2, tiny": Gemma2Config(**TINY, query_pre_attn_scalar=16, sliding_window=24),
+        }
+        return Scale(8, 64, 256, 2, 1, tiny)
     models = {
-        "Llama 1B" if not tiny else "Llama, tiny": LlamaConfig(**llama, tie_word_embeddings=True, pad_token_id=0),
-        "Gemma-2 2B" if not tiny else "Gemma-2, tiny": Gemma2Config(**gemma, sliding_window=24 if tiny else 4096),
+        "Llama, 1B": LlamaConfig(**LLAMA_1B, tie_word_embeddings=True, pad_token_id=0),
+        "Gemma-2, 2B": Gemma2Config(**GEMMA_2_2B, sliding_window=4096),
     }
-    return Scale(8, 64, 256, 2, 1, models) if tiny else Scale(64, 2048, 16_384, 4, 45, models)
+    return Scale(64, 2048, 16_384, 4, 45, models)
 
 
 def pairs_of(sizes: Scale, vocabulary: int) -> tuple[list[Example], np.ndarray]:
@@ -86,94 +101,63 @@ def pairs_of(sizes: Scale, vocabulary: int) -> tuple[list[Example], np.ndarray]:
     return examples, lengths
 
 
-def main() -> None:
-    """Try the kernels, run each row, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true")
-    options = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    sizes = scale(options.tiny)
-    if device == "cpu" and not options.tiny:
-        raise SystemExit("no GPU is here; --tiny fills the rows on a CPU")
-    card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    rows = [*kernel_rows(sizes, device)]
-    for name, config in sizes.models.items():
-        for way, run in WAYS.items():
-            rows.append((name, way, *measured(run, config, sizes, device)))
-            print(*rows[-1], sep=" | ", flush=True)
-    print(
-        f"\n{card}; torch {torch.__version__}, transformers {transformers.__version__}; {time.strftime('%Y-%m-%d')}\n"
-    )
-    print(
-        "| model | way | tokens/s | computed places/s | MFU | peak memory, GiB | loss |\n|---|---|---|---|---|---|---|"
-    )
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+# --- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def kernel_rows(sizes: Scale, device: str) -> list[tuple[str, ...]]:
-    """The largest difference of outputs and gradients from attention over each sequence alone."""
-    configs = sizes.models | {"Mistral, window": MistralConfig(sliding_window=4096)}
-    rows = []
-    for name, config in configs.items():
-        for dtype in (torch.bfloat16, torch.float32):
-            softcap, head = getattr(config, "attn_logit_softcapping", None), config.head_dim or 128
-            kernel = backend_of(device, dtype, softcap, head)
-            try:
-                found = f"{max(hold_to_oracle(config, device, dtype).values()):.1e} of the largest value"
-            except Exception as error:  # the table shall say which kernels fail, all of them
-                found = f"FAILED: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
-            rows.append((name, f"kernel {kernel}, {str(dtype).removeprefix('torch.')}", found, "", "", "", ""))
-            print(*rows[-1], sep=" | ", flush=True)
-    return rows
+def kernel_rows(device: str) -> Iterator[tuple[str, str]]:
+    """Each kernel, with and without window and soft cap, and how far outputs and gradients are from the oracle's."""
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512}
+    plain, windowed = LlamaConfig(**heads, head_dim=64), MistralConfig(**heads, head_dim=128, sliding_window=4096)
+    capped = Gemma2Config(**heads, head_dim=256, num_hidden_layers=2, sliding_window=4096)
+    half, full = torch.bfloat16, torch.float32
+    tries = [("flex", config, dtype) for config in (plain, windowed, capped) for dtype in (half, full)]
+    own = [("varlen", config, half) for config in (plain, windowed)] if device == "cuda" else [("sdpa", capped, half)]
+    for kernel, config, dtype in [*own, *tries]:
+        try:
+            found = hold_to_oracle(config, device, dtype, kernel)
+            words = "; ".join(f"{name}: {difference:.1e}" for name, difference in found.items())
+        except Exception as error:  # the table shall say which kernels fail, all of them
+            words = _failed(error)
+        bits = str(dtype).removeprefix("torch.")
+        yield f"{kernel}, {bits}, heads of {config.head_dim}", f"{words} (at most {TOLERANCE[dtype]:.0e})"
 
 
-def measured(run: Callable[..., dict[str, float]], config: Any, sizes: Scale, device: str) -> tuple[str, ...]:
-    """A row's figures; what fails is told in its place."""
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        found = run(config, sizes, device)
-    except Exception as error:
-        return (f"{type(error).__name__}: {str(error).splitlines()[0][:120]}", "", "", "", "")
-    peak = peak_flops(torch.cuda.get_device_name()) if device == "cuda" else None
-    mfu = f"{100 * found['flops'] / found['seconds'] / peak:.1f} %" if peak else "unknown"
-    memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if device == "cuda" else "not told"
-    return (
-        f"{found['tokens'] / found['seconds']:.0f}",
-        f"{found['places'] / found['seconds']:.0f}",
-        mfu,
-        memory,
-        f"{found['loss']:.4f}",
-    )
+def _failed(error: Exception) -> str:
+    return f"**failed**: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
 
 
-def trained(config: Any, sizes: Scale, device: str, *, packed: bool) -> dict[str, float]:
-    """Steps over the same pairs, for so many seconds after the first two."""
-    torch.manual_seed(0)
-    softcap = getattr(config, "attn_logit_softcapping", None)
-    own = "eager" if softcap else "sdpa"
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16, attn_implementation=NAME if packed else own
-        )
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A side's step."""
+
+    tokens: float  # of prompts and answers, a prompt once an answer
+    places: float  # computed
+    flops: float
+    seconds: float
+    loss: float  # of the first step
+
+
+def trained(config: Any, sizes: Scale, device: str, seconds: float, *, packed: bool) -> Measured:
+    """Ours: steps over the same pairs for so many seconds, after two that compile."""
+    model = _model(config, device, NAME if packed else None)
     add_scoring_head(model)
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     examples, lengths = pairs_of(sizes, config.vocab_size)
-    flex = backend_of(device, torch.bfloat16, softcap, config.head_dim) == "flex"
+    softcap = getattr(config, "attn_logit_softcapping", None)
+    multiple = FLEX_MULTIPLE if backend_of(device, torch.bfloat16, softcap, config.head_dim) == "flex" else 1
     (plan,) = plan_step(lengths, 1, sizes.budget, Layout(packed))
-    batches = [
-        (
-            pack([examples[row] for row in held], held, 2, multiple=FLEX_MULTIPLE if flex else 1)
-            if packed
-            else pad([examples[row] for row in held], held, 2)
-        ).to(torch.device(device))
-        for held in plan
-    ]
-    flops = sum(training_flops(model, batch.places, len(batch.targets)) for batch in batches)
+
+    def laid_out(held: np.ndarray) -> MicroBatch:
+        of_these = [examples[row] for row in held]
+        found = pack(of_these, held, 2, multiple=multiple) if packed else pad(of_these, held, 2)
+        return found.to(torch.device(device))
+
+    batches = [laid_out(held) for held in plan]
 
     def step() -> float:
         total = 0.0
@@ -187,36 +171,18 @@ def trained(config: Any, sizes: Scale, device: str, *, packed: bool) -> dict[str
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    losses, seconds = [step(), step()], []
-    while not seconds or (sum(seconds) < sizes.seconds and len(seconds) < 20):
+    losses, took = [step(), step()], list[float]()
+    while len(took) < FEWEST or (sum(took) < seconds and len(took) < MOST):
+        _wait(device)
         began = time.monotonic()
-        losses.append(step())  # ends with the loss on the CPU, so all is done
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.monotonic() - began)
-    return {
-        "tokens": float(sum(batch.tokens for batch in batches)),
-        "places": float(sum(batch.places for batch in batches)),
-        "flops": flops,
-        "seconds": statistics.median(seconds),
-        "loss": losses[0],
-    }
+        losses.append(step())
+        _wait(device)
+        took.append(time.monotonic() - began)
+    return _measured(Work.of(model), batches, statistics.median(took), losses[0])
 
 
-def packed(config: Any, sizes: Scale, device: str) -> dict[str, float]:
-    """One flat sequence a micro batch, prompts shared."""
-    return trained(config, sizes, device, packed=True)
-
-
-def padded(config: Any, sizes: Scale, device: str) -> dict[str, float]:
-    """Two sequences a pair, padded to the longest."""
-    return trained(config, sizes, device, packed=False)
-
-
-def trl(config: Any, sizes: Scale, device: str) -> dict[str, float]:
-    """Stock DPOTrainer, with precomputed reference log-probabilities that are 0, as those of the others."""
-    import tempfile
-
+def trl(config: Any, sizes: Scale, device: str, seconds: float) -> Measured:
+    """Stock DPOTrainer, with reference log-probabilities that are 0 as those of the others, in the pairs' own order."""
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainerCallback
     from trl import DPOConfig, DPOTrainer
@@ -236,27 +202,24 @@ def trl(config: Any, sizes: Scale, device: str) -> dict[str, float]:
     class Clock(TrainerCallback):
         ends: list[float] = []
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if device == "cuda":
-                torch.cuda.synchronize()
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            _wait(device)
             self.ends.append(time.monotonic())
+            measured = self.ends[-1] - self.ends[0]  # the first step is not counted
+            control.should_training_stop = len(self.ends) > FEWEST and measured > seconds
+            return control
 
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        config,
-        dtype=torch.bfloat16,
-        attn_implementation="eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa",
-    )
     examples, lengths = pairs_of(sizes, config.vocab_size)
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     rows = [dict(zip(names, [p.tolist(), a.tolist(), b.tolist()], strict=True)) for p, (a, b) in examples]
-    clock, steps = Clock(), 3 if sizes.seconds == 1 else 6
+    model, clock = _model(config, device, None), Clock()
+    work = Work.of(model)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Stock(
             model=model,
             args=DPOConfig(
                 output_dir=folder, per_device_train_batch_size=sizes.micro,
-                gradient_accumulation_steps=sizes.pairs // sizes.micro, max_steps=steps, learning_rate=1e-6, beta=0.1,
+                gradient_accumulation_steps=sizes.pairs // sizes.micro, max_steps=MOST, learning_rate=1e-6, beta=0.1,
                 precompute_ref_log_probs=True, max_length=None, use_cpu=device == "cpu", bf16=True,
                 gradient_checkpointing=True, logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
                 remove_unused_columns=False,
@@ -267,19 +230,102 @@ def trl(config: Any, sizes: Scale, device: str) -> dict[str, float]:
             callbacks=[clock],
         )  # fmt: skip
         trainer.train()
-    longest = (lengths[:, 0] + lengths[:, 1:].max(axis=1)).reshape(-1, sizes.micro).max(axis=1)
-    places = float((2 * sizes.micro * longest).sum())
+    held = np.arange(sizes.pairs).reshape(-1, sizes.micro)  # as if in this order: the trainer draws one as good
+    batches = [pad([examples[row] for row in of_these], of_these, 2) for of_these in held]
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return {
-        "tokens": float(lengths.sum() + lengths[:, 0].sum()),
-        "places": places,
-        "flops": training_flops(model, places, float(lengths[:, 1:].sum())),
-        "seconds": statistics.median(np.diff(clock.ends[1:]).tolist()),
-        "loss": losses[0],
-    }
+    return _measured(work, batches, statistics.median(np.diff(clock.ends).tolist()), losses[0])
 
 
-WAYS = {"packed, prompt shared": packed, "padded": padded, "TRL, stock": trl}
+WAYS: dict[str, Callable[..., Measured]] = {
+    "packed": lambda *given: trained(*given, packed=True),
+    "padded": lambda *given: trained(*given, packed=False),
+    "TRL": trl,
+}
+
+
+def _model(config: Any, device: str, attention: str | None) -> Any:
+    """Random weights; an attention that knows the model's soft cap."""
+    torch.manual_seed(0)
+    own = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention or own)
+
+
+def _measured(work: Work, batches: list[MicroBatch], seconds: float, loss: float) -> Measured:
+    tokens, places = (float(sum(getattr(batch, name) for batch in batches)) for name in ("tokens", "places"))
+    return Measured(tokens, places, sum(work.flops(batch) for batch in batches), seconds, loss)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def row_of(way: str, config: Any, sizes: Scale, device: str, left: float) -> str:
+    """A row's figures; what fails is told in its place."""
+    if way == "TRL" and importlib.util.find_spec("trl") is None:
+        return "not installed"
+    if left < 0:
+        return "not measured: the time was up"
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        found = WAYS[way](config, sizes, device, min(sizes.seconds, left))
+    except Exception as error:
+        return _failed(error)
+    peak = peak_flops(torch.cuda.get_device_name()) if device == "cuda" else None
+    mfu = f"MFU {found.flops / found.seconds / peak:.1%}" if peak else "no MFU: the peak is not known"
+    memory = [f"{torch.cuda.max_memory_allocated() / machine.GIB:.1f} GiB"] if device == "cuda" else []
+    rates = f"**{found.tokens / found.seconds:,.0f}** tokens/s, {found.places / found.seconds:,.0f} computed"
+    speed = f"{found.flops / found.seconds / 1e12:,.3g} TFLOP/s"
+    return ", ".join([rates, speed, mfu, *memory, f"a step {found.seconds:.2f} s", f"first loss {found.loss:.3f}"])
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def rows(device: str) -> Iterator[tuple[str, str]]:
+    """The rows of the table, each as soon as it is there."""
+    start, sizes = time.monotonic(), scale(device)
+    yield "device", _device(device)
+    yield "versions", machine.today(PACKAGES)
+    for kernel, words in kernel_rows(device):
+        yield f"kernel {kernel}", words
+    waiting = [(name, way) for name in sizes.models for way in WAYS]
+    for number, (name, way) in enumerate(waiting):
+        left = (SECONDS - (time.monotonic() - start)) / (len(waiting) - number)
+        yield f"{name}: {way}", row_of(way, sizes.models[name], sizes, device, left)
+    yield "all of this took", f"{time.monotonic() - start:.0f} s"
+
+
+def _device(device: str) -> str:
+    if device == "cpu":
+        return machine.find(cpu=True).line
+    facts = torch.cuda.get_device_properties(0)
+    try:
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "unknown"
+    memory = f"{facts.total_memory / machine.GIB:.0f} GiB, compute capability {facts.major}.{facts.minor}"
+    return f"{facts.name}, {memory}, driver {driver}, CUDA {torch.version.cuda}"
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpu", action="store_true", help="not on the GPU, should there be one")
+    device = "cuda" if torch.cuda.is_available() and not parser.parse_args().cpu else "cpu"
+    found = []
+    for row in rows(device):
+        print(": ".join(row), flush=True)
+        found.append(row)
+    if device == "cpu":
+        print("\nThese figures are a CPU's: they show that the table can be filled, and nothing about a GPU.")
+    print("\n| what | measured |\n|---|---|")
+    for what, measured in found:
+        print(f"| {what} | {measured} |")
 
 
 if __name__ == "__main__":

@@ -142,6 +142,15 @@ def _training(board: dashboard.Dashboard) -> None:
     board.with_panel(timeseries_panel("Gradient norm", words, "short", last("gradient_norm", "norm")))
     words = "Learning rate of the last step: warm-up, then the schedule."
     board.with_panel(timeseries_panel("Learning rate", words, "sci", last("learning_rate", "rate")))
+    words = "Tokens a second, lately: of the pairs, each answer with its prompt, and as computed, a shared prompt once."
+    counted = Query(
+        f"max by (step) (selfalign_tokens_per_second{{{POD}}} and on (pod) selfalign_train_loss{{{POD}}})",
+        "{{step}} of the pairs",
+    )
+    computed = last("computed_tokens_per_second", "computed")
+    board.with_panel(timeseries_panel("Tokens trained on", words, "cps", counted, computed, span=12))
+    words = "Share of the card's 16-bit peak that the model's own FLOPs make use of (docs/metrics.md); empty where it is not known."
+    board.with_panel(timeseries_panel("MFU", words, "percentunit", last("mfu", "MFU"), span=12, most=1))
 
 
 def _evaluation(board: dashboard.Dashboard) -> None:

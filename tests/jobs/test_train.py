@@ -127,7 +127,7 @@ def test_progress_ends_where_the_training_did(unbroken: tuple[StepContext, Manif
     context, manifest = unbroken
     figures = context.progress.snapshot()["figures"]
     assert figures["loss"] == manifest.result["loss"]
-    assert set(figures) == {"tokensPerSecond", "loss", "margin", "accuracy"}
+    assert set(figures) == {"tokensPerSecond", "computedTokensPerSecond", "loss", "margin", "accuracy"}
     value = context.progress.metrics.registry.get_sample_value
     assert value("selfalign_train_loss") == manifest.result["loss"]
     assert 0 < (value("selfalign_train_pair_tokens", {"side": "chosen"}) or 0) < 256

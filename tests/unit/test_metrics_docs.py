@@ -26,7 +26,7 @@ def operator_registry() -> CollectorRegistry:
 
 def pod_registry() -> CollectorRegistry:
     metrics = Metrics()
-    assert metrics.training
+    assert metrics.training.mfu
     return metrics.registry
 
 

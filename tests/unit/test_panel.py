@@ -8,7 +8,7 @@ import pytest
 from plans import plan_of, spin
 from rich.console import Console
 
-from selfalign_jobs.local.panel import Panel, PlainLines, counted, duration
+from selfalign_jobs.local.panel import Panel, PlainLines, counted, duration, figures
 from selfalign_jobs.places.store import Manifest
 
 PLAN = plan_of("spin", spin()[:2])
@@ -49,6 +49,13 @@ def test_the_panel_shows_every_step_with_rate_eta_and_figures(console: Console) 
         "attempt 2",
     ):
         assert part in shown
+
+
+def test_a_training_shows_tokens_as_counted_and_as_computed_and_mfu(console: Console) -> None:
+    shown = {"tokensPerSecond": 11200.4, "computedTokensPerSecond": 8000.0, "mfu": 0.4123, "loss": 0.5}
+    assert figures({"figures": shown}) == "11,200 tok/s  (8,000 computed)  MFU 41.2%  loss 0.500"
+    del shown["mfu"]  # on a CPU
+    assert "MFU" not in figures({"figures": shown})
 
 
 def test_the_panel_keeps_what_was_found(console: Console) -> None:

@@ -103,7 +103,9 @@ def test_every_section_is_there_and_linked(run: MadeRun) -> None:
 
 
 def test_the_training_says_how_it_was_computed(run: MadeRun) -> None:
-    assert "computed packed varlen bfloat16" in render_report(run.folder, run.plan)
+    page = render_report(run.folder, run.plan)
+    assert "computed packed varlen bfloat16" in page
+    assert "21,040 tokens/s of the pairs, 15,481 computed, MFU 41.2%" in page
 
 
 def test_the_run_file_in_the_report_makes_the_same_method(run: MadeRun, tmp_path: Path) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from selfalign_jobs.step.progress import Progress
 
-ROW = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "learning_rate": 1e-6, "gradient_norm": 2.0}
+ROW = {
+    "loss": 0.5,
+    "margin": 1.0,
+    "accuracy": 0.75,
+    "learning_rate": 1e-6,
+    "gradient_norm": 2.0,
+    "computed_tokens_per_second": 9.0,
+}
 
 
 def value(progress: Progress, name: str, **labels: str) -> float | None:
@@ -21,6 +28,14 @@ def test_a_training_shows_its_last_step() -> None:
     progress.metrics.training.step(ROW)
     progress.metrics.training.step(ROW | {"loss": 0.25})
     assert (value(progress, "train_loss"), value(progress, "train_reward_accuracy")) == (0.25, 0.75)
+
+
+def test_mfu_is_there_only_where_the_cards_peak_is_known() -> None:
+    progress = Progress("i1-train")
+    progress.metrics.training.step(ROW)
+    assert (value(progress, "train_computed_tokens_per_second"), value(progress, "train_mfu")) == (9.0, None)
+    progress.metrics.training.step(ROW | {"mfu": 0.4})
+    assert value(progress, "train_mfu") == 0.4
 
 
 def test_a_gradient_that_the_loss_scale_skips_is_not_shown() -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    Qwen3MoeConfig,
+)
 
-from selfalign_jobs.train.flops import peak_flops, training_flops
+from selfalign_jobs.train.flops import Work, keys_seen, peak_flops
+from selfalign_jobs.train.packing import pack
+from selfalign_jobs.train.padding import pad
 from selfalign_jobs.train.program import line_of
 
 
@@ -18,8 +34,13 @@ from selfalign_jobs.train.program import line_of
         ("NVIDIA H100 NVL", 835),
         ("NVIDIA A100-SXM4-80GB", 312),
         ("NVIDIA A10", 125),
-        ("NVIDIA RTX A6000", 155),
-        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA RTX A6000", 154.8),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", None),
+        ("NVIDIA GH200 480GB", 989),
+        ("NVIDIA A10G", None),
         ("NVIDIA H200", 989),
         ("NVIDIA A1000", None),
         ("Tesla V100-SXM2-16GB", None),
@@ -29,26 +50,92 @@ def test_a_cards_peak_is_that_of_the_longest_name_in_its_own(card: str, teraflop
     assert peak_flops(card) == (None if teraflops is None else teraflops * 1e12)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_place_costs_6_a_weight_and_a_target_6_a_weight_of_the_head(tied: bool) -> None:
-    config = LlamaConfig(
-        vocab_size=100, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        tie_word_embeddings=tied,
-    )  # fmt: skip
+SHAPE = {"vocab_size": 100, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+ATTENTION = 8 * 8 + 2 * 8 * 4 + 8 * 8  # queries, keys and values of one head, output
+MODELS = {
+    # config; weights that a place meets; FLOPs of a key that is seen in a layer, by 12; windows
+    "Llama": (
+        LlamaConfig(**SHAPE, intermediate_size=16, num_hidden_layers=3), 3 * (ATTENTION + 3 * 8 * 16), 2 * 4, (None,) * 3,
+    ),
+    "Llama, tied": (
+        LlamaConfig(**SHAPE, intermediate_size=16, num_hidden_layers=1, tie_word_embeddings=True),
+        ATTENTION + 3 * 8 * 16, 2 * 4, (None,),
+    ),
+    "Mistral": (
+        MistralConfig(**SHAPE, intermediate_size=16, num_hidden_layers=2, sliding_window=5),
+        2 * (ATTENTION + 3 * 8 * 16), 2 * 4, (5, 5),
+    ),
+    "Gemma-2, heads wider than the model": (
+        Gemma2Config(**SHAPE | {"head_dim": 16}, intermediate_size=16, num_hidden_layers=2, sliding_window=5),
+        2 * (2 * 8 * 32 + 2 * 8 * 16 + 3 * 8 * 16), 2 * 16, (5, None),
+    ),
+    "Qwen3-MoE, 2 of 4 experts": (
+        Qwen3MoeConfig(
+            **SHAPE, intermediate_size=16, num_hidden_layers=1, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=6
+        ),
+        ATTENTION + 8 * 4 + 2 * 3 * 8 * 6, 2 * 4, (None,),
+    ),
+    "Mixtral, 1 of 3 experts": (
+        MixtralConfig(**SHAPE, intermediate_size=16, num_hidden_layers=1, num_local_experts=3, num_experts_per_tok=1),
+        ATTENTION + 8 * 3 + 3 * 8 * 16, 2 * 4, (None,),
+    ),
+    "GPT-2": (
+        GPT2Config(vocab_size=100, n_embd=8, n_head=2, n_layer=1, n_positions=32), 3 * 64 + 64 + 2 * 8 * 32, 8, (None,)
+    ),
+}  # fmt: skip
+
+
+def model_of(config: Any) -> Any:
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    body = sum(p.numel() for p in model.model.parameters()) - 100 * 8
-    assert training_flops(model, 10, 3) == 6 * body * 10 + 6 * 100 * 8 * 3
+        return AutoModelForCausalLM.from_config(config)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_multiplies_what_is_counted_by_hand(name: str) -> None:
+    config, body, seen, windows = MODELS[name]
+    model = model_of(config)
+    assert Work.of(model) == Work(6 * body, 6 * 100 * 8, 12 * seen, windows)
     model.requires_grad_(False)
-    assert training_flops(model, 10, 3) == 4 * body * 10 + 4 * 100 * 8 * 3
+    assert Work.of(model) == Work(4 * body, 4 * 100 * 8, 12 * seen, windows)
+
+
+def test_an_adapter_costs_6_a_weight_and_what_it_sits_on_4() -> None:
+    config, body, _, _ = MODELS["Llama"]
+    model = get_peft_model(model_of(config), LoraConfig(r=2, target_modules=["q_proj"]))
+    assert Work.of(model).place == 4 * body + 6 * 3 * (8 * 2 + 2 * 8)
+
+
+SEQUENCES = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=4)
+
+
+@given(SEQUENCES, st.none() | st.integers(1, 12))
+def test_a_query_sees_itself_and_what_is_before_it_in_its_window(
+    sequences: list[tuple[int, int]], window: int | None
+) -> None:
+    expected = sum(
+        min(window or 99, before + place) for before, queries in sequences for place in range(1, queries + 1)
+    )
+    before, queries = np.array(sequences).T
+    assert keys_seen(before, queries, window) == expected
+
+
+def test_packed_counts_the_prompt_once_and_padded_counts_its_filling() -> None:
+    """A prompt of 3 and answers of 2 and 1: 2 + 2 + 1 places, or two sequences of 5."""
+    example = (np.arange(3), [np.arange(2), np.arange(1)])
+    work = Work(place=1000, target=100, seen=1, windows=(None, 2))
+    packed, padded = pack([example], np.arange(1), 2), pad([example], np.arange(1), 2)
+    # All before: 1+2, 3+4 and 3; in a window of two: 1+2, 2+2 and 2.
+    assert work.flops(packed) == 1000 * 5 + 100 * 3 + (3 + 7 + 3) + (3 + 4 + 2)
+    assert work.flops(padded) == 1000 * 10 + 100 * 3 + 2 * 15 + 2 * 9
 
 
 def test_a_step_is_a_line_with_what_there_is() -> None:
     row = {
-        "step": 12.0, "loss": 0.5, "learning_rate": 5e-7, "gradient_norm": 1.5, "tokens_per_second": 11_200.4,
-        "computed_tokens_per_second": 8_000.0,
+        "step": 12.0, "loss": 0.5, "learning_rate": 5e-7, "gradient_norm": 1.5, "tokens": 22_400.8,
+        "tokens_per_second": 11_200.4, "computed_tokens_per_second": 8_000.0, "seconds": 90.0,
     }  # fmt: skip
-    assert line_of(row) == "step 12 | loss 0.5000 | lr 5.00e-07 | gradient 1.5 | 11,200 tokens/s (8,000 computed)"
+    speed = "11,200 tokens/s (8,000 computed)"
+    assert line_of(row, 60) == f"step 12/60 | loss 0.5000 | lr 5.00e-07 | gradient 1.5 | 2.00 s | {speed} | 1.5 min"
     more = row | {"margin": 0.25, "accuracy": 0.75, "mfu": 0.4123}
-    assert "loss 0.5000 | margin 0.2500 | accuracy 0.7500 | lr" in line_of(more)
-    assert line_of(more).endswith("| MFU 41.2 %")
+    assert "loss 0.5000 | margin 0.2500 | accuracy 0.7500 | lr" in line_of(more, 60)
+    assert line_of(more, 60).endswith("| MFU 41.2 % | 1.5 min")

@@ -20,7 +20,14 @@ from selfalign_jobs.recipes.base import Step
 PLAIN_INTERVAL_SECONDS = 10.0
 SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "found": "✓"}
 STYLES = {"waiting": "dim", "running": "bold", "done": "green", "found": "green dim"}
-FIGURES = {"tokensPerSecond": "tok/s", "loss": "loss", "margin": "margin", "accuracy": "acc."}
+FIGURES = {
+    "tokensPerSecond": "{:,.0f} tok/s",
+    "computedTokensPerSecond": "({:,.0f} computed)",
+    "mfu": "MFU {:.1%}",
+    "loss": "loss {:.3f}",
+    "margin": "margin {:.3f}",
+    "accuracy": "acc. {:.3f}",
+}
 
 
 def duration(seconds: float) -> str:
@@ -33,11 +40,8 @@ def duration(seconds: float) -> str:
 
 def figures(snapshot: Mapping[str, Any]) -> str:
     """The figures of a `/progress` document, in words."""
-    shown = []
-    for key, value in snapshot.get("figures", {}).items():
-        if key in FIGURES:
-            shown.append(f"{value:,.0f} {FIGURES[key]}" if key == "tokensPerSecond" else f"{FIGURES[key]} {value:.3f}")
-    return "  ".join(shown)
+    there = snapshot.get("figures", {})
+    return "  ".join(words.format(there[key]) for key, words in FIGURES.items() if key in there)
 
 
 def counted(snapshot: Mapping[str, Any]) -> str:

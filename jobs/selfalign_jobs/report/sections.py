@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -230,9 +230,18 @@ def _training(iteration: Iteration) -> Section:
         if np.isfinite(curve.values).any():
             charts.append((title, curve_chart(title, "optimiser step", unit, curve, level=level, noisy=noisy)))
     done = iteration.train.manifest
-    attention = done.result.get("attention", "") if done else ""  # layout, kernel, precision
-    facts = {"charts": charts, "step": iteration.train.step, "attention": attention}
+    result = done.result if done else {}
+    attention = result.get("attention", "")  # layout, kernel, precision
+    facts = {"charts": charts, "step": iteration.train.step, "attention": attention, "speed": _speed(result)}
     return Section("training", "Training", "training", facts, iteration.train.notes)
+
+
+def _speed(result: Mapping[str, Json]) -> str:
+    """Tokens a second of the training, as they are counted, and the share of the card's peak."""
+    if "computedTokensPerSecond" not in result:
+        return ""
+    words = f"{result['tokensPerSecond']:,.0f} tokens/s of the pairs, {result['computedTokensPerSecond']:,.0f} computed"
+    return words + (f", MFU {result['mfu']:.1%}" if "mfu" in result else "")
 
 
 def _floats(iteration: Iteration, column: str) -> npt.NDArray[np.float64]:

@@ -110,6 +110,19 @@ class TrainingMetrics:
         self._accuracy = gauge("reward_accuracy", "Share of the last step's pairs that are ordered right.")
         self._gradient_norm = gauge("gradient_norm", "Norm of the last step's gradient.")
         self._learning_rate = gauge("learning_rate", "Learning rate of the last step.")
+        self._computed = gauge(
+            "computed_tokens_per_second",
+            "Tokens computed a second in the last step: a shared prompt once, padding too.",
+        )
+        self._registry = registry
+
+    @cached_property
+    def mfu(self) -> Gauge:
+        """Only where the card's peak is known."""
+        words = (
+            "Share of the card's peak that the last step made use of (0 to 1); not there where the peak is not known."
+        )
+        return Gauge("selfalign_train_mfu", words, registry=self._registry)
 
     def step(self, row: LogRow) -> None:
         """An optimiser step ended."""
@@ -118,5 +131,8 @@ class TrainingMetrics:
             self._margin.set(row["margin"])
             self._accuracy.set(row["accuracy"])
         self._learning_rate.set(row["learning_rate"])
+        self._computed.set(row["computed_tokens_per_second"])
+        if "mfu" in row:
+            self.mfu.set(row["mfu"])
         if math.isfinite(row["gradient_norm"]):  # float16's scaler skips such a step, and that is how it works
             self._gradient_norm.set(row["gradient_norm"])

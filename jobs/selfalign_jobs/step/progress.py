@@ -52,7 +52,7 @@ class Progress:
             self.metrics.moved.set_to_current_time()
 
     def show(self, **figures: float) -> None:
-        """Figures beside the bar: tokensPerSecond, loss, margin, accuracy."""
+        """Figures beside the bar: tokensPerSecond, loss, … (local/panel.py)."""
         with self._lock:
             self._figures.update(figures)
             self._updated = time.time()

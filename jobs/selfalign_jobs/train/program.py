@@ -161,6 +161,7 @@ class Listener:
         self._file = work / REPORT
         self._progress = progress
         self._read = 0
+        self._steps = 0  # of the training
 
     def poll(self) -> None:
         """Take in the lines that were written since the last call."""
@@ -177,12 +178,13 @@ class Listener:
     def _take(self, message: dict[str, Json]) -> None:
         progress, metrics = self._progress, self._progress.metrics
         if "phase" in message:
+            self._steps = message["total"]
             progress.begin(message["phase"], message["total"], message["unit"], done=message["done"])
         elif "log" in message:
             row = message["log"]
             progress.advance(int(row["step"]))
-            print(line_of(row), file=sys.stderr, flush=True)
-            progress.show(tokensPerSecond=row["tokens_per_second"], **_shown(row))
+            print(line_of(row, self._steps), file=sys.stderr, flush=True)
+            progress.show(**_speed(row), **_shown(row))
             metrics.tokens_per_second.set(row["tokens_per_second"])
             metrics.training.step(row)
             metrics.tokens.labels("train", "in").inc(row["tokens"])
@@ -190,13 +192,24 @@ class Listener:
             progress.advance(message["done"])
 
 
-def line_of(row: dict[str, float]) -> str:
+def line_of(row: dict[str, float], steps: int) -> str:
     """An optimiser step in the step's log."""
     shown = [f"{name} {value:.4f}" for name, value in _shown(row).items()]
+    step = f"{row['tokens'] / row['tokens_per_second']:.2f} s"
     speed = f"{row['tokens_per_second']:,.0f} tokens/s ({row['computed_tokens_per_second']:,.0f} computed)"
     mfu = [f"MFU {100 * row['mfu']:.1f} %"] if "mfu" in row else []
     rate, norm = f"lr {row['learning_rate']:.2e}", f"gradient {row['gradient_norm']:.3g}"
-    return " | ".join([f"step {row['step']:.0f}", *shown, rate, norm, speed, *mfu])
+    whole = f"{row['seconds'] / 60:.1f} min"
+    return " | ".join([f"step {row['step']:.0f}/{steps}", *shown, rate, norm, step, speed, *mfu, whole])
+
+
+def _speed(row: dict[str, float]) -> dict[str, float]:
+    """Tokens of pairs and tokens that are computed, a second, and the share of the card's peak where that is known."""
+    found = {
+        "tokensPerSecond": row["tokens_per_second"],
+        "computedTokensPerSecond": row["computed_tokens_per_second"],
+    }
+    return found | ({"mfu": row["mfu"]} if "mfu" in row else {})
 
 
 def _shown(row: dict[str, float]) -> dict[str, float]:
@@ -282,8 +295,8 @@ def _finish(
         **({"emptied": found.emptied} if found.emptied else {}),
         **_shown(last),
         "tokensPerSecond": round(tokens / seconds, 1),
-        "computedTokens": int(sum(row["computed_tokens"] for row in rows)),
-        **({"mfu": round(statistics.fmean(row["mfu"] for row in rows), 4)} if "mfu" in last else {}),
+        "computedTokensPerSecond": round(sum(row["computed_tokens"] for row in rows) / seconds, 1),
+        **({"mfu": round(_mfu(rows), 4)} if "mfu" in last else {}),
         **figures,
     }
     return finish_manifest(
@@ -299,6 +312,12 @@ def _finish(
         result=result,
         notes=[*_notes_before(found, step.settings), *second_look.on_log(rows)],
     )
+
+
+def _mfu(rows: list[dict[str, float]]) -> float:
+    """That of all steps together: each counts as long as it took."""
+    measured = [row for row in rows if row.get("mfu")]  # an attempt on another card may know no peak
+    return statistics.harmonic_mean([row["mfu"] for row in measured], [row["flops"] for row in measured])
 
 
 def _lineage(config: StepConfig, step: Train) -> dict[str, str]:

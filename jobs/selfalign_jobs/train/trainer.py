@@ -17,14 +17,14 @@ from transformers import TrainingArguments
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_jobs.step.second_look import dead_steps, has_collapsed
 from selfalign_jobs.train.batch import MicroBatch
-from selfalign_jobs.train.flops import peak_flops, training_flops
+from selfalign_jobs.train.flops import Work, peak_flops
 from selfalign_jobs.train.loader import StepBatch, Steps, step_loader
 from selfalign_jobs.train.objectives import Objective, Scored
 from selfalign_jobs.train.scoring import answer_scores
 
 LogRow = dict[str, float]
 FIGURES = ("rewards_chosen", "rewards_rejected", "accuracy")  # means over examples, of objectives that have them
-SUMS = ("loss", *FIGURES, "examples", "targets", "tokens", "places")
+SUMS = ("loss", *FIGURES, "examples", "targets", "tokens", "places", "flops")
 
 
 class StepTrainer(transformers.Trainer):
@@ -46,8 +46,11 @@ class StepTrainer(transformers.Trainer):
         self._sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.args.device)
         self._step_began = time.monotonic()
         self._seconds = 0.0
-        on_gpu = self.args.device.type == "cuda"
-        self._peak_flops = peak_flops(torch.cuda.get_device_name(self.args.device)) if on_gpu else None
+        half = self.args.device.type == "cuda" and (
+            args.bf16 or args.fp16
+        )  # of other precisions no peak is in the table
+        self._peak_flops = peak_flops(torch.cuda.get_device_name(self.args.device)) if half else None
+        self._work = Work.of(model)
         self._shown: tuple[str, ...] = ()  # the figures of this objective
         self.remove_callback(transformers.PrinterCallback)
 
@@ -102,7 +105,7 @@ class StepTrainer(transformers.Trainer):
         none = torch.zeros_like(found.loss, dtype=torch.float32)
         columns = [found.loss.detach(), *(found.figures.get(name, none) for name in FIGURES)]
         self._sums[:4] += torch.stack([column.float() for column in columns]).sum(dim=1)
-        counts = (len(found.loss), len(micro.targets), micro.tokens, micro.places)
+        counts = (len(found.loss), len(micro.targets), micro.tokens, micro.places, self._work.flops(micro))
         self._sums[4:] += torch.tensor(counts, dtype=torch.float64).to(self._sums.device, non_blocking=True)
         self._shown = tuple(found.figures)
         return found.loss.sum()
@@ -143,11 +146,11 @@ class StepTrainer(transformers.Trainer):
             "computed_tokens": sums["places"],
             "tokens_per_second": sums["tokens"] / seconds,
             "computed_tokens_per_second": sums["places"] / seconds,
+            "flops": sums["flops"],
             "seconds": self._seconds,
         }
         if self._peak_flops is not None:
-            flops = training_flops(self.model, sums["places"], sums["targets"])
-            row["mfu"] = flops / seconds / (self._peak_flops * self.accelerator.num_processes)
+            row["mfu"] = sums["flops"] / seconds / (self._peak_flops * self.accelerator.num_processes)
         if "rewards_chosen" in mean:
             row["margin"] = mean["rewards_chosen"] - mean["rewards_rejected"]
         self.state.log_history.append(row)
