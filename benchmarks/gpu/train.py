@@ -202,14 +202,14 @@ def trl(config: Any, sizes: Scale, device: str, seconds: float) -> Measured:
     class Clock(TrainerCallback):
         ends: list[float] = []
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        def on_step_end(self, *given: Any, **_: Any) -> Any:
             _wait(device)
             self.ends.append(time.monotonic())
-            measured = self.ends[-1] - self.ends[0]  # the first step is not counted
+            control, measured = given[2], self.ends[-1] - self.ends[0]  # the first step is not counted
             control.should_training_stop = len(self.ends) > FEWEST and measured > seconds
             return control
 
-    examples, lengths = pairs_of(sizes, config.vocab_size)
+    examples, _ = pairs_of(sizes, config.vocab_size)
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     rows = [dict(zip(names, [p.tolist(), a.tolist(), b.tolist()], strict=True)) for p, (a, b) in examples]
     model, clock = _model(config, device, None), Clock()

@@ -156,6 +156,10 @@ MEANS = [
          "remove lm_head", **{"training.adapter": "lora"}),
     spec("LoRA of a module that is not there", "training.lora", {"targetModules": ["query_key_value"]},
          "spec.training.lora.targetModules", "query_key_value", **{"training.adapter": "lora"}),
+    spec("an adapter that sits on another round's model", "output", {"url": "./out", "adapter": "Keep"},
+         "spec.output.adapter", "write iteration: {start: initial}", **{"training.adapter": "lora", "iterations": 2}),
+    spec("an adapter to keep of a training of all weights", "output", {"url": "./out", "adapter": "Keep"},
+         "spec.output.adapter", "training.adapter: lora"),
     spec("float16 on a CPU", "training.precision", "float16", "spec.training.precision"),
     *[
         spec(name, "compute.generation", {"engineArgs": given}, "spec.compute.generation.engineArgs", says)

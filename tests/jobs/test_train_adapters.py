@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 import trainings
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selfalign_api.plan import Lora, Publish
-from selfalign_jobs.places.store import Manifest, read_parts
+from selfalign_api.plan import Lora, Plan, Publish
+from selfalign_jobs.places.store import Manifest, read_parts, write_manifest
 from selfalign_jobs.publish.program import publish
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.progress import Progress
+from selfalign_jobs.train.adapter import base_of, save_adapter
+from selfalign_jobs.train.card import card
+from selfalign_jobs.train.policy import lora_config
 from selfalign_jobs.train.program import train
 
 pytestmark = pytest.mark.heavy
+MANIFEST = Manifest(
+    step="iter-1-train", kind="train", digest="sha256:0", recipe="sao", version="0", attempt=1, started="", finished="",
+    active_seconds=1.0, seed=0, model="model",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +67,23 @@ def test_dora_with_rank_stabilised_scale_trains_and_merges_as_peft_does(tmp_path
     assert torch.allclose(weights(context)["model.layers.1.self_attn.q_proj.weight"].double(), expected, atol=1e-5)
 
 
-def test_an_adapter_alone_is_published_with_all_that_loads_it(tmp_path: Path, pairs: pa.Table) -> None:
-    plan, step = trainings.training(settings={"lora": Lora(rank=4), "learning_rate": 5e-3, "global_batch_size": 64})
-    context = trainings.context(plan, tmp_path / "run", pairs)
-    train(context, step)
+def test_an_adapter_alone_is_published_with_all_that_loads_it(tmp_path: Path) -> None:
+    plan, step = trainings.training(settings={"lora": Lora(rank=4)})
     out = tmp_path / "out"
     copy = Publish(iteration=1, model=step.result, pairs=(), url=out.as_uri(), dataset_url=None, adapter="Keep")
-    again = plan.model_copy(update={"steps": (step, copy)})
-    config = context.config.model_copy(update={"plan": again, "step": copy.name})
-    publish(StepContext.of(config, Progress(copy.name), stop=threading.Event()), copy)
+    plan = Plan.model_validate(plan.model_dump() | {"steps": [step, copy]})
+    context = trainings.context(plan, tmp_path / "run", trainings.pairs(1))
+
+    config = lora_config(Lora(rank=4), trainings.MODEL, remote_code=False)
+    config.init_lora_weights = False  # as if trained: at random, so that they change the model
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(trainings.MODEL, dtype=torch.float32), config)
+    folder = Path(context.folder.local or "") / "model"
+    save_adapter(model, model.state_dict(), folder / "adapter", trainings.MODEL, plan.models["policy"].url)
+    (folder / "adapter" / "README.md").write_text(card(plan, step, [], 1, adapter=True))
+    (folder / "model.safetensors").write_bytes(b"the merged one")
+    write_manifest(context.folder, MANIFEST)
+    publisher = StepContext.of(context.config.model_copy(update={"step": copy.name}), Progress(copy.name), Event())
+    publish(publisher, copy)
 
     names = {file.name for file in out.iterdir()}
     assert {
@@ -80,7 +95,28 @@ def test_an_adapter_alone_is_published_with_all_that_loads_it(tmp_path: Path, pa
     } <= names
     assert not any(name.startswith(("model", "config")) for name in names)
     assert "library_name: peft" in (out / "README.md").read_text()
+    assert "LoRA, rank 4, scale 32/4; alone" in (out / "README.md").read_text()
     assert AutoTokenizer.from_pretrained(out).chat_template
-    merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(trainings.MODEL), out).merge_and_unload()
-    expected = weights(context)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in merged.state_dict().items() if name in expected)
+    read = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(trainings.MODEL, dtype=torch.float32), out)
+    expected = model.merge_and_unload().state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read.merge_and_unload().state_dict().items())
+    given = load_file(trainings.MODEL / "model.safetensors")
+    assert not torch.equal(
+        expected["model.layers.0.mlp.up_proj.weight"], given["model.layers.0.mlp.up_proj.weight"].float()
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "revision"),
+    [
+        ("hf://org/name", "org/name", None),
+        ("hf://org/name@abc123", "org/name", "abc123"),
+        ("s3://bucket/models/base", "s3://bucket/models/base", None),
+        ("pvc://claim/base", "pvc://claim/base", None),
+        (None, None, None),
+    ],
+)
+def test_an_adapter_names_its_base_as_whoever_loads_it_does(
+    url: str | None, name: str | None, revision: str | None
+) -> None:
+    assert base_of(url) == (name, revision)

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from selfalign_api.digest import DIGEST_FIELDS
+from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
+from selfalign_api.plan import Publish
 from selfalign_jobs.accept.resolve import Resolved, resolve
 
 REPOSITORY = Path(__file__).parents[2]
@@ -115,3 +117,35 @@ def test_reasoning_is_stripped_from_prompts_and_verdicts_and_kept_in_answers(tmp
         "respond": "Keep",
         "judge": "Strip",
     }
+
+
+KEPT = {"training__adapter": "lora", "output": {"url": "./out", "adapter": "Keep"}}
+
+
+@pytest.mark.parametrize("changes", [{"iterations": 1}, {"iterations": 2, "iteration__start": "initial"}])
+def test_an_adapter_of_the_given_model_is_published_alone(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plan = resolved(tmp_path, **KEPT, **changes).plan
+    (step,) = [step for step in plan.steps if isinstance(step, Publish)]
+    assert step.adapter == "Keep"
+    merged = resolved(tmp_path, **KEPT | {"output": {"url": "./out"}}, **changes).plan
+    assert plan.digest == merged.digest  # where a result goes is not part of the method,
+    assert plan.step_digest("publish") != merged.step_digest("publish")  # and the copy is another
+
+
+def test_an_adapter_of_the_round_befores_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolved(tmp_path, **KEPT, iterations=2)
+    assert str(caught.value) == (
+        "spec.output.adapter: Keep: the adapter of round 2 sits on the model of round 1, not on the given one; "
+        "write iteration: {start: initial}, or iterations: 1, or adapter: Merge"
+    )
+
+
+def test_the_switches_of_adapters_are_the_trainings_and_part_of_the_method(tmp_path: Path) -> None:
+    plain = resolved(tmp_path, training__adapter="lora")
+    for switch in ("dora", "rankStabilized"):
+        found = resolved(tmp_path, training__adapter="lora", training__lora={switch: True})
+        assert found.plan.digest != plain.plan.digest
+        lora = found.method.training.settings.lora
+        assert lora is not None
+        assert (lora.dora, lora.rank_stabilized) == (switch == "dora", switch == "rankStabilized")
