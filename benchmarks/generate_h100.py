@@ -356,7 +356,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=SEQUENCES, help="of an engine at once")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--variants", nargs="*", help="of gather, each step, child, two engines, three engines")
-    parser.add_argument("--fleet-rows", type=int, default=2000, help="an engine, of 1, 8 and 64")
+    parser.add_argument("--fleet-rows", type=int, default=3500, help="an engine, of 1, 8 and 64")
     options = parser.parse_args()
     outcomes: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="selfalign-bench-") as place:
