@@ -27,5 +27,7 @@ def test_kernels_are_held_to_their_oracle_where_nothing_else_is_installed() -> N
     kernels, beside, ours = done.stdout.splitlines()[-3:]
     assert kernels.count("at most") == 7
     assert "**" not in kernels
+    for kind in ("window None, soft cap None", "window 24, soft cap None", "window 24, soft cap 50.0"):
+        assert kind in kernels
     assert beside == "not installed"
     assert ours == "set()"

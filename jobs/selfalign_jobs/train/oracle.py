@@ -39,8 +39,9 @@ def hold_to_oracle(config: Any, device: str, dtype: torch.dtype, backend: str | 
 def _kinds(config: Any) -> set[tuple[int | None, float | None]]:
     """What the layers of a model ask of attention; a window that the test's layout feels."""
     softcap = getattr(config, "attn_logit_softcapping", None)
-    layers = getattr(config, "layer_types", None) or ["full_attention"]
     windowed = getattr(config, "sliding_window", None) is not None
+    # Without types of layers (Mistral) a window is that of all of them.
+    layers = getattr(config, "layer_types", None) or ["sliding_attention" if windowed else "full_attention"]
     return {(24 if windowed and layer == "sliding_attention" else None, softcap) for layer in layers}
 
 
