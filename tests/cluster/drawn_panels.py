@@ -15,7 +15,8 @@ from typing import Any
 from markupsafe import Markup
 
 from selfalign_jobs.report.chart import element
-from selfalign_jobs.report.scale import axis, duration, number, percent
+from selfalign_jobs.report.scale import axis, duration, number
+from selfalign_jobs.step.second_look import percent
 
 COLUMN, ROW, GAP = 64, 30, 8  # of the grid, pixels
 COLOURS = ("#56a64b", "#f2cc0c", "#3274d9", "#e02f44", "#a352cc", "#ff780a", "#37872d", "#8ab8ff", "#b877d9", "#705da0")
