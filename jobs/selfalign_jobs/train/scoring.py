@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,18 +21,10 @@ def add_scoring_head(model: Any) -> None:
 
     Only the places `targets_at` of the flattened sequences meet the output head. Add it before PEFT wraps the model.
     """
-    plain = model.forward
     cap, scale = _final_cap_and_scale(model.config.get_text_config())
 
-    @functools.wraps(type(model).forward)
-    def forward(
-        self: Any, *args: Any, targets: Tensor | None = None, targets_at: Tensor | None = None, **kwargs: Any
-    ) -> Any:
-        if targets is None or targets_at is None:
-            return plain(*args, **kwargs)
-        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
-        scored = hidden.flatten(0, 1).index_select(0, targets_at)
-        head = self.get_output_embeddings()
+    def log_probs(model: Any, scored: Tensor, targets: Tensor) -> Tensor:
+        head = model.get_output_embeddings()
 
         def score(hidden: Tensor, targets: Tensor) -> Tensor:
             logits = head(hidden).float() * scale
@@ -39,13 +32,13 @@ def add_scoring_head(model: Any) -> None:
                 logits = cap * torch.tanh(logits / cap)
             return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
 
-        rows = max(1, TILE // head.weight.shape[0] if head.weight.ndim == 2 else TILE // self.config.vocab_size)
+        rows = max(1, TILE // head.weight.shape[0] if head.weight.ndim == 2 else TILE // model.config.vocab_size)
         if len(targets) <= rows:
             return score(scored, targets)
         tiles = zip(scored.split(rows), targets.split(rows), strict=True)
         return torch.cat([checkpoint(score, *tile, use_reentrant=False) for tile in tiles])
 
-    model.forward = types.MethodType(forward, model)
+    _score_places(model, log_probs)
 
 
 def add_reward_head(model: Any) -> None:
@@ -53,6 +46,11 @@ def add_reward_head(model: Any) -> None:
 
     transformers' own forward finds an answer's end by its padding, which a packed sequence has none of.
     """
+    _score_places(model, lambda model, scored, _: model.score(scored).float().squeeze(1))
+
+
+def _score_places(model: Any, score: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    """Have the model's forward end in `score` of the hidden states at some places, where it is asked for targets."""
     plain = model.forward
 
     @functools.wraps(type(model).forward)
@@ -62,7 +60,7 @@ def add_reward_head(model: Any) -> None:
         if targets is None or targets_at is None:
             return plain(*args, **kwargs)
         hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
-        return self.score(hidden.flatten(0, 1).index_select(0, targets_at)).float().squeeze(1)
+        return score(self, hidden.flatten(0, 1).index_select(0, targets_at), targets)
 
     model.forward = types.MethodType(forward, model)
 
