@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-ROWS_A_PIECE = 8192  # of the result: 2 GiB are then 256 kB a row
+ROWS_A_PIECE = 8192  # of the result, at most: 2 GiB are then 256 kB a row
+BYTES_A_PIECE = 64 << 20  # about: what is held a second and a third time while a piece is put together
 
 
 def gathered(table: pa.Table, rows: np.ndarray) -> pa.Table:
@@ -28,7 +29,8 @@ def row_numbers(numbers: np.ndarray) -> pa.Array:
 def _column(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
     chunks = column.chunks
     firsts = np.cumsum([0, *map(len, chunks)])
-    pieces = [_piece(chunks, firsts, rows[start : start + ROWS_A_PIECE]) for start in range(0, len(rows), ROWS_A_PIECE)]
+    size = min(ROWS_A_PIECE, 1 + BYTES_A_PIECE * len(column) // max(1, column.nbytes))
+    pieces = [_piece(chunks, firsts, rows[start : start + size]) for start in range(0, len(rows), size)]
     return pa.chunked_array(pieces, column.type)
 
 

@@ -1,6 +1,6 @@
 """Pairs whose prompts are beyond 2 GiB, from the parts of a generation to the examples of a training.
 
-python large_pairs.py FOLDER: prints rows, bytes of prompts, the first and the last example's id, and the peak of memory.
+python large_pairs.py FOLDER: prints rows, bytes of prompts, the first and the last example's id, and the peaks of Arrow's memory and of all.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def main(folder: Path) -> None:
     found = examples(batches, SETTINGS, reads, folder / "examples.arrow").table
     ends = [found["prompt_ids"][place].as_py()[0] for place in (0, found.num_rows - 1)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(found.num_rows, prompt_bytes, *ends, peak)
+    print(found.num_rows, prompt_bytes, *ends, pa.default_memory_pool().max_memory(), peak)
 
 
 if __name__ == "__main__":

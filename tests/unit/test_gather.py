@@ -63,12 +63,13 @@ def test_a_result_of_several_pieces_is_in_order(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
 def test_pairs_beyond_two_gib_come_to_training(tmp_path: Path) -> None:
-    """From parts through `training-pairs` to examples, prompts of 2.1 GiB among them, within 6 GB of memory."""
+    """From parts through `training-pairs` to examples, prompts of 2.1 GiB among them, held twice and no more."""
     script = Path(__file__).with_name("large_pairs.py")
     path = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, str(script), str(tmp_path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": path})
-    rows, prompt_bytes, first, last, peak = done.stdout.split()
+    rows, prompt_bytes, first, last, tables, peak = done.stdout.split()
     assert int(prompt_bytes) > 2**31
     assert (int(first), int(last)) == (0, int(rows) - 1)
-    assert int(peak) < 6 << 30
+    assert int(tables) < 2.2 * int(prompt_bytes)
+    assert int(peak) < 7 << 30  # how much an allocator keeps beside it is the machine's

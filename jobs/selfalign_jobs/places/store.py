@@ -344,6 +344,7 @@ def read_parts(folder: Folder, entry: TableEntry, columns: Sequence[str] | None 
     """A table of a step, whole: the parts that its manifest lists, in order; of their columns those of `columns`."""
     with ThreadPoolExecutor(FILES) as pool:
         parts = list(pool.map(lambda part: folder.read_table(part, columns), entry.parts))
+    pa.default_memory_pool().release_unused()  # what decoding took in each thread, up to a third of the table again
     return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
 
 
