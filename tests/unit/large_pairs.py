@@ -1,6 +1,6 @@
 """Pairs whose prompts are beyond 2 GiB, from the parts of a generation to the examples of a training.
 
-python large_pairs.py FOLDER: prints rows, bytes of prompts, the first and the last example's id, the peaks of Arrow's memory and of all.
+python large_pairs.py FOLDER: prints rows, bytes of prompts, the first and last example's id, peaks of Arrow's memory and of all.
 """
 
 from __future__ import annotations
