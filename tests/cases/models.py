@@ -113,6 +113,7 @@ FOLDERS = [
     Case("a cache of the hub", _above("snapshots/4d7a"), code=64, says=("that has one: snapshots/4d7a",)),
     refused("an embedding of another width", config(hidden_size=4096), "width", "hidden_size 4096"),
     refused("layers that are not there", config(num_hidden_layers=99), "99 layers"),
+    refused("fewer layers than weights", config(num_hidden_layers=1), "1 layers, so they would be left out"),
     spec(
         "the hub's page for a model",
         "model.url",

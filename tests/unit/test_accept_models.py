@@ -214,6 +214,7 @@ CONTENT: dict[str, tuple[dict[str, Change], str]] = {
     "a larger vocabulary": (config(vocab_size=9999), "rows in its embedding, and config.json says vocab_size 9999"),
     "a smaller vocabulary": (config(vocab_size=9), "rows in its embedding, and config.json says vocab_size 9"),
     "more layers": (config(num_hidden_layers=99), "and config.json says 99 layers"),
+    "fewer layers": (config(num_hidden_layers=1), "and config.json says 1 layers, so they would be left out"),
     "a layer less": (
         {"model.safetensors": weights(renamed(lambda name: name.replace("layers.0.", "layers.77.")))},
         "has no weights of layers 0",

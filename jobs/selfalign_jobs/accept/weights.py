@@ -88,6 +88,11 @@ def weight_problems(model: GivenModel, tensors: Tensors, config: Mapping[str, An
     if isinstance(said, int) and layers and not set(range(said)) <= layers.keys():
         lacking = sorted(set(range(said)) - layers.keys())
         yield problem(f"has no weights of layers {_some(lacking)}, and config.json says {said} layers; copy it again")
+    elif beyond := _beyond(tensors, layers, config):
+        yield problem(
+            f"has weights of layers {_some(beyond)}, and config.json says {said} layers, so they would be left out; "
+            "save the two together"
+        )
     elif layers:
         yield from map(problem, _uneven(layers))
     if config.get("tie_word_embeddings") is False and rows is not None and not _modules(tensors, HEADS):
@@ -129,12 +134,27 @@ def linear_modules(tensors: Tensors) -> set[str]:
 
 def layers_of(tensors: Tensors) -> dict[int, set[str]]:
     """The tensors of each layer, by their names within it; of models with several stacks, of the deepest."""
+    return max(_stacks(tensors).values(), key=len, default={})
+
+
+def _stacks(tensors: Tensors) -> dict[str, dict[int, set[str]]]:
     stacks: dict[str, dict[int, set[str]]] = {}
     for name in tensors:
         if found := LAYER.search(name):
             layer = stacks.setdefault(name[: found.start()], {}).setdefault(int(found[1]), set())
             layer.add(name[found.end() :])
-    return max(stacks.values(), key=len, default={})
+    return stacks
+
+
+def _beyond(tensors: Tensors, layers: Iterable[int], config: Mapping[str, Any]) -> list[int]:
+    """Layers that the config does not count: loading passes them over. Where several stacks stand, which is which is not said.
+
+    Layers that foresee further tokens (DeepSeek's, GLM's) follow the others, and are counted apart.
+    """
+    said = config.get("num_hidden_layers", config.get("n_layer"))
+    if not isinstance(said, int) or len(_stacks(tensors)) > 1:
+        return []
+    return sorted(number for number in layers if number >= said + (config.get("num_nextn_predict_layers") or 0))
 
 
 def _uneven(layers: Mapping[int, set[str]]) -> Iterator[str]:
