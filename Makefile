@@ -94,9 +94,10 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 pinned: $(INSTALLED)  ## write again what is known of the pinned vLLM and transformers without importing them (after `make lock`)
 	$(BIN)/python requirements/pinned_facts.py
 
-crd: $(INSTALLED)  ## write the CRD and docs/api.md again (after a change of crds/selfalign_api or of a recipe's values)
+crd: $(INSTALLED)  ## write the CRD, docs/api.md and the tables of docs/recipes.md again (after a change of crds/selfalign_api or of a recipe's values)
 	$(BIN)/selfalign crd > crds/selfalignmentruns.yaml
 	$(BIN)/python crds/reference.py > docs/api.md
+	$(BIN)/python crds/recipe_tables.py docs/recipes.md
 	cp crds/selfalignmentruns.yaml charts/selfalign-operator/files/crds/
 
 chart: $(INSTALLED)  ## write what the chart has from elsewhere again (its schema, its table of values, the golden manifests)

@@ -140,6 +140,14 @@ class Generate(Frozen):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+_OF_PAIRS = {"beta": "β", "label_smoothing": "ε"}
+LOSS_CONSTANTS: dict[str, dict[str, str]] = {  # field -> letter; of the losses that have none: nothing
+    **dict.fromkeys(("dpo", "ipo", "hinge", "orpo"), _OF_PAIRS),
+    "simpo": {"beta": "β", "gamma": "γ"},
+    "selm": {"beta": "β", "alpha": "α"},
+}
+
+
 class Loss(Frozen):
     """The objective of a training: which function of summed log-probabilities and lengths (train/losses.py)."""
 
@@ -148,6 +156,13 @@ class Loss(Frozen):
     gamma: float = 0.0
     alpha: float = 0.0
     label_smoothing: float = 0.0
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Those of its constants that count, by their letter."""
+        letters = LOSS_CONSTANTS.get(self.type, {})
+        found = {letter: float(getattr(self, name)) for name, letter in letters.items()}
+        return {letter: value for letter, value in found.items() if letter != "ε" or value}
 
 
 class Optimizer(Frozen):

@@ -1,8 +1,9 @@
-"""The command `selfalign`: run, validate, plan, report, crd; further ones by entry point (render)."""
+"""The command `selfalign`: run, validate, plan, report, recipes, crd; further ones by entry point (render)."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import traceback
@@ -105,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
 
     report = command("report", "Write the report of a run again, finished or not.", report_command)
     report.add_argument("folder", help="the run's folder or its URL, as `selfalign run` printed it")
+    known = command("recipes", "List the recipes that are built: paper, data, trainings, defaults.", recipes_command)
+    known.add_argument("-o", "--output", choices=("table", "json"), default="table", help="json has every default too")
     command("crd", "Print the CustomResourceDefinition that a cluster needs.", crd_command)
     for further in entry_points(group="selfalign.commands"):  # the operator's: nothing here imports it
         further.load()(command)
@@ -218,6 +221,17 @@ def report_command(options: argparse.Namespace) -> int:
             "FOLDER", f"{folder.place} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
         )
     finish_report(folder, read_plan(folder), Console())
+    return Exit.DONE
+
+
+def recipes_command(options: argparse.Namespace) -> int:
+    """`selfalign recipes`."""
+    from selfalign_jobs.local.show_recipes import recipes_json, recipes_table
+
+    if options.output == "json":
+        print(json.dumps(recipes_json(), indent=2, ensure_ascii=False))
+    else:
+        Console().print(recipes_table())
     return Exit.DONE
 
 

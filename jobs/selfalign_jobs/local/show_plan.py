@@ -33,13 +33,18 @@ def plan_table(resolved: Resolved, means: Means) -> RenderableType:
     )
 
 
+def training_words(step: Train) -> str:
+    """`simpo β=10 γ=3, lr 1e-06, batch 128, 1 epoch`."""
+    settings = step.settings
+    loss = " ".join([step.loss.type, *(f"{letter}={value:g}" for letter, value in step.loss.constants.items())])
+    epochs = "epoch" if settings.epochs == 1 else "epochs"
+    return f"{loss}, lr {settings.learning_rate:g}, batch {settings.global_batch_size}, {settings.epochs:g} {epochs}"
+
+
 def _row(step: Step, resolved: Resolved) -> tuple[str, str, str, str]:
     if isinstance(step, Train):
-        settings, steps = step.settings, most_steps(resolved.plan, step, resolved.rows)
-        does = (
-            f"{step.loss.type} β={step.loss.beta:g}, lr {settings.learning_rate:g}, batch {settings.global_batch_size}, "
-            f"{settings.epochs:g} epochs: at most {steps:,} step{'' if steps == 1 else 's'}"
-        )
+        steps = most_steps(resolved.plan, step, resolved.rows)
+        does = f"{training_words(step)}: at most {steps:,} step{'' if steps == 1 else 's'}"
         reads = ", ".join(_table(ref) for ref in step.data.inputs)
         return _model(step.start), does, reads, _model(step.result)
     if isinstance(step, Publish):

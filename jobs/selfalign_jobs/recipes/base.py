@@ -51,6 +51,7 @@ class Recipe:
 
     name: str
     paper: str
+    data: Mapping[str, bool]  # kinds of `spec.data` that it reads -> whether one must be named
     defaults_for: Callable[
         [Mapping[str, Json]], dict[str, Json]
     ]  # given values → defaults, both in the spec's own shape

@@ -333,6 +333,7 @@ def longest(method: Method, sources: Mapping[str, int]) -> dict[str, int]:
 RECIPE = Recipe(
     name="sao",
     paper="arXiv 2510.06652",
+    data={"personas": False, "prompts": False},  # personas are built in; prompts take their place
     defaults_for=defaults_for,
     variables={"writePrompt": frozenset({"persona"}), "respond": frozenset({"prompt"}), "judge": JUDGE_VARIABLES},
     required={

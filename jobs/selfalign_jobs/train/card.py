@@ -25,7 +25,7 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int, *
         "trained from": f"{step.start.lineage}, iteration {step.start.iteration}",
         "reference": f"{step.reference.lineage}, iteration {step.reference.iteration}" if step.reference else "none",
         "pairs": str(pairs),
-        "loss": f"{loss.type}, β {loss.beta:g}" + (f", γ {loss.gamma:g}" if loss.type == "simpo" else ""),
+        "loss": ", ".join([loss.type, *(f"{letter} {value:g}" for letter, value in loss.constants.items())]),
         "optimiser": f"{settings.optimizer.type}, learning rate {settings.learning_rate:g} "
         f"({settings.learning_rate_schedule}, warm-up {settings.warmup_ratio:g})",
         "steps": f"{len(log)} of {settings.global_batch_size} pairs, {settings.epochs:g} epochs, seed {settings.seed}",
