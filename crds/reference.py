@@ -32,6 +32,7 @@ PARTS = {"never": METHOD_FIELDS, "while suspended": MEANS_FIELDS, "any time": LI
 SPLIT = ("compute.generation", "compute.training", "compute.evaluation")  # sections beside those of the fields of spec
 TEXTS = {1024: "URL", 16384: "template"}  # by the longest that is taken
 ELSEWHERE = {"Source": "source", "Compute": "speccompute", "Storage": "specstorage"}  # types and their anchors
+STAGE = "training.stages[]."  # whose values are laid over those of training
 LONGEST_VALUE = 48  # characters in a cell; a longer value stands in its recipe's section only
 
 HEAD = """\
@@ -171,6 +172,8 @@ def _default(row: Field, unset: str) -> str:
         return "**required**"
     if "default" in row.schema and row.model is None:
         return f"`{_shown(row.schema['default'])}`"
+    if row.path.startswith(STAGE):
+        return f"the recipe's; else `{row.path.replace(STAGE, 'training.')}`"
     if unset and not unset.startswith("the recipe's"):
         return unset
     shown = []

@@ -9,7 +9,7 @@ from selfalign_api.pod_template import merge_pod_template
 __all__ = ["merge"]
 
 # Lists of the method in which an entry overrides the entry of the same key, field by field; any other list is replaced.
-MERGED_LISTS = {"roles": "name", "iterationOverrides": "fromIteration"}
+MERGED_LISTS = {"roles": "name", "stages": "name", "iterationOverrides": "fromIteration"}
 POD_TEMPLATES = ("podTemplate", "headPodTemplate")  # a platform's tolerations stay when a run adds its own
 
 

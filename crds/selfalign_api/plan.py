@@ -210,6 +210,7 @@ class Train(Frozen):
     kind: Literal["train"] = "train"
     name: str
     iteration: int
+    stage: str | None = None  # which of the recipe's further trainings (training.stages); None: the main one
     objective: Literal["preference", "sft", "reward", "gap"] = "preference"
     loss: Loss
     data: Prepare
@@ -356,7 +357,7 @@ class Plan(Frozen):
 
     def _digest_of_step(self, step: AnyStep) -> str:
         content = {
-            "step": step.model_dump(mode="json", exclude={"name"}),
+            "step": step.model_dump(mode="json", exclude={"name", "stage"}),  # names: no result depends on them
             "artifacts": sorted(
                 f"{r.name}={self.step_digest(r.step)}" for r in artifacts_of(step) if r.step != step.name
             ),

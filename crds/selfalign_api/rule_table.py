@@ -8,7 +8,7 @@ about a change of the spec are in transition_rules.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,9 +20,9 @@ from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.method import Model, Output, Source, Storage
 from selfalign_api.places import meant
 from selfalign_api.run import SelfAlignmentRun, Spec
-from selfalign_api.training import IterationOverride, Loss, Training
+from selfalign_api.training import STAGES, IterationOverride, Loss, Training
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["RULES", "Rule", "stage_rules"]
 
 M = TypeVar("M", bound=ApiModel)
 
@@ -271,6 +271,34 @@ def _latest_override(spec: Spec) -> int:
     return max((override.from_iteration for override in overrides or ()), default=0)
 
 
+def _stage_names(spec: Spec) -> list[str]:
+    return [stage.name for stage in (spec.training.stages if spec.training is not None else None) or ()]
+
+
+def stage_rules(stages: Mapping[str, tuple[str, ...]]) -> tuple[Rule[Spec], ...]:
+    """What training.stages may name, where these recipes have these further trainings."""
+    having = " || ".join(f"self.recipe == '{recipe}'" for recipe in stages) or "false"
+    none = Rule(
+        Spec,
+        "training.stages",
+        given("training.stages") + f"self.training.stages.size() == 0 || {having}",
+        "this recipe has one training only; move the values to training itself, and remove stages",
+        lambda spec: not _stage_names(spec) or spec.recipe in stages,
+    )
+    return (none, *(_stages_of(recipe, names) for recipe, names in stages.items()))
+
+
+def _stages_of(recipe: str, names: tuple[str, ...]) -> Rule[Spec]:
+    known = ", ".join(f"'{name}'" for name in names)
+    return Rule(
+        Spec,
+        "training.stages",
+        f"self.recipe != '{recipe}' || {given('training.stages')}self.training.stages.all(s, s.name in [{known}])",
+        f"recipe {recipe} has the further trainings {', '.join(names)}; use one of these names in training.stages",
+        lambda spec: spec.recipe != recipe or set(_stage_names(spec)) <= set(names),
+    )
+
+
 TRAINING_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Loss,
@@ -318,6 +346,7 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
             or training.max_prompt_tokens < training.max_length_tokens
         ),
     ),
+    *stage_rules(STAGES),
     Rule(
         Training,
         "lora",

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import ApiModel, Count, LongCount, MapBy, NonNegative, Positive, Text
+from selfalign_api.base import ApiModel, Count, LongCount, MapBy, Name, NonNegative, Positive, Text
+
+# Names of the further trainings of each recipe that has some; their values are the recipe's own (training.stages).
+STAGES: dict[str, tuple[str, ...]] = {}
 
 
 class Iteration(ApiModel):
@@ -98,6 +101,40 @@ class IterationOverride(ApiModel):
     """Passes over the pairs."""
 
 
+class Stage(ApiModel):
+    """A further training of the recipe: what is left out has the recipe's value for it, else that of the main training."""
+
+    name: Annotated[Name, Field(examples=["improver"])]
+    """Which of the recipe's further trainings."""
+
+    learning_rate: Positive | None = None
+    """Its peak learning rate."""
+
+    learning_rate_schedule: Literal["cosine", "linear", "constant"] | None = None
+    """Shape of its learning rate after the warm-up."""
+
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of its steps in which the learning rate rises."""
+
+    optimizer: Optimizer | None = None
+    """Its optimiser and the constants of that; those left out are the main training's."""
+
+    max_gradient_norm: Positive | None = None
+    """Norm to which its gradients are clipped."""
+
+    epochs: Positive | None = None
+    """Passes over its examples."""
+
+    global_batch_size: Count | None = None
+    """Its examples a step, whatever the number of GPUs."""
+
+    max_length_tokens: Count | None = None
+    """Bound on its prompt and answer together, in tokens."""
+
+    max_prompt_tokens: Count | None = None
+    """Bound on its prompt, in tokens."""
+
+
 class Training(ApiModel):
     """Preference training."""
 
@@ -143,7 +180,10 @@ class Training(ApiModel):
     lora: Lora | None = None
     """The adapters, with adapter: lora."""
 
+    stages: Annotated[tuple[Stage, ...], Field(max_length=8), MapBy("name")] | None = None
+    """The recipe's further trainings, of models that help to make the pairs. Unset: the recipe's."""
+
     iteration_overrides: (
         Annotated[tuple[IterationOverride, ...], Field(max_length=31), MapBy("fromIteration")] | None
     ) = None
-    """Values that change from a round on."""
+    """Values of the main training that change from a round on."""

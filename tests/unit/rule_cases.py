@@ -201,6 +201,11 @@ CASES = (
         "spec.training.lora: lora has an effect only with adapter: lora; write that, or remove lora",
     ),
     Case(
+        "spec: {training: {stages: []}}",
+        "spec: {training: {stages: [{name: improver, epochs: 2}]}}",
+        "spec.training.stages: this recipe has one training only; move the values to training itself, and remove stages",
+    ),
+    Case(
         "spec: {iterations: 2, training: {iterationOverrides: [{fromIteration: 2, beta: 5}]}}",
         "spec: {iterations: 1, training: {iterationOverrides: [{fromIteration: 2, beta: 5}]}}",
         "spec.training.iterationOverrides: an override starts after the last iteration; raise iterations or lower "

@@ -70,6 +70,7 @@ def test_lists_with_a_key_are_maps_with_a_bound() -> None:
     }
     assert keys == {
         "spec.generation.roles": (["name"], 16),
+        "spec.training.stages": (["name"], 8),
         "spec.training.iterationOverrides": (["fromIteration"], 31),
         "spec.evaluation.checks": (["name"], 16),
         "spec.credentials": (["urlPrefix"], 16),

@@ -46,6 +46,14 @@ def test_an_iteration_override_joins_the_one_of_its_iteration() -> None:
     ]
 
 
+def test_a_further_training_overrides_the_one_of_its_name() -> None:
+    below = {"stages": [{"name": "improver", "epochs": 1, "optimizer": {"type": "rmsprop"}}]}
+    above = {"stages": [{"name": "improver", "epochs": 2, "optimizer": {"beta2": 0.9}}]}
+    assert merge(below, above)["stages"] == [
+        {"name": "improver", "epochs": 2, "optimizer": {"type": "rmsprop", "beta2": 0.9}}
+    ]
+
+
 @given(MAPS, MAPS)
 def test_what_is_above_always_stands_and_nothing_is_changed(below: dict[str, object], above: dict[str, object]) -> None:
     before = copy.deepcopy((below, above))

@@ -169,8 +169,6 @@ def method_of(values: Mapping[str, Json]) -> Method:
     """The typed method of these values."""
     v = _snake(values)
     generation, judge, training, evaluation = v["generation"], v["judge"], v["training"], v["evaluation"]
-    lora = Lora(**training.get("lora", {})) if training["adapter"] == "lora" else None
-    own = {"loss", "iteration_overrides", "adapter", "lora", "optimizer"}
     return Method(
         recipe=v["recipe"],
         iterations=v["iterations"],
@@ -190,13 +188,9 @@ def method_of(values: Mapping[str, Json]) -> Method:
         iteration=IterationPolicy(**{"max_new_pairs": None} | v["iteration"]),
         training=Training(
             loss=Loss(**training["loss"]),
-            settings=TrainSettings(
-                **{k: x for k, x in training.items() if k not in own},
-                optimizer=Optimizer(**training.get("optimizer", {})),
-                lora=lora,
-                seed=v["seed"],
-            ),
+            settings=_settings(training, v["seed"]),
             overrides=tuple(Override(**o) for o in training.get("iteration_overrides", ())),
+            stages={s["name"]: _settings(merge(training, s), v["seed"]) for s in training.get("stages", ())},
         ),
         evaluation=Evaluation(
             when=evaluation["when"],
@@ -204,6 +198,17 @@ def method_of(values: Mapping[str, Json]) -> Method:
             checks=tuple(_check(check) for check in evaluation["checks"]),
         ),
         options=v.get(v["recipe"], {}),
+    )
+
+
+def _settings(training: Mapping[str, Any], seed: int) -> TrainSettings:
+    """The settings of the main training, or of a further one laid over it."""
+    own = {"name", "stages", "loss", "iteration_overrides", "adapter", "lora", "optimizer"}
+    return TrainSettings(
+        **{field: value for field, value in training.items() if field not in own},
+        optimizer=Optimizer(**training.get("optimizer", {})),
+        lora=Lora(**training.get("lora", {})) if training["adapter"] == "lora" else None,
+        seed=seed,
     )
 
 

@@ -8,7 +8,7 @@ from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.plan import Lora, Plan, Train
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.accept.weights import HEADS, Tensors, linear_modules
-from selfalign_jobs.train.settings import check
+from selfalign_jobs.train.settings import check, told_of
 
 
 def training_problems(plan: Plan, means: TrainingMeans) -> list[Problem]:
@@ -17,7 +17,8 @@ def training_problems(plan: Plan, means: TrainingMeans) -> list[Problem]:
     for step in plan.steps:
         if isinstance(step, Train):
             try:
-                check(step, means)
+                with told_of(step):
+                    check(step, means)
             except ConfigError as error:
                 found |= {str(problem): problem for problem in error.problems}
     return list(found.values())

@@ -55,11 +55,12 @@ class Override(Frozen):
 
 
 class Training(Frozen):
-    """The main training, and what changes with the iterations."""
+    """The main training, what changes with the iterations, and the recipe's further trainings."""
 
     loss: Loss
     settings: TrainSettings
     overrides: tuple[Override, ...] = ()
+    stages: dict[str, TrainSettings] = {}
 
     def loss_of(self, iteration: int) -> Loss:
         """The loss of iteration k: the latest override that sets a field wins."""
@@ -68,6 +69,10 @@ class Training(Frozen):
     def settings_of(self, iteration: int) -> TrainSettings:
         """The settings of iteration k."""
         return self.settings.model_copy(update=self._set_by(iteration, ("learning_rate", "epochs")))
+
+    def stage(self, name: str) -> TrainSettings:
+        """The settings of a further training, one that the recipe's values name in training.stages."""
+        return self.stages[name]
 
     def _set_by(self, iteration: int, fields: tuple[str, ...]) -> dict[str, float]:
         changed: dict[str, float] = {}

@@ -44,6 +44,7 @@ from selfalign_jobs.train.settings import (
     check,
     packs,
     rank_count,
+    told_of,
     uses_deepspeed,
 )
 from selfalign_jobs.train.steps import Layout
@@ -58,7 +59,7 @@ def train(context: StepContext, step: Train) -> Manifest:
     Raises ConfigError before anything is loaded, Stopped after what is done was saved, RuntimeError when a rank fails.
     """
     started = datetime.now(UTC)
-    with _work_folder(context) as work:
+    with told_of(step), _work_folder(context) as work:
         found, figures = _run_ranks(context, step, work, _nodes(context))
         context.folder.upload(work / MODEL, MODEL)
         log = pq.read_table(work / LOG)
@@ -78,7 +79,7 @@ def train_share(context: StepContext, step: Train, gang: Gang) -> None:
 
     head = gang.find_head(GANG_PORT, lambda: context.stop.is_set() or done() or time.monotonic() > deadline)
     if head is not None:
-        with _work_folder(context) as work:
+        with told_of(step), _work_folder(context) as work:
             _run_ranks(context, step, work, _nodes(context, head))
     elif context.stop.is_set():
         raise Stopped("stopped before the training began; the next attempt begins it")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Frozen, Train, TrainSettings
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training import Stage
 from selfalign_jobs.train.steps import Layout, places_of, step_count
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -24,6 +27,7 @@ OBJECTIVE_LOSSES = {
 PAIR_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 GAP_PAIRS = (("chosen", "rejected"), ("chosen", "chosen"), ("rejected", "rejected"), ("rejected", "chosen"))
 WORDS = {"preference": "pairs", "sft": "targets", "reward": "rewards", "gap": "gaps"}
+STAGE_FIELDS = {str(field.alias) for field in Stage.model_fields.values()}
 REFERENCE_LOSSES = ("dpo", "ipo", "hinge", "selm")
 # Tried, against each sequence alone (tests/jobs/test_train_packed.py). Any other model is trained padded.
 PACKED_ARCHITECTURES = ("gemma2", "llama", "mistral", "qwen2", "qwen3")
@@ -59,6 +63,22 @@ class Batches(Frozen):
     steps: int  # optimiser steps of the whole training
     budget: int  # places (tokens that are computed) in one forward pass of one rank
     packed: bool  # one flat sequence a micro batch (packing.py), else padded ones (padding.py)
+
+
+@contextmanager
+def told_of(step: Train) -> Iterator[None]:
+    """A ConfigError about a value of this training says where its own stands: of a further training in its stage."""
+    try:
+        yield
+    except ConfigError as error:
+        for_stage = {f"spec.training.{field}": f"spec.training.stages[{step.stage}].{field}" for field in STAGE_FIELDS}
+        if step.stage is None:
+            raise
+        told = ConfigError(
+            [replace(problem, path=for_stage.get(problem.path, problem.path)) for problem in error.problems]
+        )
+        told.reason = error.reason
+        raise told from error
 
 
 def check(step: Train, means: TrainingMeans) -> None:
