@@ -6,6 +6,7 @@ query sees; not what is computed again for checkpointed layers, norms and other 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,42 +17,47 @@ import torch
 
 from selfalign_jobs.train.batch import MicroBatch
 
-# Dense 16-bit peaks in teraflops, half of what data sheets give with sparsity; the longest name that a card's own contains is
-# meant. From NVIDIA's data sheets of each card (nvidia.com/en-us/data-center/<h100, a100, l40s, …>); B200 and GB200: a
-# GPU's share of HGX B200 and GB200 NVL72; GeForce and RTX: the architectures' whitepapers, float32 accumulation.
+# Dense 16-bit peaks in teraflops, with float32 accumulation; the longest name that a card's own contains is meant. Beside each:
+# the document of NVIDIA's that says it, and its figure where that is the one with sparsity, which is twice as much.
 PEAK_TERAFLOPS = {
-    "A10": 125,
-    "A100": 312,
-    "A30": 165,
-    "A40": 149.7,
-    "A800": 312,
-    "B200": 2250,
-    "GB200": 2500,
-    "GH200": 989,
-    "H100": 989,
-    "H100 NVL": 835,
-    "H100 PCIe": 756,
-    "H20": 148,
-    "H200": 989,
-    "H200 NVL": 835,
-    "H800": 989,
-    "H800 PCIe": 756,
-    "L4": 121,
-    "L40": 181,
-    "L40S": 362,
-    "RTX 3090": 71,
-    "RTX 4090": 165.2,
-    "RTX 5090": 209.5,
-    "RTX A6000": 154.8,
+    "A10": 125,  # A10 data sheet: 125
+    "A100": 312,  # A100 data sheet, SXM and PCIe: 312
+    "A30": 165,  # A30 data sheet: 165
+    "A40": 149.7,  # A40 data sheet: 149.7
+    "A800": 312,  # A800 40GB Active data sheet: 312, that of the A100 as of its SXM and PCIe boards
+    "B200": 2250,  # HGX B200 data sheet: 36 000 with sparsity of eight
+    "B300": 2250,  # HGX B300 data sheet: 36 000 with sparsity of eight
+    "GB200": 2500,  # GB200 NVL72 data sheet: 360 000 with sparsity of seventy-two
+    "GB300": 2500,  # GB300 NVL72 data sheet: 360 000 with sparsity of seventy-two
+    "GH200": 989,  # GH200 data sheet: 1 979 with sparsity
+    "H100": 989,  # H100 data sheet, SXM: 1 979 with sparsity
+    "H100 NVL": 835,  # H100 data sheet, NVL: 1 671 with sparsity
+    "H100 PCIe": 756,  # H100 PCIe product brief: 1 513 with sparsity
+    "H20": 148,  # H20 data sheet: 148
+    "H200": 989,  # H200 data sheet, SXM: 1 979 with sparsity
+    "H200 NVL": 835,  # H200 data sheet, NVL: 1 671 with sparsity
+    "H800": 989,  # H800 data sheet, SXM: 1 979 with sparsity
+    "H800 PCIe": 756,  # H800 data sheet, PCIe: 1 513 with sparsity
+    "L20": 119.5,  # L20 data sheet: 119.5
+    "L4": 121,  # L4 data sheet: 242 with sparsity
+    "L40": 181,  # L40 data sheet: 181.05
+    "L40S": 362,  # L40S data sheet: 362.05
+    "RTX 3090": 71,  # GA102 architecture whitepaper: 71
+    "RTX 4090": 165.2,  # Ada architecture whitepaper: 165.2
+    "RTX 5090": 209.5,  # RTX Blackwell architecture whitepaper: 209.5
+    "RTX A6000": 154.8,  # GA102 architecture whitepaper: 154.8
 }
 LESS = {"MIG", "Laptop", "Max-Q", "D", "Ti"}  # other cards, or parts of one, of nearly the same name
+VIRTUAL = re.compile(r"\d+[ABCQ]")  # a share of a card that a hypervisor lends: GRID A100-10C, A10-24Q
 
 
 def peak_flops(card: str) -> float | None:
     """16-bit FLOPs a second that a card of this name has at most; None for one that is not in the table."""
     words = card.replace("Max-Q", "Max_Q").replace("-", " ").replace("Max_Q", "Max-Q").split()
     found = [name for name in PEAK_TERAFLOPS if _within(name.split(), words)]
-    return None if not found or LESS & set(words) else PEAK_TERAFLOPS[max(found, key=len)] * 1e12
+    if not found or LESS & set(words) or any(VIRTUAL.fullmatch(word) for word in words):
+        return None
+    return PEAK_TERAFLOPS[max(found, key=len)] * 1e12
 
 
 def _within(name: list[str], words: list[str]) -> bool:

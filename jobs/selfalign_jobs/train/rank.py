@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,10 +13,13 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+from selfalign_api.run_file import TrainingMeans
+from selfalign_jobs.step.parent import end_with_parent
 from selfalign_jobs.train.job import Job, Outcome, outcome_of, reserve_outcome, write_outcome
 from selfalign_jobs.train.settings import uses_deepspeed
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# torch reads the first that is there
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
 def main(path: Path) -> int:
@@ -26,7 +28,7 @@ def main(path: Path) -> int:
     A stopped rank leaves with 0, so that the agent lets the others finish what they are at.
     """
     began = time.monotonic()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed program leaves no rank behind
+    end_with_parent(signal.SIGKILL)  # a killed program leaves no rank behind
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -34,7 +36,7 @@ def main(path: Path) -> int:
     rank = int(os.environ["RANK"])
     reserve_outcome(job.folder, rank)
     try:
-        _environment(job)
+        environment(job.config.means.training)
         from selfalign_jobs.train.work import work  # seconds of imports: only here, where signals are held already
 
         outcome = Outcome(rank=rank, kind="done", result=work(job, stop, began))
@@ -47,14 +49,13 @@ def main(path: Path) -> int:
     return 0 if outcome.kind in ("done", "stopped") else 1
 
 
-def _environment(job: Job) -> None:
+def environment(means: TrainingMeans) -> None:
     """What torch and its friends read when they are imported: local files only, nobody is told, no needless groups."""
-    means = job.config.means.training
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
     if means.device == "CPU":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    if means.device == "GPU":  # each micro batch has another length
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    if means.device == "GPU" and not any(name in os.environ for name in ALLOCATOR):
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"  # each micro batch has another length
     if not uses_deepspeed(means):
         # One rank: without these names Trainer makes no process group and wraps nothing in DDP.
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):

@@ -146,6 +146,11 @@ def rank_count(means: TrainingMeans) -> int:
     return means.nodes * (means.gpus_per_node if means.device == "GPU" else 1)
 
 
+def threads_of(means: TrainingMeans, cpus: int, ranks_here: int) -> int | None:
+    """Threads of each rank on a node where something is computed on its CPUs, an offloaded optimiser's step too; else None."""
+    return max(1, cpus // ranks_here) if means.device == "CPU" or means.offload != "None" else None
+
+
 def batches_of(
     settings: TrainSettings, ranks: int, lengths: np.ndarray, tokens: int | None, room: int, layout: Layout
 ) -> Batches:

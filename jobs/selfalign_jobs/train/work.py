@@ -35,7 +35,7 @@ from selfalign_jobs.train.objectives import objective_of
 from selfalign_jobs.train.oracle import hold_to_oracle
 from selfalign_jobs.train.saving import Saving, agreed, together
 from selfalign_jobs.train.scoring import add_reward_head, add_scoring_head
-from selfalign_jobs.train.settings import trainer_arguments, uses_deepspeed
+from selfalign_jobs.train.settings import threads_of, trainer_arguments, uses_deepspeed
 from selfalign_jobs.train.steps import Layout, order
 from selfalign_jobs.train.trainer import StepTrainer
 
@@ -109,8 +109,8 @@ class Rank:
         self.step, self.stop = step, stop
         self.means = job.config.means.training
         self.deepspeed = uses_deepspeed(self.means)
-        if self.means.device == "CPU" or self.means.offload != "None":  # an offloaded optimiser steps on the CPUs
-            torch.set_num_threads(max(1, cpus_here() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        if (threads := threads_of(self.means, cpus_here(), int(os.environ["LOCAL_WORLD_SIZE"]))) is not None:
+            torch.set_num_threads(threads)
         if self.deepspeed:
             _start_deepspeed(self.means.device)
         self.job = job = _agreed_job(job)
