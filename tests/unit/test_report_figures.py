@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_jobs.generate.records import Record, to_table
+from selfalign_jobs.recipes.answers import repetition
 from selfalign_jobs.recipes.rows import PAIRS
-from selfalign_jobs.report.figures import funnel, order_margins, sample_pairs
-from selfalign_jobs.step.pair_figures import counted, lengths, repetition, verdicts
+from selfalign_jobs.recipes.sao import RECIPE
+from selfalign_jobs.report.figures import Stage, funnel, order_margins, sample_pairs
+from selfalign_jobs.step.pair_figures import counted, lengths, verdicts
 
-ASKED = {"persona": "a baker", "prompt": "why?", "prompt_ids": [1, 2], "answer_seed": 1}
+ASKED = {"persona": "a baker", "prompt": "why?", "prompt_seed": 1, "prompt_ids": [1, 2], "answer_seed": 1}
 
 
 def judged(forward: str, backward: str | None, **more: Any) -> dict[str, Any]:
@@ -28,6 +30,10 @@ def pair(**more: Any) -> dict[str, Any]:
 
 def table_of(*records: Record) -> pa.Table:
     return counted(to_table(list(records), PAIRS))
+
+
+def of_sao(table: pa.Table, drawn: int, source: str = "personas") -> tuple[Stage, ...]:
+    return funnel(table, drawn, source, RECIPE.flows["sao"].milestones, kept="pairs kept")
 
 
 def ended(number: int, status: str, reason: str, row: dict[str, Any] | None) -> Record:
@@ -49,7 +55,7 @@ ENDS = (
 @given(st.lists(st.integers(0, len(ENDS))), st.integers(0, 50))
 def test_the_funnel_loses_no_record_and_counts_none_twice(kinds: list[int], open_: int) -> None:
     records = [kept(n) if kind == len(ENDS) else ended(n, *ENDS[kind]) for n, kind in enumerate(kinds)]
-    stages = funnel(table_of(*records), len(records) + open_, "personas")
+    stages = of_sao(table_of(*records), len(records) + open_)
     for stage, following in pairwise(stages):
         assert stage.records - sum(n for _, n in stage.lost) == following.records
     assert stages[0].records == len(records) + open_
@@ -58,7 +64,7 @@ def test_the_funnel_loses_no_record_and_counts_none_twice(kinds: list[int], open
 
 def test_a_record_is_lost_at_the_stage_that_it_did_not_pass() -> None:
     records = [ended(n, *end) for n, end in enumerate(ENDS)] + [kept(9)]
-    stages = {stage.label: stage for stage in funnel(table_of(*records), 5, "personas")}
+    stages = {stage.label: stage for stage in of_sao(table_of(*records), 5)}
     assert dict(stages["personas drawn"].lost) == {"too long": 1, "no prefix": 1}
     assert dict(stages["answered twice"].lost) == {"identical answers": 1}
     assert dict(stages["judged"].lost) == {"tie": 1}
@@ -67,7 +73,7 @@ def test_a_record_is_lost_at_the_stage_that_it_did_not_pass() -> None:
 
 def test_a_record_with_several_pairs_is_one_record() -> None:
     record = Record("0", 0, 0, "rows", rows=(pair(), pair()))
-    assert funnel(table_of(record), 1, "users")[-1].records == 1
+    assert of_sao(table_of(record), 1)[-1].records == 1
 
 
 def test_prompts_repeat_up_to_whitespace() -> None:

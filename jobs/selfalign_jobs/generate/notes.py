@@ -10,14 +10,13 @@ import pyarrow.compute as pc
 
 from selfalign_api.plan import Judge
 from selfalign_jobs.places.store import Folder, TableEntry
-from selfalign_jobs.recipes.rows import PAIRS
+from selfalign_jobs.recipes.answers import repetition
 from selfalign_jobs.step import second_look
-from selfalign_jobs.step.pair_figures import COUNTED, counted, lengths, repetition, verdicts
+from selfalign_jobs.step.pair_figures import ANSWER_COLUMNS, VERDICT_COLUMNS, counted, lengths, verdicts
 
 ENOUGH = 100_000  # records that figures are taken of: more would move no share by a hundredth, and cost memory
-READ = (*COUNTED, "prompt", "chosen_finish", "rejected_finish", "first_chosen", "margin", "verdict_forward",
-        "verdict_backward", "margin_forward", "p_first", "_status", "_reason")  # fmt: skip
-READ_OF_VERDICTS = ("margin", "verdict_forward", "verdict_backward", "margin_forward", "p_first", "_status", "_reason")
+LEDGER = ("_status", "_reason")
+READ = (*ANSWER_COLUMNS, *VERDICT_COLUMNS, "prompt", "prompt_seed", "first_chosen", *LEDGER)
 
 
 def on_pairs(
@@ -30,7 +29,7 @@ def on_pairs(
     if table is None:
         return
     table = counted(table)
-    if (found := verdicts(table, tie_margin_of(judge))).judged:
+    if set(table.column_names) >= VERDICT_COLUMNS and (found := verdicts(table, tie_margin_of(judge))).judged:
         yield from second_look.on_verdicts(found)
     yield from second_look.on_prompts(repetition(table))
     if (answers := lengths(table)) is not None:
@@ -39,7 +38,7 @@ def on_pairs(
 
 def on_judging(folder: Folder, entry: TableEntry, judge: Judge | None) -> Iterator[str]:
     """A finished table of verdicts."""
-    table = _head(folder, entry, READ_OF_VERDICTS)
+    table = _head(folder, entry, (*VERDICT_COLUMNS, *LEDGER))
     if table is not None and (found := verdicts(table, tie_margin_of(judge))).judged:
         yield from second_look.on_verdicts(found)
 
@@ -47,11 +46,6 @@ def on_judging(folder: Folder, entry: TableEntry, judge: Judge | None) -> Iterat
 def tie_margin_of(judge: Judge | None) -> float:
     """How near to 0.5 a tie is."""
     return judge.tie_margin if judge else 0.0
-
-
-def is_pairs(schema: pa.Schema) -> bool:
-    """Whether a flow's rows are pairs."""
-    return bool(schema.equals(PAIRS))
 
 
 def on_answers(before: pa.Table, after: pa.Table) -> Iterator[str]:

@@ -40,6 +40,7 @@ from selfalign_jobs.places.store import Manifest, TableEntry
 from selfalign_jobs.recipes.base import FlowDef, recipe
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.finish import finish_manifest
+from selfalign_jobs.step.pair_figures import is_pairs
 from selfalign_jobs.step.prepared import prepare_table
 
 MakeEngine = Callable[[EngineSpec, Path], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
@@ -100,7 +101,7 @@ def generate(
     flows = recipe(context.config.plan.recipe).flows
     told: list[str] = []
     for job in step.load.jobs:
-        if notes.is_pairs(flows[job.flow].schema):
+        if is_pairs(flows[job.flow].schema):
             told += notes.on_pairs(context.folder, made.tables[job.out], made.outcomes[job.out], job.judge)
     return finish(context, step, started, made, made.figures, told)
 

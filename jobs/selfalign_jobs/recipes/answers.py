@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from selfalign_api.plan import Role
 from selfalign_jobs.flow import Ask, Completion, Request, Row
 from selfalign_jobs.recipes.base import FlowDef
@@ -54,6 +57,15 @@ def role_at(temperature: float) -> str:
 def normalised(answer: str) -> str:
     """The text that is compared: ends stripped, every run of whitespace one space, and nothing else."""
     return " ".join(answer.split())
+
+
+def repetition(table: pa.Table) -> float | None:
+    """Share of the prompts that the run wrote that equal an earlier one, up to whitespace; None where it wrote none."""
+    written = (
+        table.filter(pc.is_valid(table["prompt_seed"])) if "prompt_seed" in table.column_names else table.slice(0, 0)
+    )
+    prompts = [normalised(prompt) for prompt in written["prompt"].to_pylist()] if written.num_rows else []
+    return 1 - len(set(prompts)) / len(prompts) if prompts else None
 
 
 ANSWER = FlowDef(answer, ANSWERS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,10 +39,30 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class FlowDef:
-    """A flow and the schema of the rows that it returns."""
+    """A flow and the schema of the rows that it returns.
+
+    `milestones`, for the report: columns that are filled in as a record goes on, in the flow's order, and what each shows.
+    """
 
     run: Flow
     schema: pa.Schema
+    milestones: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A figure that a recipe alone knows to read, of one of its tables: a sentence of the report, a number of the summary."""
+
+    table: str
+    name: str
+    value: float
+    words: str  # after the value
+    share: bool = False
+
+
+def no_remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:  # noqa: ARG001
+    """Nothing that the report does not see by itself."""
+    return iter(())
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,8 @@ class Recipe:
     longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
+    # For the report: of an iteration's tables by name, with the ledger's columns and numbers of tokens for ids. Pure.
+    remarks: Callable[[Mapping[str, pa.Table]], Iterator[Remark]] = no_remarks
 
 
 def recipe(name: str) -> Recipe:

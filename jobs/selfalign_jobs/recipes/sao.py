@@ -8,8 +8,10 @@ Where the paper reports a value it is the default here; what it does not report 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
+
+import pyarrow as pa
 
 from selfalign_api.plan import (
     ArtifactRef,
@@ -26,8 +28,8 @@ from selfalign_api.plan import (
     Train,
 )
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
-from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, role_at
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Step
+from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition, role_at
+from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge
 from selfalign_jobs.recipes.method import EvaluationCheck, Method
 from selfalign_jobs.recipes.rows import ANSWERS, PAIRS, TRAINED
@@ -330,6 +332,16 @@ def longest(method: Method, sources: Mapping[str, int]) -> dict[str, int]:
     return {"persona": sources.get("personas", 0), "prompt": prompt, "first": answer, "second": answer}
 
 
+def remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:
+    """How often the written prompts repeat: what the paper measures personas by."""
+    if (share := repetition(tables["pairs"]) if "pairs" in tables else None) is not None:
+        words = (
+            "of the written prompts repeat an earlier one. The SAO paper has 0.73\N{NO-BREAK SPACE}% with personas and "
+            "45.65\N{NO-BREAK SPACE}% without; near the latter, personas do not steer the writer."
+        )
+        yield Remark("pairs", "promptsRepeated", share, words, share=True)
+
+
 RECIPE = Recipe(
     name="sao",
     paper="arXiv 2510.06652",
@@ -342,7 +354,11 @@ RECIPE = Recipe(
         "judge": frozenset({"prompt", "first", "second"}),
     },
     flows={
-        "sao": FlowDef(sao, PAIRS),
+        "sao": FlowDef(
+            sao,
+            PAIRS,
+            {"prompt": "prompts written", "prompt_ids": "answered twice", "verdict_forward": "judged"},
+        ),
         "held-out": FlowDef(held_out, ANSWERS),
         "answer": ANSWER,
         "compare": COMPARE,
@@ -357,4 +373,5 @@ RECIPE = Recipe(
     longest=longest,
     takes_rows=frozenset({"draw"}),
     reads={"training-pairs": TRAINED},
+    remarks=remarks,
 )

@@ -112,7 +112,7 @@ def _path(xs: Values, ys: Values, x: Axis, y: Axis) -> str:
 
 
 def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> Markup:
-    """Two distributions of what is never negative over the same bins: `a` filled, `b` an outline.
+    """Two distributions over the same bins: `a` filled, `b` an outline; the axis begins at 0 unless something is below.
 
     The triangles below are their means. `b` may be empty, `a` not. A long tail, beyond `TAIL` of the values, is in the last bin.
     """
@@ -122,7 +122,7 @@ def histogram(title: str, x_title: str, y_title: str, a: Values, b: Values) -> M
         x_title = f"{x_title}; last bin: {number(end)} and more"
     edges = bin_edges(np.minimum(both, end))
     heights = [np.histogram(np.minimum(part, end), edges)[0] / max(1, len(part)) * 100 for part in (a, b)]
-    x = axis(x_title, edges, floor=0, snap=False, whole=_whole(both))
+    x = axis(x_title, edges, floor=0 if both.min() >= 0 else None, snap=False, whole=_whole(both))
     y = axis(y_title, np.concatenate(heights), floor=0)
     marks = [_frame(x, y)]
     for name, part, height in zip("ab", (a, b), heights, strict=True):

@@ -8,15 +8,15 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Json, Judge, Plan, Train
+from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Json, Plan, Train
 from selfalign_jobs.accept.owner import OWNER, Owner, read_owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of
-from selfalign_jobs.step.pair_figures import counted
+from selfalign_jobs.step.pair_figures import counted, kept_pairs
+from selfalign_jobs.train.settings import WORDS
 
-PAIRS = "pairs"  # the table of a generate step that preference training reads (recipes/rows.py)
-TRAINED = "pairs"  # the prepared table of a train step
+TRAINED = "pairs"  # the prepared table of a train step, whatever its objective
 REST = "around it"  # what a step took beside its phases: starting and closing Ray, preparing, publishing
 LOG = "log"  # the table of a train step: a row an optimiser step
 
@@ -66,39 +66,70 @@ class StepFacts:
 
 
 @dataclass(frozen=True)
-class Iteration:
-    """What one iteration made. A table is None until something of it is durable."""
+class Made:
+    """A table that a flow of an engine's step makes."""
 
-    number: int
-    steps: tuple[StepFacts, ...]
-    pairs: pa.Table | None  # with the ledger's columns: also the records that ended without a pair
+    facts: StepFacts
+    job: FlowJob
+    table: (
+        pa.Table | None
+    )  # with the ledger's columns: also the records that ended without a row; None before any is durable
     drawn: int  # rows that go in, as far as they are drawn
-    judge: Judge | None
-    left_out: dict[str, int]  # why pairs were not trained on, and how many
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """As a plan names it."""
+        return ArtifactRef(step=self.facts.step.name, name=self.job.out)
+
+    @property
+    def rows(self) -> int:
+        """Rows of it, without the records that ended otherwise."""
+        return 0 if self.table is None else kept_pairs(self.table).num_rows
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training: how many rows it learns from, what it left out and why, and its log; None until it is done."""
+
+    facts: StepFacts
+    step: Train
+    rows: int
+    left_out: dict[str, int]
     log: pa.Table | None
 
     @property
+    def word(self) -> str:
+        """What its rows are: pairs, targets, rewards, gaps."""
+        return WORDS[self.step.objective]
+
+
+def learns_from(step: Train) -> tuple[ArtifactRef, ...]:
+    """The tables of earlier steps that a training learns from; those held out are not of them."""
+    inputs = step.data.inputs[:-1] if step.data.options.get("held_out") else step.data.inputs
+    return tuple(ref for ref in inputs if isinstance(ref, ArtifactRef))
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration made, as its plan has it: any number of tables and trainings."""
+
+    number: int
+    steps: tuple[StepFacts, ...]
+    made: tuple[Made, ...]
+    trained: tuple[Trained, ...]
+
+    @property
     def results(self) -> dict[str, Json]:
-        """The figures of its evaluation, by name; empty before it is done."""
+        """The figures of its evaluations, by name; empty before one is done."""
+        found: dict[str, Json] = {}
         for facts in self.steps:
             if isinstance(facts.step, Evaluate) and facts.manifest is not None:
-                found: dict[str, Json] = facts.manifest.result["checks"]
-                return found
-        return {}
+                found |= facts.manifest.result["checks"]
+        return found
 
-    @property
-    def reads_own_pairs(self) -> bool:
-        """Whether its training reads the pairs of this iteration and of no other."""
-        if self.train is None or not isinstance(self.train.step, Train):
-            return False
-        read = [ref.step for ref in self.train.step.data.inputs if isinstance(ref, ArtifactRef) and ref.name == PAIRS]
-        own = [facts.step.name for facts in self.steps if isinstance(facts.step, Generate)]
-        return len(read) == 1 and read[0] in own
-
-    @property
-    def train(self) -> StepFacts | None:
-        """Its training, where it has one."""
-        return next((facts for facts in self.steps if isinstance(facts.step, Train)), None)
+    def only_reader(self, made: Made) -> Trained | None:
+        """The training of this iteration that learns from this table and from no other, where there is one."""
+        return next((trained for trained in self.trained if learns_from(trained.step) == (made.ref,)), None)
 
 
 @dataclass(frozen=True)
@@ -133,38 +164,43 @@ def _iteration(run: Folder, plan: Plan, number: int) -> Iteration:
         for step in plan.steps
         if step.iteration == number
     )
-    pairs, drawn, judge, log = None, 0, None, None
-    left_out: dict[str, int] = {}
+    made, trained = [], []
     for facts in steps:
         folder = step_folder(run, number, facts.step.name)
-        if isinstance(facts.step, Generate):
-            for job in facts.step.load.jobs:
-                if job.out == PAIRS:
-                    pairs, judge = _pairs(folder, _entry(folder, facts.manifest, PAIRS)), job.judge
-                    drawn = _prepared_rows(folder, PAIRS)
+        if isinstance(facts.step, Generate | Evaluate):
+            made += [_made(folder, facts, job) for load in facts.step.loads for job in load.jobs]
         elif isinstance(facts.step, Train):
-            entry = _entry(folder, facts.manifest, LOG)
-            log = None if entry is None else read_parts(folder, entry)
-            left_out = _left_out(folder, facts.manifest)
-    return Iteration(number, steps, pairs, drawn, judge, left_out, log)
+            trained.append(_trained(folder, facts, facts.step))
+    return Iteration(number, steps, tuple(made), tuple(trained))
+
+
+def _made(folder: Folder, facts: StepFacts, job: FlowJob) -> Made:
+    return Made(facts, job, _table(folder, _entry(folder, facts.manifest, job.out)), _prepared_rows(folder, job.out))
+
+
+def _trained(folder: Folder, facts: StepFacts, step: Train) -> Trained:
+    entry, manifest = _entry(folder, facts.manifest, LOG), facts.manifest
+    log = None if entry is None else read_parts(folder, entry)
+    if manifest is None:
+        return Trained(facts, step, 0, {}, log)
+    overlong = manifest.result.get("droppedOverlong", 0)
+    left_out = {
+        "prompt is held out for evaluation": _counts(folder).get("promptHeldOut", 0),
+        "longer than the training's bounds": overlong,
+    }
+    rows = _prepared_rows(folder, TRAINED) - overlong
+    return Trained(facts, step, rows, {reason: number for reason, number in left_out.items() if number}, log)
+
+
+def _counts(folder: Folder) -> dict[str, int]:
+    """The figures that a training's prepared table has of its making."""
+    return counts_of(folder.read_table(f"prepared/{TRAINED}.parquet", columns=[]))
 
 
 def _prepared_rows(folder: Folder, name: str) -> int:
     """Rows of a prepared table; 0 before it is there."""
     kept = f"prepared/{name}.parquet"
     return folder.read_table(kept, columns=[]).num_rows if folder.exists(kept) else 0
-
-
-def _left_out(folder: Folder, manifest: Manifest | None) -> dict[str, int]:
-    """Pairs that training did not read, by reason; empty before it is done."""
-    if manifest is None:
-        return {}
-    counts = counts_of(folder.read_table(f"prepared/{TRAINED}.parquet", columns=[]))
-    found = {
-        "prompt is held out for evaluation": counts["promptHeldOut"],
-        "longer than the training's bounds": manifest.result["droppedOverlong"],
-    }
-    return {reason: number for reason, number in found.items() if number}
 
 
 def _words(phase: str) -> str:
@@ -180,8 +216,8 @@ def _entry(folder: Folder, manifest: Manifest | None, name: str) -> TableEntry |
     return TableEntry(parts=parts, rows=0) if parts else None
 
 
-def _pairs(folder: Folder, entry: TableEntry | None) -> pa.Table | None:
-    """The table of pairs with numbers of tokens for lists of them, part by part."""
+def _table(folder: Folder, entry: TableEntry | None) -> pa.Table | None:
+    """A table with numbers of tokens for lists of them, part by part."""
     if entry is None:
         return None
     parts = [counted(folder.read_table(part)) for part in entry.parts]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_jobs.gather import gathered
-from selfalign_jobs.step.pair_figures import Values, floats, kept_pairs
+from selfalign_jobs.step.pair_figures import Values, floats, kept_pairs, tokens_of
 
 SAMPLES = 20
+OPEN = "not finished yet"  # of records that have not ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,33 +28,35 @@ class Stage:
     lost: tuple[tuple[str, int], ...]
 
 
-def funnel(table: pa.Table, drawn: int, source: str) -> tuple[Stage, ...]:
-    """From the rows drawn to the pairs kept. `table` has the ledger's columns; `source` is what the rows are.
+def funnel(
+    table: pa.Table,
+    drawn: int,
+    source: str,
+    milestones: Mapping[str, str] = MappingProxyType({}),
+    kept: str = "rows kept",
+) -> tuple[Stage, ...]:
+    """From the rows drawn to those kept. `table` has the ledger's columns; `source` is what the rows are.
 
-    How far a record came is seen from what is known of it: its prompt, its prompt's ids (it was answered), its verdict.
+    How far a record came is seen from what is known of it: from the columns of `milestones` (FlowDef) that are filled in.
     """
-    columns = ["_record", "_status", "_reason", "prompt", "prompt_tokens", "verdict_forward"]
-    records = {row["_record"]: row for row in table.select(columns).to_pylist()}
-    labels = [f"{source} drawn", "prompts written", "answered twice", "judged", "pairs kept"]
+    names = [name if name in table.column_names else tokens_of(name) for name in milestones]
+    records = {row["_record"]: row for row in table.select(["_record", "_status", "_reason", *names]).to_pylist()}
+    labels = [f"{source} drawn", *milestones.values(), kept]
     ended: list[Counter[str]] = [Counter() for _ in labels]
     for row in records.values():
-        reason = "" if row["_status"] == "rows" else row["_reason"] or "no reason given"
-        ended[_reached(row)][reason] += 1
+        if row["_status"] == "rows":
+            ended[-1][""] += 1
+        else:
+            ended[sum(row[name] is not None for name in names)][row["_reason"] or "no reason given"] += 1
     stages: list[Stage] = []
     left = max(drawn, len(records))
     for label, counts in zip(labels, ended, strict=True):
         lost = Counter({reason: n for reason, n in counts.items() if reason})
         if not stages and drawn > len(records):
-            lost["not finished yet"] = drawn - len(records)
+            lost[OPEN] = drawn - len(records)
         stages.append(Stage(label, left, tuple(lost.most_common())))
         left -= lost.total()
     return tuple(stages)
-
-
-def _reached(row: dict[str, Any]) -> int:
-    if row["_status"] == "rows":
-        return 4
-    return sum(row[name] is not None for name in ("prompt", "prompt_tokens", "verdict_forward"))
 
 
 def order_margins(table: pa.Table) -> tuple[Values, Values]:
@@ -60,14 +65,30 @@ def order_margins(table: pa.Table) -> tuple[Values, Values]:
     return floats(both["margin_forward"]), floats(both["margin_backward"])
 
 
-def sample_pairs(table: pa.Table, seed: int) -> list[dict[str, Any]]:
-    """Twenty of the kept pairs, drawn by the seed, the surest verdict first."""
+def scores(table: pa.Table) -> Iterator[tuple[str, Values, Values]]:
+    """What scoring models gave the kept rows: `score`, or those of both sides of a pair; empty where there is no second."""
     kept = kept_pairs(table)
-    columns = ["persona", "prompt", "chosen", "rejected", "margin", "p_first", "first_chosen", *_VERDICT_COLUMNS]
+    names = [name for name in kept.column_names if name.endswith("score") and pa.types.is_floating(kept[name].type)]
+    pair = ["chosen_score", "rejected_score"]
+    if set(pair) <= set(names):
+        chosen, rejected = (floats(kept[name].drop_null()) for name in pair)
+        yield "scores", chosen, rejected
+    for name in (name for name in names if name not in pair or not set(pair) <= set(names)):
+        values = floats(kept[name].drop_null())
+        if len(values):
+            yield name.replace("_", " "), values, np.array([])
+
+
+def sample_pairs(table: pa.Table, seed: int) -> list[dict[str, Any]]:
+    """Twenty of the kept pairs, drawn by the seed, the surest verdict first; None for what the table does not have."""
+    kept = kept_pairs(table)
+    columns = [name for name in SHOWN_OF_A_PAIR if name in kept.column_names]
     size = min(SAMPLES, kept.num_rows)
     drawn = np.sort(np.random.default_rng(seed).choice(kept.num_rows, size, replace=False))
-    pairs: list[dict[str, Any]] = gathered(kept.select(columns), drawn).to_pylist()
+    pairs = [dict.fromkeys(SHOWN_OF_A_PAIR) | pair for pair in gathered(kept.select(columns), drawn).to_pylist()]
     return sorted(pairs, key=lambda pair: -(pair["margin"] or 0.0))
 
 
-_VERDICT_COLUMNS = ("verdict_forward", "verdict_backward")
+SHOWN_OF_A_PAIR = (
+    "persona", "prompt", "chosen", "rejected", "margin", "p_first", "first_chosen", "verdict_forward", "verdict_backward"
+)  # fmt: skip

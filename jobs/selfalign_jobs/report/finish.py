@@ -11,15 +11,24 @@ from rich.text import Text
 
 from selfalign_api.plan import Json, Plan
 from selfalign_jobs.places.store import Folder
+from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence, read_evidence
+from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
+from selfalign_jobs.report.result import checks_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
-from selfalign_jobs.report.sections import checks_of, roles_of, signed
-from selfalign_jobs.step.pair_figures import kept_pairs
 
 REPORT = "report.html"
 SUMMARY = "summary.json"
-SHOWN = {"accuracy", "winRate", "pairs", "seconds", "tokensPerSecond"}  # of the summary, on the terminal
+SHOWN = {
+    "effect",
+    "accuracy",
+    "winRate",
+    "pairs",
+    "trained",
+    "seconds",
+    "tokensPerSecond",
+}  # of the summary, on the terminal
 
 
 def render_report(run: Folder, plan: Plan) -> str:
@@ -28,7 +37,7 @@ def render_report(run: Folder, plan: Plan) -> str:
 
 
 def summary(run: Folder, plan: Plan) -> dict[str, Json]:
-    """The run's main figures: `accuracy.{role}.{before,after}` of the newest evaluation, `pairs`, `seconds` by step."""
+    """The run's main figures for scripts: `effect` (name → value) of the newest evaluation, `pairs`, `seconds` by step, …"""
     return _summary(read_evidence(run, plan))
 
 
@@ -75,7 +84,7 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            accuracy[role] = {
+            accuracy[name_of(evidence, check, role)] = {
                 "before": before["value"],
                 "after": after["value"],
                 "gain": gain["value"],
@@ -85,21 +94,34 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
                 "prompts": gain["n"],
             }
     done = [facts for facts in evidence.steps if facts.manifest is not None]
+    found = recipe(evidence.plan.recipe)
+    made = [made for iteration in evidence.iterations for made in iteration.made]
+    pairs = [table.rows for table in made if makes_pairs(found, table)]
+    trained = [trained for iteration in evidence.iterations for trained in iteration.trained]
     return {
         "name": evidence.plan.name,
         "recipe": evidence.plan.recipe,
         "seed": evidence.plan.seed,
         "digest": evidence.plan.digest,
         "finished": evidence.finished,
+        "effect": {name: figure["value"] for name, figure in results.items()} | _remarked(evidence),
         "accuracy": accuracy,
         "winRate": wins,
-        "pairs": sum(kept_pairs(i.pairs).num_rows for i in evidence.iterations if i.pairs is not None),
+        "pairs": sum(pairs) if pairs else None,  # None: a plan that makes none
+        "rows": {f"{table.facts.step.name}.{table.job.out}": table.rows for table in made if table.table is not None},
+        "trained": {each.step.name: each.rows for each in trained if each.facts.manifest is not None},
         "notes": {facts.step.name: list(facts.notes) for facts in done if facts.notes},
         "seconds": {facts.step.name: round(facts.seconds, 3) for facts in done},
         "phases": {facts.step.name: facts.phases for facts in done},
         "tokens": {facts.step.name: facts.tokens_made for facts in done},
         "tokensPerSecond": {facts.step.name: facts.tokens_per_second for facts in done},
     }
+
+
+def _remarked(evidence: Evidence) -> dict[str, float]:
+    """What the recipe alone reads of its tables, of the newest iteration that has each."""
+    found = recipe(evidence.plan.recipe)
+    return {remark.name: remark.value for each in evidence.iterations for remark in remarks_of(found, each)}
 
 
 def _table(figures: dict[str, Json]) -> Table:
@@ -113,8 +135,10 @@ def _table(figures: dict[str, Json]) -> Table:
         table.add_row(
             f"self-win rate, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}"
         )
-    table.add_row("pairs kept", count(figures["pairs"]), "")
+    if figures["pairs"] is not None:
+        table.add_row("pairs kept", count(figures["pairs"]), "")
     for name, seconds in figures["seconds"].items():
-        rate = figures["tokensPerSecond"][name]
-        table.add_row(name, duration(seconds), f"{rate:,.0f} tokens/s" if rate else "")
+        rate, rows = figures["tokensPerSecond"][name], figures["trained"].get(name)
+        told = [f"{rate:,.0f} tokens/s" if rate else "", f"trained on {count(rows)}" if rows is not None else ""]
+        table.add_row(name, duration(seconds), ", ".join(filter(None, told)))
     return table

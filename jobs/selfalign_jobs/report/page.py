@@ -14,8 +14,10 @@ from markupsafe import Markup
 
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence
+from selfalign_jobs.report.result import signed
 from selfalign_jobs.report.scale import count, duration, number
-from selfalign_jobs.report.sections import all_sections, signed, tiles
+from selfalign_jobs.report.sections import all_sections
+from selfalign_jobs.report.tiles import tiles
 from selfalign_jobs.step.second_look import percent
 
 CHAT_TEMPLATE = "chat-template.jinja"

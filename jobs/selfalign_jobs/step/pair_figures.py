@@ -9,32 +9,39 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_jobs.recipes.answers import normalised
+from selfalign_jobs.recipes.rows import VERDICT_FIELDS
 
 Values = npt.NDArray[np.float64]
 
-# Of token ids the figures need how many there are; the ids themselves would not fit in memory for a large run.
-COUNTED = {"prompt_ids": "prompt_tokens", "chosen_ids": "chosen_tokens", "rejected_ids": "rejected_tokens"}
+VERDICT_COLUMNS = frozenset(field.name for field in VERDICT_FIELDS)
+ANSWER_COLUMNS = frozenset({"chosen_ids", "rejected_ids", "chosen_finish", "rejected_finish"})  # of a table of pairs
 _DECIDED = ("first", "second")
 
 
 def counted(table: pa.Table) -> pa.Table:
-    """The table with the number of tokens where it has their ids."""
-    for ids, name in COUNTED.items():
-        place = table.column_names.index(ids)
-        table = table.set_column(place, name, pc.list_value_length(table[ids]))
+    """The table with the number of tokens (`…_tokens`) in the place of token ids (`…_ids`).
+
+    Figures need how many there are; the ids themselves would not fit in memory for a large run.
+    """
+    for place, name in enumerate(table.column_names):
+        if name.endswith("_ids") and pa.types.is_list(table.schema.field(name).type):
+            table = table.set_column(place, tokens_of(name), pc.list_value_length(table[name]))
     return table
+
+
+def tokens_of(ids: str) -> str:
+    """The name of the column that `counted` makes of a column of token ids."""
+    return f"{ids.removesuffix('_ids')}_tokens"
+
+
+def is_pairs(schema: pa.Schema) -> bool:
+    """Whether a flow's rows are pairs of answers."""
+    return set(schema.names) >= ANSWER_COLUMNS
 
 
 def kept_pairs(table: pa.Table) -> pa.Table:
     """The rows that are pairs, without the records that ended otherwise."""
     return table.filter(pc.equal(table["_status"], "rows"))
-
-
-def repetition(table: pa.Table) -> float | None:
-    """Share of the written prompts that equal an earlier one, up to whitespace; None without prompts."""
-    prompts = [normalised(prompt) for prompt in table["prompt"].to_pylist() if prompt is not None]
-    return 1 - len(set(prompts)) / len(prompts) if prompts else None
 
 
 @dataclass(frozen=True, slots=True)

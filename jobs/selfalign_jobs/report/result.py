@@ -1,0 +1,104 @@
+"""The result of a run in its report: the evaluations' figures, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from markupsafe import Markup
+
+from selfalign_api.plan import Check, Evaluate, Json, ModelRef
+from selfalign_jobs.report.chart import Interval, interval_chart
+from selfalign_jobs.report.evidence import Evidence
+from selfalign_jobs.report.section import Section
+
+
+def checks_of(evidence: Evidence) -> dict[str, Check]:
+    """The checks of the plan's evaluations, by name."""
+    return {
+        check.name: check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks
+    }
+
+
+def name_of(evidence: Evidence, check: Check, words: str) -> str:
+    """What a check is, and its name too where others of the run are of its type."""
+    alone = sum(other.type == check.type for other in checks_of(evidence).values()) == 1
+    return words if alone else f"{words}, {check.name}"
+
+
+def result_section(evidence: Evidence) -> Iterator[Section]:
+    """The figures of all evaluations before and after; nothing before the first is done."""
+    done = [(iteration.number, iteration.results) for iteration in evidence.iterations if iteration.results]
+    if not done:
+        return
+    several = len(evidence.iterations) > 1
+    accuracy: list[Interval] = []
+    wins: list[Interval] = []
+    rows: list[dict[str, Any]] = []
+    for check in checks_of(evidence).values():
+        named = name_of(evidence, check, "").removeprefix(", ")
+        if check.type == "SelfWinRate":
+            there = [(k, figures[check.name]) for k, figures in done if check.name in figures]
+            label = ", ".join(filter(None, [named, "iteration {}" if several else "new model"]))
+            wins += [_interval(label.format(k), figure) for k, figure in there]
+            rows += [_row(check.name, k, None, figure, None) for k, figure in there]
+            continue
+        for role in roles_of(check.name, done[-1][1]):
+            name, label = f"{check.name}.{role}", ", ".join(filter(None, [named, role]))
+            accuracy.append(_interval(f"{label}, before", done[0][1][f"{name}.before"], hollow=True))
+            for k, figures in done:
+                accuracy.append(
+                    _interval(f"{label}, iteration {k}" if several else f"{label}, after", figures[f"{name}.after"])
+                )
+                parts = (figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
+                rows.append(_row(f"{check.name}, {role}", k, *parts))
+    charts: dict[str, Markup] = {}
+    if accuracy:
+        charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
+    if wins:
+        charts["wins"] = interval_chart("Self-win rate", "win rate against the initial model", wins, level=0.5)
+    facts = {"charts": charts, "rows": rows, "several": several, "judge": _judge(evidence)}
+    yield Section("result", "Before and after", "result", facts, _evaluation_notes(evidence))
+
+
+def _judge(evidence: Evidence) -> str:
+    """Who judges for the win rates."""
+    models = [
+        load.model
+        for facts in evidence.steps
+        if isinstance(facts.step, Evaluate)
+        for load in facts.step.loads
+        if any(job.judge is not None for job in load.jobs)
+    ]
+    model = models[-1] if models else ModelRef()
+    if model.lineage != ModelRef().lineage:
+        return model.lineage
+    return "the initial model" if model.iteration == 0 else "the model itself"
+
+
+def _evaluation_notes(evidence: Evidence) -> tuple[str, ...]:
+    """What the newest finished evaluation told of itself."""
+    done = (facts for facts in reversed(evidence.steps) if isinstance(facts.step, Evaluate) and facts.manifest)
+    return next((facts.notes for facts in done), ())
+
+
+def roles_of(check: str, results: dict[str, Json]) -> list[str]:
+    """The answering roles that a check has figures of: greedy, sampled."""
+    return [name.removeprefix(f"{check}.").removesuffix(".after") for name in results if _is_after(name, check)]
+
+
+def _is_after(name: str, check: str) -> bool:
+    return name.startswith(f"{check}.") and name.endswith(".after")
+
+
+def _interval(label: str, figure: Json, hollow: bool = False) -> Interval:
+    return Interval(label, figure["value"], figure["low"], figure["high"], hollow)
+
+
+def _row(label: str, k: int, before: Json, after: Json, gain: Json) -> dict[str, Any]:
+    return {"label": label, "iteration": k, "before": before, "after": after, "gain": gain, "n": after["n"]}
+
+
+def signed(value: float) -> str:
+    """A gain with its sign: +0.125, −0.031."""
+    return f"{value:+.3f}".replace("-", "−")
