@@ -1,4 +1,4 @@
-"""The dashboard "Run": one run, from its personas to its evaluation."""
+"""The dashboard "Run": one run, from what its first step reads to its evaluation, whatever steps its plan has."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def _place(board: dashboard.Dashboard) -> None:
 
 def _generation(board: dashboard.Dashboard) -> None:
     board.with_row(dashboard.Row("Generation"))
-    ended = f"sum by (flow, outcome, reason) (max_over_time(selfalign_records_total{{{POD}}}[$__range]))"
+    ended = f"sum by (step, flow, outcome, reason) (max_over_time(selfalign_records_total{{{POD}}}[$__range]))"
     words = (
-        "Records of the attempts in the time range shown: rows were kept; dropped ones decided nothing (a tie, "
-        "equal answers); those set aside could not be used (no prefix, too long). What an earlier attempt made "
+        "Records by step and flow, of the attempts in the time range shown: rows were kept; dropped ones decided "
+        "nothing (a tie, equal answers); those set aside could not be used (no prefix, too long). What an earlier attempt made "
         "durable is not counted again."
     )
     board.with_panel(
-        bars_panel("Funnel", words, "short", Query(ended, "{{flow}}: {{outcome}} {{reason}}", instant=True))
+        bars_panel("Funnel", words, "short", Query(ended, "{{step}} {{flow}}: {{outcome}} {{reason}}", instant=True))
     )
     words = "Tokens generated a second, by role of the recipe (greedy, sampled: answers to held-out prompts)."
     tokens = f'sum by (role) (rate(selfalign_tokens_total{{{POD}, direction="out"}}[$__rate_interval]))'
@@ -97,24 +97,24 @@ def _generation(board: dashboard.Dashboard) -> None:
 
 def _judge(board: dashboard.Dashboard) -> None:
     board.with_row(dashboard.Row("Verdicts"))
-    results = f"sum by (result) (max_over_time(selfalign_verdicts_total{{{POD}}}[$__range]))"
+    results = f"sum by (step, result) (max_over_time(selfalign_verdicts_total{{{POD}}}[$__range]))"
     words = (
         "Verdicts by result: the answer sampled first or second is better, a tie, the two orders disagree, or "
         "it could not be read."
     )
-    board.with_panel(bars_panel("Verdicts", words, "short", Query(results, "{{result}}", instant=True)))
-    all_verdicts = f"sum(rate(selfalign_verdicts_total{{{POD}}}[$__rate_interval]))"
-    same = f'sum(rate(selfalign_verdicts_total{{{POD}, result=~"first|second"}}[$__rate_interval]))'
+    board.with_panel(bars_panel("Verdicts", words, "short", Query(results, "{{step}}: {{result}}", instant=True)))
+    all_verdicts = f"sum by (step) (rate(selfalign_verdicts_total{{{POD}}}[$__rate_interval]))"
+    same = f'sum by (step) (rate(selfalign_verdicts_total{{{POD}, result=~"first|second"}}[$__rate_interval]))'
     words = "Share of the verdicts whose two orders name the same answer. A judge that guesses has 50 %."
-    consistent = Query(f"{same} / {all_verdicts}", "consistent")
+    consistent = Query(f"{same} / {all_verdicts}", "{{step}}")
     board.with_panel(timeseries_panel("Consistency", words, "percentunit", consistent, most=1, line=0.5))
-    first = f'sum(rate(selfalign_verdict_positions_total{{{POD}, position="first"}}[$__rate_interval]))'
-    decided = f"sum(rate(selfalign_verdict_positions_total{{{POD}}}[$__rate_interval]))"
+    first = f'sum by (step) (rate(selfalign_verdict_positions_total{{{POD}, position="first"}}[$__rate_interval]))'
+    decided = f"sum by (step) (rate(selfalign_verdict_positions_total{{{POD}}}[$__rate_interval]))"
     words = (
         "Share of the judgements that prefer the answer shown first. Without bias it is 50 %; a bias cancels "
         "out of verdicts by log-probabilities, and makes parsed ones inconsistent."
     )
-    bias = Query(f"{first} / {decided}", "shown first preferred")
+    bias = Query(f"{first} / {decided}", "{{step}}")
     board.with_panel(timeseries_panel("Position bias", words, "percentunit", bias, most=1, line=0.5))
 
 
@@ -126,9 +126,9 @@ def _training(board: dashboard.Dashboard) -> None:
 
     words = "Loss of the last optimiser step. One that is no number ends the training (SelfalignLossNotFinite)."
     board.with_panel(timeseries_panel("Loss", words, "short", last("loss", "loss"), least=None))
-    words = "Reward of the chosen answer less that of the rejected one: it should rise, and not without end."
+    words = "Reward of the chosen answer less that of the rejected one: it should rise, and not without end. Of targets: none."
     board.with_panel(timeseries_panel("Reward margin", words, "short", last("reward_margin", "margin"), least=None))
-    words = "Share of the pairs whose chosen answer has the higher reward. 50 % is where it starts."
+    words = "Share of the pairs whose chosen answer has the higher reward. 50 % is where it starts. Of targets: none."
     accuracy = last("reward_accuracy", "accuracy")
     board.with_panel(timeseries_panel("Reward accuracy", words, "percentunit", accuracy, most=1, line=0.5))
     words = "Mean length of the answers that are trained on. A judge that likes long answers shows here first."

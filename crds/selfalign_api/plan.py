@@ -220,6 +220,11 @@ class Train(Frozen):
     settings: TrainSettings
 
     @property
+    def rows(self) -> str:
+        """What the rows that it learns from are called."""
+        return {"preference": "pairs", "sft": "targets", "reward": "rewards", "gap": "gaps"}[self.objective]
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """A training writes its model and no table that others read."""
         return ()
@@ -344,6 +349,12 @@ class Plan(Frozen):
             if isinstance(step, Train) and step.result == model:
                 return step
         return None
+
+    def given(self, model: ModelRef) -> ModelSource:
+        """The model as given that this one was trained from, by however many trainings: itself, where none made it."""
+        while (trainer := self.trainer_of(model)) is not None:
+            model = trainer.start
+        return self.models[model.lineage]
 
     def step_digest(self, name: str) -> str:
         """Digest of all that a step's result depends on: its own config, and the digests of its inputs, recursively."""

@@ -323,7 +323,7 @@ def almost() -> tuple[Step, ...]:
     )
 
 
-GIVEN_SOURCES = ("demonstrations", "preferences", "corpus", "prompts", "users")
+GIVEN_SOURCES = ("demonstrations", "preferences", "corpus", "prompts", "users", "evaluation")
 GIVEN_MODELS = ("policy", "pairrm", "proposer", "guard", "big", "b30", "b13")
 RECIPES: dict[str, Callable[[], tuple[Step, ...]]] = {
     "spin": spin,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Plan, Prepare, SourceRef, Train
-from selfalign_jobs.recipes.tables import rows_drawn
+from selfalign_jobs.recipes.tables import learned_from, rows_drawn
 from selfalign_jobs.step import second_look
 from selfalign_jobs.train.steps import step_count
 
@@ -18,7 +18,7 @@ def foreseen(plan: Plan, rows: Rows) -> Iterator[str]:
     for step in plan.steps:
         if isinstance(step, Train):
             pairs, settings = most_pairs(plan, step, rows), step.settings
-            told |= dict.fromkeys(second_look.on_batches(pairs, settings.global_batch_size))
+            told |= dict.fromkeys(second_look.on_batches(pairs, settings.global_batch_size, step.rows))
             told |= dict.fromkeys(second_look.on_learning_rate(settings.learning_rate))
         if isinstance(step, Evaluate):
             asked = min(most_rows(plan, job.rows, rows) for job in step.loads[0].jobs)
@@ -37,9 +37,8 @@ def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
         (source,) = prepare.inputs
         assert isinstance(source, SourceRef)
         return rows_drawn(rows[source.name], prepare.options)
-    held = prepare.options.get("held_out", False)
     found = 0
-    for ref in prepare.inputs[:-1] if held else prepare.inputs:
+    for ref in learned_from(prepare):
         most = rows[ref.name] if isinstance(ref, SourceRef) else _made(plan, ref, rows)
         quota = prepare.options.get("max_new_pairs")
         found += most if quota is None else min(most, quota)

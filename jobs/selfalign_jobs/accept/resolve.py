@@ -52,6 +52,7 @@ from selfalign_jobs.recipes.method import (
     Override,
     Training,
 )
+from selfalign_jobs.recipes.tables import learned_from
 
 DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
 
@@ -126,7 +127,7 @@ def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path)
     if output is None or (output.url is None and output.dataset_url is None):
         return ()
     last = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"][-1]
-    pairs = tuple(ref for ref in last.data.inputs if isinstance(ref, ArtifactRef) and ref.name == "pairs")
+    pairs = tuple(ref for ref in learned_from(last.data) if isinstance(ref, ArtifactRef))
     url, dataset_url = (url and absolute(url, beside) for url in (output.url, output.dataset_url))
     adapter = output.adapter or "Merge"
     if adapter == "Keep" and last.start.iteration > 0:

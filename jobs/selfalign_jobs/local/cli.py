@@ -206,7 +206,7 @@ def plan_command(options: argparse.Namespace) -> int:
     if options.json:
         print(found.plan.model_dump_json(indent=2))
     else:
-        Console().print(plan_table(found, loaded.means))
+        Console().print(plan_table(found.plan, found.rows, loaded.means, found.notes))
     return Exit.DONE
 
 

@@ -186,9 +186,10 @@ def _odd(step: Step, manifest: Manifest) -> Iterator[str]:
 
 
 def headline(manifest: Manifest) -> str:
-    """A step's main figures on one line: an evaluation's results, or what the others count."""
+    """A step's main figures on one line: an evaluation's results, the rows of each table, or what the others count."""
     checks = manifest.result.get("checks", {})
     shown = [f"{name} {figure['value']:.3f}" for name, figure in checks.items() if not name.endswith(".gain")]
+    shown += [f"{table} {rows:,}" for table, rows in manifest.result.get("rows", {}).items()]
     shown += [
         f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value:,}"
         for name, value in manifest.result.items()

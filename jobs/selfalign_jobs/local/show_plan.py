@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import ArtifactRef, ModelRef, Publish, SourceRef, TableRef, Train
+from selfalign_api.plan import ArtifactRef, ModelRef, Plan, Publish, SourceRef, TableRef, Train
 from selfalign_api.run_file import Means
 from selfalign_jobs.accept.foreseen import most_steps
-from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.recipes.base import Step
 
 
-def plan_table(resolved: Resolved, means: Means) -> RenderableType:
-    """A row a step: what it loads, reads and makes, and the digest that its reuse goes by."""
-    plan = resolved.plan
+def plan_table(plan: Plan, rows: Mapping[str, int], means: Means, notes: Sequence[str]) -> RenderableType:
+    """A row a step: what it loads, reads and makes, and the digest that its reuse goes by; `rows` are of the sources."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("step", "model", "does", "reads", "makes", "digest"):
         table.add_column(column, overflow="fold")
     for step in plan.steps:
         digest = plan.step_digest(step.name).removeprefix("sha256:")[:12]
-        cells = (step.name, *_row(step, resolved), digest)
+        cells = (step.name, *_row(step, plan, rows), digest)
         table.add_row(*(Text(cell) for cell in cells))  # a path may look like markup
     where = (
         f"{means.generation.replicas} engine(s), {means.training.nodes} × {max(1, means.training.gpus_per_node)} rank(s), "
         f"ZeRO {means.training.zero_stage}, {means.generation.device}"
     )
     whose = Text(f"{plan.name}: recipe {plan.recipe}, seed {plan.seed}, {plan.digest}")
-    return Group(
-        whose, Text(where), Text(""), table, *(Text(f"worth a second look: {note}") for note in resolved.notes)
-    )
+    return Group(whose, Text(where), Text(""), table, *(Text(f"worth a second look: {note}") for note in notes))
 
 
 def training_words(step: Train) -> str:
@@ -41,10 +39,10 @@ def training_words(step: Train) -> str:
     return f"{loss}, lr {settings.learning_rate:g}, batch {settings.global_batch_size}, {settings.epochs:g} {epochs}"
 
 
-def _row(step: Step, resolved: Resolved) -> tuple[str, str, str, str]:
+def _row(step: Step, plan: Plan, rows: Mapping[str, int]) -> tuple[str, str, str, str]:
     if isinstance(step, Train):
-        steps = most_steps(resolved.plan, step, resolved.rows)
-        does = f"{training_words(step)}: at most {steps:,} step{'' if steps == 1 else 's'}"
+        steps = most_steps(plan, step, rows)
+        does = f"{training_words(step)}{_against(step)}: at most {steps:,} step{'' if steps == 1 else 's'}"
         reads = ", ".join(_table(ref) for ref in step.data.inputs)
         return _model(step.start), does, reads, _model(step.result)
     if isinstance(step, Publish):
@@ -53,7 +51,15 @@ def _row(step: Step, resolved: Resolved) -> tuple[str, str, str, str]:
     models = ", ".join(_model(load.model) for load in step.loads)
     jobs = [job for load in step.loads for job in load.jobs]
     reads = ", ".join(dict.fromkeys(_table(ref) for job in jobs for ref in job.rows.inputs))
-    return models, ", ".join(job.flow for job in jobs), reads, ", ".join(job.out for job in jobs)
+    does = ", ".join(
+        f"{job.flow}{' (scores)' if load.task == 'score' else ''}" for load in step.loads for job in load.jobs
+    )
+    return models, does, reads, ", ".join(job.out for job in jobs)
+
+
+def _against(step: Train) -> str:
+    """The reference of a loss that has one, where that is another model than the one it starts from."""
+    return f", against {_model(step.reference)}" if step.reference is not None and step.reference != step.start else ""
 
 
 def _model(ref: ModelRef) -> str:

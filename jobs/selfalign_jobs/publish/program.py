@@ -2,7 +2,7 @@
 
     <output.url>/selfalign.json  config.json  model.safetensors …  README.md
     <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  README.md    (adapter: Keep)
-    <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md
+    <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md    (iter-<k>-<step>-<table> of several)
 
 `selfalign.json` is written first: it says whose the folder is, and where all came from. The card is written last.
 """
@@ -123,7 +123,8 @@ def _pairs(context: StepContext, step: Publish, target: Folder) -> Iterator[tupl
             raise RuntimeError(f"step {ref.step} is not done; it runs before this one")
         table = rows_of(read_parts(folder, manifest.tables[ref.name]))
         rows += table.num_rows
-        name = f"{DATA}/iter-{source.iteration}.parquet"
+        alone = sum(plan.step(other.step).iteration == source.iteration for other in step.pairs) == 1
+        name = f"{DATA}/iter-{source.iteration}{'' if alone else f'-{ref.step}-{ref.name}'}.parquet"
         yield name, partial(target.write_table, name, table)
     yield CARD, partial(target.write, CARD, _dataset_card(plan, rows).encode())
 
@@ -178,7 +179,7 @@ tags: [selfalign, {plan.recipe}, preference]
 ---
 # Pairs of {plan.name}
 
-{rows} pairs of a chosen and a rejected answer, written and judged by the model that was trained on them ({plan.recipe}, selfalign
+{rows} pairs of a chosen and a rejected answer that the model was trained on, made by recipe {plan.recipe} (selfalign
 {plan.version}, seed {plan.seed}). {LINEAGE} says from what.
 
 Columns: `prompt`, `chosen`, `rejected` as text; `…_ids` are the same as token ids of the model, the end token included.

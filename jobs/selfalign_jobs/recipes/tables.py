@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json
+from selfalign_api.plan import Json, Prepare, TableRef
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import Rows
@@ -85,6 +85,11 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
         parts.append(pairs)
     joined = pa.concat_tables(parts, promote_options="default")
     return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})
+
+
+def learned_from(prepare: Prepare) -> tuple[TableRef, ...]:
+    """The tables that a training's rows come from: all that it reads, but for the prompts that are held out."""
+    return prepare.inputs[:-1] if prepare.options.get("held_out") else prepare.inputs
 
 
 def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:

@@ -12,9 +12,8 @@ from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Json, P
 from selfalign_jobs.accept.owner import OWNER, Owner, read_owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
-from selfalign_jobs.recipes.tables import counts_of
+from selfalign_jobs.recipes.tables import counts_of, learned_from
 from selfalign_jobs.step.pair_figures import counted, kept_pairs
-from selfalign_jobs.train.settings import WORDS
 
 TRAINED = "pairs"  # the prepared table of a train step, whatever its objective
 REST = "around it"  # what a step took beside its phases: starting and closing Ray, preparing, publishing
@@ -97,16 +96,10 @@ class Trained:
     left_out: dict[str, int]
     log: pa.Table | None
 
-    @property
-    def word(self) -> str:
-        """What its rows are: pairs, targets, rewards, gaps."""
-        return WORDS[self.step.objective]
-
 
 def learns_from(step: Train) -> tuple[ArtifactRef, ...]:
     """The tables of earlier steps that a training learns from; those held out are not of them."""
-    inputs = step.data.inputs[:-1] if step.data.options.get("held_out") else step.data.inputs
-    return tuple(ref for ref in inputs if isinstance(ref, ArtifactRef))
+    return tuple(ref for ref in learned_from(step.data) if isinstance(ref, ArtifactRef))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Sec
     others = [made for made in iteration.made if made.table is not None and not is_told(found, made)]
     rows = [(made, stages_of(iteration, made, found)[0]) for made in others]
     # Of what only evaluations read, their own section says all, unless something was lost.
-    learned = learned_from(evidence.plan)
+    learned = read_on(evidence.plan)
     shown = [
         {"made": made, "stage": stage}
         for made, stage in rows
@@ -47,9 +47,11 @@ def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Sec
     ]
     if shown:
         yield Section("tables", "Further tables", "tables", {"rows": shown})
+    for made in others:
+        yield from _scores(iteration, made)
 
 
-def learned_from(plan: Plan) -> frozenset[ArtifactRef]:
+def read_on(plan: Plan) -> frozenset[ArtifactRef]:
     """The tables that trainings learn from, or that flows make others of."""
     found: set[ArtifactRef] = set()
     for step in plan.steps:

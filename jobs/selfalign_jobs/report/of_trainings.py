@@ -90,9 +90,9 @@ def _training(plan: Plan, trained: Trained, log: pa.Table, of: str) -> Section:
         "read": READ[step.objective],
         "charts": charts,
         "step": step,
-        "word": trained.word,
+        "word": step.rows,
         "attention": result.get("attention", ""),  # layout, kernel, precision
-        "speed": _speed(result, trained.word),
+        "speed": _speed(result, step.rows),
     }
     return Section("training", "Training", "training", facts, trained.facts.notes, of=of)
 
@@ -107,7 +107,7 @@ def labels_of(plan: Plan, step: Train) -> str:
         for job in load.jobs
         if job.out == ref.name
     ]
-    return "the judge did" if any(judge is not None for judge in judges) else "they are given"
+    return "the judge did" if any(judge is not None for judge in judges) else "they are labelled"
 
 
 def _speed(result: Mapping[str, Json], word: str) -> str:

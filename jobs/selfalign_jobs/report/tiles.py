@@ -64,4 +64,6 @@ def _pairs(evidence: Evidence) -> Iterator[Tile]:
     trained = [trained for iteration in evidence.iterations for trained in iteration.trained if trained.rows]
     if not tables and trained:
         newest = trained[-1]
-        yield Tile(f"{newest.word} trained on", count(newest.rows), f"{count(sum(newest.left_out.values()))} left out")
+        yield Tile(
+            f"{newest.step.rows} trained on", count(newest.rows), f"{count(sum(newest.left_out.values()))} left out"
+        )

@@ -112,7 +112,7 @@ RISEN = Bound(
     "a lower training.learningRate, or a longer warmupRatio",
 )  # fmt: skip
 AGAINST = Bound(
-    "AGAINST", 0.4, "pairs that the policy orders as the judge did, in the last quarter of the steps (less)",
+    "AGAINST", 0.4, "pairs that the policy orders as they are labelled, in the last quarter of the steps (less)",
     "chance is .5, and training is to raise it",
     "a higher training.learningRate or more epochs; if it was higher before, a lower learningRate",
 )  # fmt: skip

@@ -77,7 +77,9 @@ def verdicts(table: pa.Table, tie_margin: float = 0.0) -> Verdicts:
         ties=share_of([p is None or abs(p - 0.5) <= tie_margin for p in judged["p_first"].to_pylist()])
         if by_margin
         else None,
-        first_chosen=share_of(kept["first_chosen"].to_pylist()) if "first_chosen" in kept.column_names else None,
+        first_chosen=share_of(kept["first_chosen"].drop_null().to_pylist())
+        if "first_chosen" in kept.column_names
+        else None,
         median_margin=float(np.median(margins.to_numpy())) if len(margins) else None,
     )
 

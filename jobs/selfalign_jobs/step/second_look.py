@@ -33,7 +33,7 @@ def on_verdicts(found: Verdicts) -> Iterator[str]:
 def on_prompts(repeated: float | None) -> Iterator[str]:
     """Prompts that repeat."""
     if repeated is not None and repeated > bounds.REPEATED.value:
-        yield f"{percent(repeated)} of the prompts repeat an earlier one: the personas do not make them differ enough."
+        yield f"{percent(repeated)} of the prompts repeat an earlier one: what they are written from hardly varies them."
 
 
 def on_records(records: int, kept: int, lost: Mapping[str, int]) -> Iterator[str]:
@@ -63,10 +63,10 @@ def on_lengths(found: Lengths) -> Iterator[str]:
         yield f"{percent(found.cut)} of the answers were cut at maxTokens; the model learns such endings."
 
 
-def on_batches(pairs: int, batch: int) -> Iterator[str]:
-    """Batches larger than the data. Known before the run: there are at most as many pairs as records."""
-    if pairs and batch / pairs > bounds.BATCH.value:
-        yield f"globalBatchSize {batch:,} is more than the {pairs:,} pairs there are: an epoch is one optimiser step."
+def on_batches(rows: int, batch: int, word: str = "pairs") -> Iterator[str]:
+    """Batches larger than the data, whose rows are `word`. Known before the run: there are at most as many as records."""
+    if rows and batch / rows > bounds.BATCH.value:
+        yield f"globalBatchSize {batch:,} is more than the {rows:,} {word} there are: an epoch is one optimiser step."
 
 
 def on_learning_rate(rate: float) -> Iterator[str]:
@@ -75,12 +75,12 @@ def on_learning_rate(rate: float) -> Iterator[str]:
         yield f"learningRate {rate:g} is above {bounds.LEARNING_RATE.value:g}: models collapse at such rates."
 
 
-def on_left_out(given: int, dropped: int, truncated: int) -> Iterator[str]:
-    """Pairs beyond the bounds of the training."""
+def on_left_out(given: int, dropped: int, truncated: int, word: str = "pairs") -> Iterator[str]:
+    """Rows beyond the bounds of the training."""
     if given and dropped / given > bounds.OVERLONG.value:
-        yield f"{percent(dropped / given)} of the pairs are longer than the training's bounds and were left out."
+        yield f"{percent(dropped / given)} of the {word} are longer than the training's bounds and were left out."
     if given and truncated / given > bounds.OVERLONG.value:
-        yield f"{percent(truncated / given)} of the pairs are longer than the training's bounds and were cut."
+        yield f"{percent(truncated / given)} of the {word} are longer than the training's bounds and were cut."
 
 
 def on_held_out_pairs(pairs: int, held: int) -> Iterator[str]:
@@ -108,7 +108,7 @@ def on_log(log: Sequence[LogRow]) -> Iterator[str]:
         return
     if not dead and _mean(quarter, "accuracy") < bounds.AGAINST.value:
         share = percent(_mean(quarter, "accuracy"))
-        yield f"At the end the policy orders {share} of the pairs as the judge did: less than chance."
+        yield f"At the end the policy orders {share} of the pairs as they are labelled: less than chance."
     learned = _steps_at_end(log, lambda row: row["accuracy"] == 1)
     if learned > 2 and learned / len(log) > bounds.LEARNED.value:
         first = int(log[-learned]["step"])

@@ -6,17 +6,18 @@ import json
 from collections.abc import Sequence
 
 from selfalign_api.places import HubModel, parse_place
-from selfalign_api.plan import Lora, Plan, Train
+from selfalign_api.plan import ArtifactRef, Lora, Plan, SourceRef, Train
+from selfalign_jobs.recipes.tables import learned_from
 
 
-def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int, *, adapter: bool) -> str:
+def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], examples: int, *, adapter: bool) -> str:
     """Markdown with the front matter that a model hub reads; the lineage names digests, not places.
 
     Of the whole model, or of its adapter alone.
     """
-    source = plan.models[step.start.lineage]
+    source = plan.given(step.start)
     last = log[-1] if log else {}
-    settings, loss = step.settings, step.loss
+    settings, loss, word = step.settings, step.loss, step.rows
     rows = {
         "recipe": f"{plan.recipe}, iteration {step.iteration}, selfalign {plan.version}",
         "run": f"{plan.namespace}/{plan.name}, method {plan.digest}",
@@ -24,11 +25,11 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int, *
         "given model": source.digest or "unknown",
         "trained from": f"{step.start.lineage}, iteration {step.start.iteration}",
         "reference": f"{step.reference.lineage}, iteration {step.reference.iteration}" if step.reference else "none",
-        "pairs": str(pairs),
+        word: str(examples),
         "loss": ", ".join([loss.type, *(f"{letter} {value:g}" for letter, value in loss.constants.items())]),
         "optimiser": f"{settings.optimizer.type}, learning rate {settings.learning_rate:g} "
         f"({settings.learning_rate_schedule}, warm-up {settings.warmup_ratio:g})",
-        "steps": f"{len(log)} of {settings.global_batch_size} pairs, {settings.epochs:g} epochs, seed {settings.seed}",
+        "steps": f"{len(log)} of {settings.global_batch_size} {word}, {settings.epochs:g} epochs, seed {settings.seed}",
         "adapter": f"{_kind(settings.lora)}; {'alone' if adapter else 'merged here, alone in adapter/'}"
         if settings.lora
         else "none",
@@ -43,17 +44,25 @@ def card(plan: Plan, step: Train, log: Sequence[dict[str, float]], pairs: int, *
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
 {_library(source.url, adapter)}
-pipeline_tag: text-generation
+pipeline_tag: {"text-classification" if step.objective in ("reward", "gap") else "text-generation"}
 tags: [selfalign, {plan.recipe}, {loss.type}]
 ---
-# {plan.name}, aligned with itself
+# {plan.name}
 
-A model trained on pairs that it wrote and judged itself, by selfalign.
+A model trained by selfalign on {word}: {_made_by(plan, step)}.
 
 | | |
 |---|---|
 {table}
 """
+
+
+def _made_by(plan: Plan, step: Train) -> str:
+    """Whose rows they are: those of the run's own steps, or tables that it was given."""
+    own = [ref.step for ref in learned_from(step.data) if isinstance(ref, ArtifactRef)]
+    given = [ref.name for ref in learned_from(step.data) if isinstance(ref, SourceRef)]
+    parts = [f"made by {', '.join(own)} of recipe {plan.recipe}"] if own else []
+    return " and ".join([*parts, *([f"given as {', '.join(given)}"] if given else [])])
 
 
 def _library(url: str, adapter: bool) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, ModelRef, Train, TrainSettings
+from selfalign_api.plan import Json, ModelRef, Train
 from selfalign_api.run_file import StepConfig, TrainingMeans
 from selfalign_jobs.machine import check_driver
 from selfalign_jobs.places.models import locate_model
@@ -115,7 +115,7 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     )
     layout = "packed, prompts shared" if batches.packed else "padded"
     print(f"training {batches.steps} steps, {layout}: at most {batches.budget} tokens a micro batch", file=sys.stderr)
-    tell([*_notes_before(found, settings)])
+    tell([*_notes_before(found, step)])
     job = Job(
         config=config,
         start=str(start),
@@ -133,10 +133,10 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     return found, outcomes[0].result
 
 
-def _notes_before(found: Examples, settings: TrainSettings) -> Iterator[str]:
+def _notes_before(found: Examples, step: Train) -> Iterator[str]:
     """What deserves a second look before the first step."""
-    yield from second_look.on_batches(found.table.num_rows, settings.global_batch_size)
-    yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated)
+    yield from second_look.on_batches(found.table.num_rows, step.settings.global_batch_size, step.rows)
+    yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated, step.rows)
     yield from second_look.on_held_out_pairs(found.pairs + found.held_out, found.held_out)
 
 
@@ -311,7 +311,7 @@ def _finish(
         models=_lineage(context.config, step),
         tokens={"train": int(tokens)},
         result=result,
-        notes=[*_notes_before(found, step.settings), *second_look.on_log(rows)],
+        notes=[*_notes_before(found, step), *second_look.on_log(rows)],
     )
 
 

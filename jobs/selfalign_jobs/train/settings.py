@@ -26,7 +26,6 @@ OBJECTIVE_LOSSES = {
 }
 PAIR_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 GAP_PAIRS = (("chosen", "rejected"), ("chosen", "chosen"), ("rejected", "rejected"), ("rejected", "chosen"))
-WORDS = {"preference": "pairs", "sft": "targets", "reward": "rewards", "gap": "gaps"}
 STAGE_FIELDS = {str(field.alias) for field in Stage.model_fields.values()}
 REFERENCE_LOSSES = ("dpo", "ipo", "hinge", "selm")
 # Tried, against each sequence alone (tests/jobs/test_train_packed.py). Any other model is trained padded.
@@ -88,7 +87,7 @@ def check(step: Train, means: TrainingMeans) -> None:
     if loss.type not in losses:
         raise ConfigError.one(
             "spec.training.loss.type",
-            f"is no loss of a training on {WORDS[step.objective]}; write {' or '.join(losses)}",
+            f"is no loss of a training on {step.rows}; write {' or '.join(losses)}",
             loss.type,
         )
     if Reads.of(loss.type).rewards and settings.overlong == "Truncate":

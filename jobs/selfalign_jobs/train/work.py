@@ -116,7 +116,7 @@ class Rank:
         self.job = job = _agreed_job(job)
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
         self.examples = mapped_examples(job.folder / EXAMPLES)
-        self.source = job.config.plan.models[step.start.lineage]
+        self.source = job.config.plan.given(step.start)
         self.objective = objective_of(step.loss)
         rewards = self.objective.reads.rewards
         self.lora = (
