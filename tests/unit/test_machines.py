@@ -221,6 +221,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ALL = [(command, moment) for command, moments in MOMENTS.items() for moment in moments]
 
 
+# Whoever runs the tests may have begun by nohup, which a command of ours honours.
+HEARS = ("env", "--default-signal=HUP")
+
+
 def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
     while not file.exists():
         assert process.poll() is None, process.communicate()
@@ -249,7 +253,7 @@ def test_a_signal_ends_a_command_in_words_at(
         shutil.rmtree(machine.run)
         machine.play({})
     halted = folder / "halted"
-    line = machine.command(command, "--halt", moment, str(halted))
+    line = [*HEARS, *machine.command(command, "--halt", moment, str(halted))]
     process = subprocess.Popen(
         line, env=environment(), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -272,7 +276,7 @@ def test_a_signal_while_a_step_works_stops_it_and_the_same_command_goes_on(
     """Of a closed terminal too, whose output nobody reads any more."""
     machine = Machine(folder)
     machine.prepare({"i1-train": "wait"})
-    line = machine.command("run")
+    line = [*HEARS, *machine.command("run")]
     process = subprocess.Popen(
         line, env=environment(), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

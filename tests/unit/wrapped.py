@@ -13,6 +13,7 @@ import importlib.util
 import runpy
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,14 +27,14 @@ class Hook(importlib.abc.MetaPathFinder):
 
     def __init__(self) -> None:
         self.before: dict[str, Callable[[], None]] = {}
-        self.after: dict[str, Callable[[Any], None]] = {}
+        self.after: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name in self.before:
             self.before.pop(name)()
         if name not in self.after:
             return None
-        act = self.after.pop(name)
+        acts = self.after.pop(name)
         spec = importlib.util.find_spec(name)
         assert spec is not None
         loader: Any = spec.loader
@@ -41,7 +42,8 @@ class Hook(importlib.abc.MetaPathFinder):
 
         def exec_module(module: Any) -> None:
             execute(module)
-            act(module)
+            for act in acts:
+                act(module)
 
         loader.exec_module = exec_module
         return spec
@@ -68,7 +70,7 @@ def halt_at(hook: Hook, moment: str, file: Path) -> None:
 
         setattr(loaded, function, halted)
 
-    hook.after[module] = wrap
+    hook.after[module].append(wrap)
 
 
 def light_steps(cli: Any) -> None:
@@ -80,7 +82,7 @@ def main() -> None:
     hook = Hook()
     sys.meta_path.insert(0, hook)
     if arguments[0] == "--light-steps":
-        hook.after["selfalign_jobs.local.cli"] = light_steps
+        hook.after["selfalign_jobs.local.cli"].append(light_steps)
         arguments = arguments[1:]
     if arguments[0] == "--halt":
         halt_at(hook, arguments[1], Path(arguments[2]))
