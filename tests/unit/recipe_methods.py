@@ -1,0 +1,123 @@
+"""Valid methods of any recipe, drawn: what a run file may say, as far as the rules and the recipe's own values allow it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.load import parse
+from selfalign_api.plan import DataSource, ModelSource, Plan, models_of
+from selfalign_api.rules import check_rules
+from selfalign_api.run import SelfAlignmentRun
+from selfalign_jobs.accept.resolve import method_of, method_values
+from selfalign_jobs.recipes.base import Recipe
+from selfalign_jobs.recipes.method import Method
+
+CHECKS = (
+    {"name": "win", "type": "SelfWinRate"},
+    {"name": "accuracy", "type": "ExactMatch", "exactMatch": {"temperatures": [0, 1]}},
+    {"name": "cool", "type": "ExactMatch", "exactMatch": {"temperatures": [0.7]}},
+)
+HELD_OUT = {"url": "file:///data/heldout.jsonl", "columns": {"reference": "answer"}}
+
+
+def maybe(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), value)
+
+
+@st.composite
+def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
+    """What a person may write: every part left out, or some of it written."""
+    parts: dict[str, Any] = {
+        "iterations": draw(maybe(st.integers(1, 5))),
+        "seed": draw(maybe(st.integers(0, 2**63 - 1))),
+        "data": draw(data(found)) or None,
+        "evaluation": {
+            "when": draw(maybe(st.sampled_from(["EachIteration", "Last", "Never"]))),
+            "prompts": draw(maybe(st.just(HELD_OUT))),
+            "checks": draw(
+                maybe(st.lists(st.sampled_from(CHECKS), min_size=1, max_size=3, unique_by=lambda c: str(c["name"])))
+            ),
+        },
+        "iteration": {
+            "start": draw(maybe(st.sampled_from(["initial", "previous"]))),
+            "reference": draw(maybe(st.sampled_from(["initial", "previous"]))),
+            "dataWindow": draw(maybe(st.sampled_from(["Current", "LastTwo", "All"]))),
+            "maxNewPairs": draw(maybe(st.integers(1, 1000))),
+        },
+        "training": {
+            "loss": draw(
+                maybe(st.fixed_dictionaries({"type": st.sampled_from(["simpo", "dpo", "ipo", "orpo", "hinge"])}))
+            ),
+            "learningRate": draw(maybe(st.floats(1e-8, 1e-3))),
+            "epochs": draw(maybe(st.integers(1, 3))),
+        },
+        "judge": draw(
+            maybe(st.fixed_dictionaries({"method": st.sampled_from(["logprobs", "generate", "paper", "random"])}))
+        ),
+    }
+    return {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
+
+
+@st.composite
+def data(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
+    """What it needs, and at most one of the kinds that may be left out."""
+    optional = [kind for kind, needed in found.data.items() if not needed]
+    chosen = [kind for kind, needed in found.data.items() if needed]
+    chosen += [kind] if optional and (kind := draw(maybe(st.sampled_from(optional)))) else []
+    return {
+        kind: _written(
+            {
+                "url": f"file:///data/{kind}.jsonl",
+                "count": draw(maybe(st.integers(1, 10_000))),
+                "draw": draw(maybe(st.sampled_from(["Same", "Fresh"]))),
+            }
+        )
+        for kind in chosen
+    }
+
+
+def _written(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what is left out."""
+    inner = {key: _written(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in inner.items() if value is not None and value != {}}
+
+
+@st.composite
+def values_of(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
+    """The values of a valid run of the recipe, with nothing left out."""
+    document = {"apiVersion": "selfalign.dev/v1alpha1", "kind": "SelfAlignmentRun", "metadata": {"name": "a-run"}}
+    try:
+        run = parse(SelfAlignmentRun, document | {"spec": draw(specs(found))}, "")
+        check_rules(run)
+        values = method_values(run, "GPU", {}, Path())
+        found.plan(method_of(values))
+    except ConfigError:
+        assume(False)
+    return values
+
+
+def methods(found: Recipe) -> st.SearchStrategy[Method]:
+    """The same, typed."""
+    return values_of(found).map(method_of)
+
+
+def planned(found: Recipe, method: Method) -> Plan:
+    """The plan of a method, its models and tables given under the names that it has for them."""
+    steps = found.plan(method)
+    trained = {step.result.lineage for step in steps if step.kind == "train"}
+    lineages = {ref.lineage for step in steps for ref in models_of(step)} - trained
+    return Plan(
+        version="0",
+        name="a-run",
+        recipe=found.name,
+        seed=method.seed,
+        digest="sha256:0",
+        models={name: ModelSource(url=f"file:///{name}", digest=name) for name in {"policy", *lineages}},
+        sources={name: DataSource(digest=name) for name in (*method.data, "evaluation")},
+        steps=steps,
+    )
