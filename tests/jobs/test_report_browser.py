@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import Page, chromium
+from played_shapes import SHAPES, known, played
 from report_run import Chances, make_run
 
 from selfalign_jobs.report import render_report
@@ -26,13 +27,17 @@ def page() -> Iterator[Page]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two iterations whose model writes scripts and images into its prompts."""
+@pytest.fixture(scope="module", params=["sao", *SHAPES])
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs: SAO's of two iterations whose model writes scripts and images into its prompts, and of other shapes."""
     folder = tmp_path_factory.mktemp("report")
-    run = make_run(folder / "run", Chances(personas=150, held_out=60, iterations=2, hostile=True))
     target = folder / "report.html"
-    target.write_text(render_report(run.folder, run.plan), encoding="utf-8")
+    if request.param == "sao":
+        run = make_run(folder / "run", Chances(personas=150, held_out=60, iterations=2, hostile=True))
+        target.write_text(render_report(run.folder, run.plan), encoding="utf-8")
+        return target
+    with known(request.param):
+        target.write_text(render_report(*played(folder, request.param)), encoding="utf-8")
     return target
 
 

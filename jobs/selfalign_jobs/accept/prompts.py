@@ -20,7 +20,7 @@ def template_problems(found: Recipe, method: Method) -> Iterator[Problem]:
         if role.template is None:
             continue
         path = template_field(name)
-        needed = found.required[name] - ({"persona"} if method.options.get("prompt_mode") == "Free" else frozenset())
+        needed = found.required[name] - found.spared(method)
         yield from _one_template(path, role.template, found.variables[name], needed)
     for number, verdict in enumerate(method.judge.verdicts):
         yield from _one_template(f"spec.judge.verdicts[{number}]", verdict, found.variables["judge"], frozenset())

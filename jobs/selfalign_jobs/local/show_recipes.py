@@ -17,18 +17,32 @@ from selfalign_jobs.recipes.base import RECIPES, Recipe, recipe
 
 
 def recipes_table() -> Table:
-    """A row a recipe, a line of it each data and training."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("recipe", "paper", "data", "iterations", "trainings"):
-        table.add_column(column, overflow="fold")
+    """Some lines a recipe: its paper, the data that it reads, what it does each round, and each of its trainings."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for name in RECIPES:
         found = recipe(name)
         iterations, trainings = _trainings(found)
-        lines = [f"{step.result.lineage}: {training_words(step)}" for step in trainings]
-        data = [f"{kind} ({_how(needed)})" for kind, needed in found.data.items()]
-        cells = (name, found.paper, "\n".join(data), str(iterations), "\n".join(lines))
-        table.add_row(*(Text(cell) for cell in cells))
+        rows = [
+            ("paper", found.paper),
+            ("data", ", ".join(f"{kind} ({_how(needed)})" for kind, needed in found.data.items())),
+            ("iterations", f"{iterations}{_rounds(found.defaults_for({}))}"),
+            *((f"trains {step.result.lineage}", training_words(step)) for step in trainings),
+        ]
+        for number, (what, words) in enumerate(rows):
+            table.add_row(Text(name if number == 0 else "", style="bold"), Text(what), Text(words))
     return table
+
+
+def _rounds(defaults: dict[str, Json]) -> str:
+    """How a round follows the one before, and who judges, of the values that a recipe fills in."""
+    rounds, judge = defaults.get("iteration", {}), defaults.get("judge", {})
+    parts = [f"start {rounds['start']}"] if "start" in rounds else []
+    parts += [f"reference {rounds['reference']}"] if "reference" in rounds else []
+    parts += [f"pairs {rounds['dataWindow']}"] if "dataWindow" in rounds else []
+    parts += [f"judge {judge['method']}"] if "method" in judge else []
+    return "".join(f", {part}" for part in parts)
 
 
 def recipes_json() -> list[Json]:

@@ -65,6 +65,11 @@ def no_remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:  # noqa: ARG
     return iter(())
 
 
+def no_variables(method: Method) -> frozenset[str]:  # noqa: ARG001
+    """Templates name all that they must, whatever the method."""
+    return frozenset()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A published algorithm: its values for fields left out, its flows, its whole-table functions, and its plan."""
@@ -84,6 +89,8 @@ class Recipe:
     longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
+    # Variables that a method's templates need not name, though they are `required`.
+    spared: Callable[[Method], frozenset[str]] = no_variables
     # For the report: of an iteration's tables by name, with the ledger's columns and numbers of tokens for ids. Pure.
     remarks: Callable[[Mapping[str, pa.Table]], Iterator[Remark]] = no_remarks
 

@@ -342,6 +342,11 @@ def remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:
         yield Remark("pairs", "promptsRepeated", share, words, share=True)
 
 
+def spared(method: Method) -> frozenset[str]:
+    """Without personas (the paper's ablation) no template names one."""
+    return frozenset({"persona"}) if method.options["prompt_mode"] == "Free" else frozenset()
+
+
 RECIPE = Recipe(
     name="sao",
     paper="arXiv 2510.06652",
@@ -373,5 +378,6 @@ RECIPE = Recipe(
     longest=longest,
     takes_rows=frozenset({"draw"}),
     reads={"training-pairs": TRAINED},
+    spared=spared,
     remarks=remarks,
 )
