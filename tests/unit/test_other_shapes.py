@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from plans import made
 from played_shapes import SHAPES, known, played
 from rich.console import Console
 
+from selfalign_api.method import Output
 from selfalign_api.plan import Evaluate, Generate, Plan, SourceRef, Train, artifacts_of
-from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
+from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.accept.foreseen import foreseen
+from selfalign_jobs.accept.resolve import publish_steps
 from selfalign_jobs.local.panel import Panel, PlainLines, headline
 from selfalign_jobs.local.show_plan import plan_table
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
+from selfalign_jobs.publish.program import publish
 from selfalign_jobs.report import finish_report, render_report, summary
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.train.card import card
 
 CPU = GenerationMeans(device="CPU")
@@ -177,3 +184,24 @@ def test_the_panel_has_a_line_a_step_and_its_figures(run: tuple[Folder, Plan]) -
     console.print(panel.render())
     assert isinstance(console.file, StringIO)
     assert all(f"✓ {step.name}" in console.file.getvalue() for step in plan.steps)
+
+
+def test_tables_of_one_iteration_are_published_side_by_side(tmp_path: Path) -> None:
+    tables = (made("i1-answers", "answers"), made("i1-answers", "seed-answers"), made("i2-score", "pairs"))
+    target = tmp_path / "published"
+    with known("synpo"):
+        folder, plan = played(tmp_path, "synpo")
+        (copy,) = publish_steps(plan.steps, Output(url=None, dataset_url=target.as_uri()), tmp_path)
+        assert copy.pairs == (made("i1-score", "pairs"), made("i2-score", "pairs"))
+        copy = copy.model_copy(update={"pairs": tables})
+        plan = Plan(**dict(plan) | {"steps": (*plan.steps, copy)})
+        config = StepConfig(plan=plan, step=copy.name, attempt=1, storage=f"file://{folder.path}", means=MEANS)
+        place = step_folder(folder, copy.iteration, copy.name)
+        publish(StepContext(config, folder, place, Progress(copy.name), threading.Event()), copy)
+    names = {file.relative_to(target).as_posix() for file in target.rglob("*.parquet")}
+    assert names == {
+        "data/iter-1-i1-answers-answers.parquet",
+        "data/iter-1-i1-answers-seed-answers.parquet",
+        "data/iter-2.parquet",
+    }
+    assert "240 pairs" in (target / "README.md").read_text()
