@@ -47,3 +47,20 @@ def test_panels_lie_beside_one_another_without_gap_or_overlap(name: str) -> None
         assert not cells & own, panel["title"]
         cells |= own
     assert len(cells) == 24 * (max(y for _, y in cells) + 1)
+
+
+def test_trainings_verdicts_and_funnels_of_several_steps_are_told_apart() -> None:
+    asked = [
+        (panel["title"], target["expr"], target.get("legendFormat", ""))
+        for panel in panels("run.json")
+        for target in panel["targets"]
+    ]
+    of_steps = [
+        (title, expression, legend)
+        for title, expression, legend in asked
+        if "selfalign_train_" in expression or "selfalign_verdict" in expression or title == "Funnel"
+    ]
+    assert len(of_steps) >= 10
+    assert [
+        title for title, expression, legend in of_steps if "by (step" not in expression or "{{step}}" not in legend
+    ] == []
