@@ -142,10 +142,10 @@ def _training(board: dashboard.Dashboard) -> None:
     board.with_panel(timeseries_panel("Gradient norm", words, "short", last("gradient_norm", "norm")))
     words = "Learning rate of the last step: warm-up, then the schedule."
     board.with_panel(timeseries_panel("Learning rate", words, "sci", last("learning_rate", "rate")))
-    words = "Tokens a second, lately: of the pairs, each answer with its prompt, and as computed, a shared prompt once."
+    words = "Tokens a second, lately: of the examples, each answer with its prompt, and as computed, a shared prompt once."
     counted = Query(
         f"max by (step) (selfalign_tokens_per_second{{{POD}}} and on (pod) selfalign_train_loss{{{POD}}})",
-        "{{step}} of the pairs",
+        "{{step}} of the examples",
     )
     computed = last("computed_tokens_per_second", "computed")
     board.with_panel(timeseries_panel("Tokens trained on", words, "cps", counted, computed, span=12))

@@ -30,7 +30,7 @@ class Metrics:
         )
         self.tokens = Counter(
             "selfalign_tokens",
-            "Tokens, by role (train: of the pairs trained on) and direction (in, out).",
+            "Tokens, by role (train: of what is trained on) and direction (in, out).",
             ["role", "direction"],
             registry=self.registry,
         )
@@ -48,7 +48,7 @@ class Metrics:
         )
         self.pair_tokens = Gauge(
             "selfalign_train_pair_tokens",
-            "Mean tokens of an answer, of the pairs trained on, by side (chosen, rejected).",
+            "Mean tokens of an answer that is trained on, by side (chosen, rejected; target).",
             ["side"],
             registry=self.registry,
         )
