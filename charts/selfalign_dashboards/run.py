@@ -142,7 +142,9 @@ def _training(board: dashboard.Dashboard) -> None:
     board.with_panel(timeseries_panel("Gradient norm", words, "short", last("gradient_norm", "norm")))
     words = "Learning rate of the last step: warm-up, then the schedule."
     board.with_panel(timeseries_panel("Learning rate", words, "sci", last("learning_rate", "rate")))
-    words = "Tokens a second, lately: of the examples, each answer with its prompt, and as computed, a shared prompt once."
+    words = (
+        "Tokens a second, lately: of the examples, each answer with its prompt, and as computed, a shared prompt once."
+    )
     counted = Query(
         f"max by (step) (selfalign_tokens_per_second{{{POD}}} and on (pod) selfalign_train_loss{{{POD}}})",
         "{{step}} of the examples",
