@@ -14,6 +14,7 @@ from selfalign_jobs.recipes.base import RECIPES
 
 MARK = "<!-- what {name} fills in; generated: make crd -->\n"
 END = "<!-- end -->\n"
+KEYS = ("name", "fromIteration")  # by which the entries of a list are told apart
 LONGEST = 60  # characters in a cell; a longer value stands in api.md
 
 
@@ -41,8 +42,8 @@ def _rows(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _rows(f"{path}.{key}".lstrip("."), inner)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for entry in value:
-            rest = {key: inner for key, inner in entry.items() if key != "name"}
-            yield from _rows(f"{path}[{entry['name']}]", rest)
+            named = next(key for key in KEYS if key in entry)
+            yield from _rows(f"{path}[{entry[named]}]", {key: inner for key, inner in entry.items() if key != named})
     else:
         yield path, value
 
