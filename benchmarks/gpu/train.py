@@ -111,7 +111,9 @@ def kernel_rows(device: str) -> Iterator[tuple[str, str]]:
     capped = Gemma2Config(**heads, head_dim=256, num_hidden_layers=2, sliding_window=4096)
     half, full = torch.bfloat16, torch.float32
     tries = [("flex", config, dtype) for config in (plain, windowed, capped) for dtype in (half, full)]
-    own = [("varlen", config, half) for config in (plain, windowed)] if device == "cuda" else [("sdpa", capped, half)]
+    own = (
+        [("varlen", config, half) for config in (plain, windowed)] if device == "cuda" else [("batched", capped, half)]
+    )
     for kernel, config, dtype in [*own, *tries]:
         try:
             found = hold_to_oracle(config, device, dtype, kernel)

@@ -121,6 +121,17 @@ def test_flex_attention_sees_what_each_sequence_alone_does(name: str) -> None:
     assert max(found.values()) < 1e-5
 
 
+@pytest.mark.parametrize(("alike", "longest"), [(16, 64), (64, 512), (1, 256), (32, 0)])
+@pytest.mark.parametrize("name", ["llama", "qwen2-windows", "gemma2"])
+def test_examples_in_calls_by_length_see_what_each_sequence_alone_does(
+    monkeypatch: pytest.MonkeyPatch, name: str, alike: int, longest: int
+) -> None:
+    monkeypatch.setattr(attention, "ALIKE", alike)
+    monkeypatch.setattr(attention, "LONGEST_IN_GROUP", longest)
+    found = oracle.hold_to_oracle(packed_models.CONFIGS[name], "cpu", torch.float32, backend="batched")
+    assert max(found.values()) < 1e-5
+
+
 @pytest.mark.parametrize("fault", ["later tokens", "the other answer", "another example", "windows by place", "no cap"])
 def test_a_kernel_that_sees_anything_else_is_found_out(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     def wrong(q: Any, k: Any, v: Any, packing: Any, scale: float, window: int | None, softcap: float | None) -> Any:

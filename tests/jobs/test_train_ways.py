@@ -81,7 +81,7 @@ def test_packed_on_any_ranks_ends_where_padded_on_one_does(
     tmp_path: Path, pairs: pa.Table, one_rank_padded: dict[str, torch.Tensor], means: dict[str, Any]
 ) -> None:
     manifest, found = trained(tmp_path, pairs, **means)
-    assert manifest.result["attention"] == "packed sdpa float32"
+    assert manifest.result["attention"] == "packed batched float32"
     assert manifest.tokens["train"] == tokens(pairs)
     for name, expected in one_rank_padded.items():
         torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-5, msg=name)
@@ -108,7 +108,7 @@ def test_adapters_end_in_the_same_weights_under_zero_3(tmp_path: Path, pairs: pa
 def test_bfloat16_under_zero_2_begins_as_its_reference_and_learns(tmp_path: Path, pairs: pa.Table) -> None:
     settings = {"precision": "bfloat16", "epochs": 4}
     manifest, weights = trained(tmp_path, pairs, settings=settings, zero_stage=2, **TWO)
-    assert manifest.result["attention"] == "packed sdpa bfloat16"
+    assert manifest.result["attention"] == "packed batched bfloat16"
     assert manifest.result["loss"] < 0.6
     stepped = [name for name, w in weights.items() if w.dtype == torch.float32 and not w.bfloat16().float().equal(w)]
     assert stepped  # a float32 model is published as its masters are, not rounded to what computed

@@ -6,26 +6,31 @@ No mask function has this name, so transformers makes no mask. Windows, soft cap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from selfalign_jobs.train.batch import Packing
+from selfalign_jobs.train.batch import Packing, Span
 
 NAME = "selfalign_packed"
 FLEX_MULTIPLE = 128  # places that flex_attention's blocks have
 VARLEN_HEAD = 256  # the largest head of torch's varlen_attn
+ALIKE = 64  # places by which the examples of a batched call differ at most
+LONGEST_IN_GROUP = 512  # beyond it what the mask hides costs more than calls
 
 
 def backend_of(device: str, dtype: torch.dtype, softcap: float | None, head: int) -> str:
-    """Which kernel attends: `sdpa` (a call a sequence), `varlen` (torch's FlashAttention) or `flex` (any score)."""
+    """Which kernel attends: `batched` (calls for examples of like length), `varlen` (torch's FlashAttention) or `flex`."""
     if device != "cuda":
-        return "sdpa"  # flex_attention has no backward elsewhere
+        return "batched"  # flex_attention has no backward elsewhere
     half = dtype in (torch.bfloat16, torch.float16)
     return "varlen" if half and softcap is None and head <= VARLEN_HEAD else "flex"
 
@@ -58,17 +63,25 @@ def packed_attention(
 AttentionInterface.register(NAME, packed_attention)
 
 
-# --- a call a sequence: what CPUs do, and what the kernels are held to ------------------------------------------------
+# --- a call a sequence: what the kernels are held to ------------------------------------------------------------------
 
 
 def _sdpa(
     q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, window: int | None, softcap: float | None
 ) -> Tensor:
+    return torch.cat(_each_span(q, *_for_each_head(q, k, v), packing.spans, scale, window, softcap), 1)
+
+
+def _for_each_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     groups = q.shape[1] // k.shape[1]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    return (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)) if groups > 1 else (k, v)
+
+
+def _each_span(
+    q: Tensor, k: Tensor, v: Tensor, spans: Sequence[Span], scale: float, window: int | None, softcap: float | None
+) -> list[Tensor]:
     found = []
-    for before, until, start, end in packing.spans:
+    for before, until, start, end in spans:
         keys, values = k[:, :, start:end], v[:, :, start:end]
         if until > before:
             keys = torch.cat([k[:, :, before:until], keys], 2)
@@ -78,15 +91,18 @@ def _sdpa(
         if softcap is None and until == before and narrow is None:
             seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scale)
         else:
-            mask = _causal_at_the_end(end - start, length, narrow, q.device)
-            if softcap is None:
-                seen = F.scaled_dot_product_attention(queries, keys, values, mask, scale=scale)
-            else:
-                scores = softcap * torch.tanh((queries @ keys.transpose(2, 3)) * (scale / softcap))
-                weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32)
-                seen = weights.to(values.dtype) @ values
+            seen = _masked(
+                queries, keys, values, _causal_at_the_end(end - start, length, narrow, q.device), scale, softcap
+            )
         found.append(seen.transpose(1, 2))
-    return torch.cat(found, 1)
+    return found
+
+
+def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, softcap: float | None) -> Tensor:
+    if softcap is None:
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+    scores = softcap * torch.tanh((q @ k.transpose(2, 3)) * (scale / softcap))
+    return scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(v.dtype) @ v
 
 
 @cache
@@ -99,6 +115,77 @@ def _all_pairs(longest: int, device: torch.device) -> Tensor:
 def _causal_at_the_end(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
     later = _all_pairs(-(-keys // 512) * 512, device)[keys - queries : keys, :keys]
     return later >= 0 if window is None else (later >= 0) & (later < window)
+
+
+# --- a call for examples of like length: what CPUs do -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Examples of like length, each a row that is padded on the right; a padded query's output is not read."""
+
+    places: Tensor  # (examples × longest,): where in the flat sequence each stands
+    sees: Tensor  # (examples, 1, longest, longest)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """A micro batch in groups; an example that is too long for one has its spans."""
+
+    groups: tuple[_Group, ...]
+    spans: tuple[Span, ...]
+    order: Tensor  # (T,): where each place's output stands behind one another, groups first
+
+
+def _batched(
+    q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """An example whole in one row, its answers told apart by the mask: on a CPU calls cost more than padding does."""
+    k, v = _for_each_head(q, k, v)
+    all_of_it, found = _grouped(packing, window), []
+    for group in all_of_it.groups:
+        rows, longest = len(group.sees), group.sees.shape[-1]
+        query, key, value = (
+            each[0].transpose(0, 1).index_select(0, group.places).unflatten(0, (rows, longest)).transpose(1, 2)
+            for each in (q, k, v)
+        )
+        seen = _masked(query, key, value, group.sees, scale, softcap)
+        found.append(seen.transpose(1, 2).flatten(0, 1)[None])
+    found += _each_span(q, k, v, all_of_it.spans, scale, window, softcap)
+    return torch.cat(found, 1).index_select(1, all_of_it.order)
+
+
+def _grouped(packing: Packing, window: int | None) -> _Groups:
+    """The groups, once a window and micro batch: its layers share them."""
+    if ("groups", window) not in packing.kept:
+        packing.kept["groups", window] = _in_groups(packing, window)
+    found: _Groups = packing.kept["groups", window]
+    return found
+
+
+def _in_groups(packing: Packing, window: int | None) -> _Groups:
+    examples = [list(spans) for _, spans in groupby(packing.spans, key=lambda span: span[0])]
+    ends = np.array([(spans[0][0], spans[-1][3]) for spans in examples])  # first place, and the one behind the last
+    bucket = -(-(ends[:, 1] - ends[:, 0]) // ALIKE)
+    order, groups, mask, at = np.empty(len(packing.position_of), np.int64), [], sees(packing, window), 0
+    for size in range(1, LONGEST_IN_GROUP // ALIKE + 1):
+        start, end = ends[bucket == size].T[..., None]
+        if len(start) == 0:
+            continue
+        step = np.arange((end - start).max())
+        there = start + step < end
+        order[(start + step)[there]] = at + np.flatnonzero(there)
+        at += there.size
+        places = torch.from_numpy(np.minimum(start + step, end - 1))
+        seen = mask(places, places, places[:, :, None], places[:, None]) & torch.from_numpy(there)[:, None]
+        groups.append(_Group(places.flatten(), seen[:, None]))
+    spans = [
+        span for spans, size in zip(examples, bucket, strict=True) if size * ALIKE > LONGEST_IN_GROUP for span in spans
+    ]
+    for _, _, start, end in spans:
+        order[start:end] = np.arange(at, at + end - start)
+        at += end - start
+    return _Groups(tuple(groups), tuple(spans), torch.from_numpy(order))
 
 
 # --- one call for all -------------------------------------------------------------------------------------------------
@@ -155,16 +242,18 @@ def _blocks(packing: Packing, window: int | None) -> Any:
     """The blocks of the mask, once a window and micro batch: its layers share them."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    kept = packing.blocks
-    if window not in kept:
+    kept = packing.kept
+    if ("blocks", window) not in kept:
         size, device = len(packing.position_of), packing.position_of.device
         mask = sees(packing, window)
-        kept[window] = create_block_mask(mask, None, None, size, size, device=device, _compile=device.type == "cuda")
-    return kept[window]
+        kept["blocks", window] = create_block_mask(
+            mask, None, None, size, size, device=device, _compile=device.type == "cuda"
+        )
+    return kept["blocks", window]
 
 
 def sees(packing: Packing, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """flex_attention's mask: the same example, not later, the prompt or the same answer; windows by position, not place."""
+    """Who sees whom: of the same example, what is not later, the prompt and the same answer; windows by position, not place."""
     example, part, position = packing.example_of, packing.part_of, packing.position_of
 
     def mask(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # noqa: ARG001
@@ -174,4 +263,4 @@ def sees(packing: Packing, window: int | None) -> Callable[[Tensor, Tensor, Tens
     return mask
 
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {"sdpa": _sdpa, "varlen": _varlen, "flex": _flex}
+BACKENDS: dict[str, Callable[..., Tensor]] = {"sdpa": _sdpa, "batched": _batched, "varlen": _varlen, "flex": _flex}

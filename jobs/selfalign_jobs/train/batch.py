@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Span = tuple[int, int, int, int]  # before, until, start, end
 Example = tuple[np.ndarray, Sequence[np.ndarray]]  # a prompt and its answers, token ids
 
 
@@ -35,7 +36,7 @@ class Packing(_Moving):
     """Who sees whom in a flat sequence of T places, in the three forms that kernels want (attention.py)."""
 
     # The places start … end−1 see the places before … until−1, and of themselves those that are not later.
-    spans: tuple[tuple[int, int, int, int], ...]  # before, until, start, end
+    spans: tuple[Span, ...]
     # The same for kernels that take sequences of unequal lengths, causal and aligned at their ends.
     key_index: Tensor  # place of each gathered key
     query_starts: Tensor  # int32, (spans + 1,)
@@ -46,7 +47,7 @@ class Packing(_Moving):
     example_of: Tensor  # −1: filling
     part_of: Tensor  # 0: the prompt; else the number of the answer
     position_of: Tensor
-    blocks: dict[int | None, Any] = field(default_factory=dict)  # flex_attention's, by window
+    kept: dict[tuple[str, int | None], Any] = field(default_factory=dict)  # a kernel's own form of it, by window
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def attention_of(config: Any) -> str | None:
 
 
 def kernel(folder: Path, packed: bool, device: str, precision: str, *, remote_code: bool = False) -> str:
-    """Which layout, attention and precision score: `packed sdpa float32`. Log-probabilities of two kernels are not mixed."""
+    """Which layout, attention and precision score: `packed batched float32`. Log-probabilities of two kernels are not mixed."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
     if not packed:
         return f"padded {attention_of(config) or 'sdpa'} {precision}"
