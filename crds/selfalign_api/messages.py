@@ -113,18 +113,20 @@ def _yaml(value: Any) -> str:
 def _unknown(location: tuple[int | str, ...], root: type[BaseModel], path: str) -> str:
     name = str(location[-1])
     names = list(_fields(model_in(root, location[:-1])))
-    if near := _nearest(name, names):
-        return f"no such field; did you mean {near}?"
     elsewhere = sorted(f"{path}.{found}".lstrip(".") for found in _paths(root) if found.split(".")[-1] == name)
+    if near := _nearest(
+        name, names, 0.8 if elsewhere else 0.66
+    ):  # the very name elsewhere is more than one a bit like it
+        return f"no such field; did you mean {near}?"
     if elsewhere:
         return f"no such field here; did you mean {' or '.join(elsewhere)}?"
     return f"no such field; the fields here are {', '.join(names)}"
 
 
-def _nearest(word: str, words: list[str]) -> str | None:
+def _nearest(word: str, words: list[str], cutoff: float = 0.66) -> str | None:
     """The word that was meant: equal but for case, - and _, or close by edits."""
     plain = {re.sub("[-_]", "", other).lower(): other for other in words}
-    close = difflib.get_close_matches(re.sub("[-_]", "", word).lower(), plain, n=1, cutoff=0.66)
+    close = difflib.get_close_matches(re.sub("[-_]", "", word).lower(), plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else None
 
 

@@ -35,7 +35,13 @@ class Columns(ApiModel):
     """Column with the answer."""
 
     messages: Text | None = None
-    """Column with conversations, lists of {role, content}, whose first user turn is the prompt; instead of prompt."""
+    """Column with conversations, lists of {role, content}: the prompt is their first user turn; of demonstrations see turn."""
+
+    chosen: Text | None = None
+    """Column with the better answer, or with the whole conversation that it ends."""
+
+    rejected: Text | None = None
+    """Column with the worse answer, or with the whole conversation that it ends."""
 
     text: Text | None = None
     """Column with plain text."""
@@ -68,6 +74,9 @@ class Source(ApiModel):
     draw: Literal["Same", "Fresh"] | None = None
     """Whether every iteration sees the same rows, or rows that no iteration saw."""
 
+    turn: Literal["First", "Last"] | None = None
+    """Which answer of a conversation is taken, of demonstrations and preferences: the last comes with all before it."""
+
 
 class Data(ApiModel):
     """What the recipe reads."""
@@ -77,6 +86,12 @@ class Data(ApiModel):
 
     prompts: Source | None = None
     """What is asked, instead of prompts that the model writes from personas."""
+
+    demonstrations: Source | None = None
+    """Prompts with the answer that is to be learned, or conversations."""
+
+    preferences: Source | None = None
+    """Pairs of your own: prompts with a chosen and a rejected answer each."""
 
 
 class Output(ApiModel):

@@ -312,12 +312,13 @@ class DataSource(Frozen):
     subset: str | None = None  # of a whole dataset of the hub
     split: str | None = None
     digest: str = ""
+    turn: Literal["First", "Last"] | None = None  # of rows that are conversations: whose answer is taken
 
     @property
     def identity(self) -> Json:
         """What a result depends on: the content, wherever it lies."""
-        of_dataset = {"subset", "split"} if self.subset is None and self.split is None else set()
-        return self.model_dump(mode="json", exclude={"url"} | of_dataset)
+        unset = {"subset", "split"} if self.subset is None and self.split is None else set()
+        return self.model_dump(mode="json", exclude={"url"} | unset | (set() if self.turn else {"turn"}))
 
 
 class Plan(Frozen):

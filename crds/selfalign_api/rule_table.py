@@ -150,6 +150,11 @@ PLACE_RULES: tuple[Rule[Any], ...] = (
 
 # --- the recipe and its data ------------------------------------------------------------------------------------------
 
+
+def _has_url(source: Source | None) -> bool:
+    return source is not None and source.url is not None
+
+
 RECIPE_RULES: tuple[Rule[Any], ...] = (
     Rule(
         SelfAlignmentRun,
@@ -189,6 +194,38 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         lambda spec: (
             spec.recipe != "sao" or spec.data is None or spec.data.personas is None or spec.data.prompts is None
         ),
+    ),
+    Rule(
+        Spec,
+        "data.demonstrations",
+        given("data.demonstrations") + "self.recipe in ['spin', 'synpo', 'almost']",
+        "data.demonstrations is read by spin, synpo and almost only; remove it or change recipe",
+        lambda spec: (
+            spec.data is None or spec.data.demonstrations is None or spec.recipe in ("spin", "synpo", "almost")
+        ),
+    ),
+    Rule(
+        Spec,
+        "data",
+        "self.recipe != 'spin' || (has(self.data) && has(self.data.demonstrations) && has(self.data.demonstrations.url))",
+        "recipe spin needs data.demonstrations.url; write data: {demonstrations: {url: hf://datasets/ORG/NAME}}",
+        lambda spec: spec.recipe != "spin" or _has_url(spec.data and spec.data.demonstrations),
+    ),
+    Rule(
+        Spec,
+        "data.preferences",
+        given("data.preferences") + "self.recipe in ['pairs', 'selm', 'fspo', 'pit']",
+        "data.preferences is read by pairs, selm, fspo and pit only; remove it or change recipe",
+        lambda spec: (
+            spec.data is None or spec.data.preferences is None or spec.recipe in ("pairs", "selm", "fspo", "pit")
+        ),
+    ),
+    Rule(
+        Spec,
+        "data",
+        "self.recipe != 'pairs' || (has(self.data) && has(self.data.preferences) && has(self.data.preferences.url))",
+        "recipe pairs needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
+        lambda spec: spec.recipe != "pairs" or _has_url(spec.data and spec.data.preferences),
     ),
     Rule(
         Spec,
@@ -234,6 +271,48 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
         lambda spec: (
             spec.recipe != "sao"
             or all(role.name != "respond" or role.temperature != 0 for role in _roles(spec.generation))
+        ),
+    ),
+    Rule(
+        Spec,
+        "generation.roles",
+        "!(self.recipe in ['pairs', 'spin']) || "
+        + given("generation.roles")
+        + "self.generation.roles.all(r, r.name in ['respond', 'judge'])",
+        "recipes pairs and spin have the roles respond and judge; use one of these names in generation.roles",
+        lambda spec: (
+            spec.recipe not in ("pairs", "spin") or all(role.name != "writePrompt" for role in _roles(spec.generation))
+        ),
+    ),
+    Rule(
+        Spec,
+        "generation.roles",
+        "self.recipe != 'spin' || "
+        + given("generation.roles")
+        + "self.generation.roles.all(r, r.name != 'respond' || !has(r.reasoning) || r.reasoning == 'Strip')",
+        "demonstrations have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep of respond",
+        lambda spec: (
+            spec.recipe != "spin"
+            or all(role.name != "respond" or role.reasoning != "Keep" for role in _roles(spec.generation))
+        ),
+    ),
+    Rule(
+        Spec,
+        "output.datasetUrl",
+        "self.recipe != 'pairs' || " + given("output.datasetUrl") + "false",
+        "recipe pairs makes no pairs that could be copied; remove datasetUrl",
+        lambda spec: spec.recipe != "pairs" or spec.output is None or spec.output.dataset_url is None,
+    ),
+    Rule(
+        Spec,
+        "generation.filters.truncated",
+        "self.recipe != 'pairs' || " + given("generation.filters.truncated") + "false",
+        "pairs of your own were not cut by anybody here; remove truncated",
+        lambda spec: (
+            spec.recipe != "pairs"
+            or spec.generation is None
+            or spec.generation.filters is None
+            or spec.generation.filters.truncated is None
         ),
     ),
     Rule(
@@ -332,7 +411,7 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
         Spec,
         "training.loss",
         given("training.loss.type") + "self.training.loss.type != 'sft' || self.recipe == 'almost'",
-        "a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo or orpo",
+        "a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo, orpo or hinge",
         lambda spec: _loss_type(spec) != "sft" or spec.recipe == "almost",
     ),
     Rule(

@@ -43,7 +43,7 @@ LIFE_FIELDS = (
     "credentials",
 )
 
-Recipe = Literal["sao", "spin", "synpo", "selm", "reversegen", "fspo", "pit", "almost"]
+Recipe = Literal["sao", "pairs", "spin", "synpo", "selm", "reversegen", "fspo", "pit", "almost"]
 
 
 class Spec(ApiModel):

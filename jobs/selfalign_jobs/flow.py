@@ -28,12 +28,14 @@ class Write(NamedTuple):
     """A chat to continue: `n` samples with the sampling of `role`; sample i is drawn with `seed + i`.
 
     `user` is the whole user turn, already rendered from the role's template; the chat template is applied by the loop.
+    `history` are the messages before it.
     """
 
     role: str
     user: str
     n: int
     seed: int
+    history: tuple[Mapping[str, str], ...] = ()
 
 
 class Compare(NamedTuple):
@@ -44,7 +46,16 @@ class Compare(NamedTuple):
     candidates: tuple[str, str]
 
 
-Request = Write | Compare
+class Given(NamedTuple):
+    """An answer of somebody else's to a chat: asked for as a completion, which no engine makes."""
+
+    role: str
+    user: str
+    answer: str
+    history: tuple[Mapping[str, str], ...] = ()
+
+
+Request = Write | Compare | Given
 
 
 class Completion(NamedTuple):
@@ -67,7 +78,7 @@ class Comparison(NamedTuple):
     second: float
 
 
-Reply = list[Completion] | Comparison
+Reply = list[Completion] | Completion | Comparison  # to Write, Given, Compare
 Flow = Callable[[Row, "Ask"], Generator[Any, Any, Sequence[Row]]]  # yields Request or a list of them; returns rows
 
 
@@ -127,15 +138,20 @@ class Ask:
         self._ordinals[role] = ordinal + 1
         return seed_of(self.run_seed, self.record, role, ordinal)
 
-    def write(self, role: str, n: int = 1, **variables: object) -> Write:
+    def write(self, role: str, n: int = 1, *, history: Sequence[Mapping[str, str]] = (), **variables: object) -> Write:
         """Ask `role` for `n` samples; without a template the variable `prompt` is the user's turn as it is."""
+        return Write(role, self._turn(role, variables), n, self.seed(role), tuple(history))
+
+    def given(self, role: str, answer: str, *, history: Sequence[Mapping[str, str]] = (), **variables: object) -> Given:
+        """Ask for an answer of somebody else's as if `role` had written it."""
+        return Given(role, self._turn(role, variables), answer, tuple(history))
+
+    def _turn(self, role: str, variables: Mapping[str, object]) -> str:
         template = self.job.roles[role].template
-        user = str(variables["prompt"]) if template is None else self.render(template, variables)
-        return Write(role, user, n, self.seed(role))
+        return str(variables["prompt"]) if template is None else self.render(template, variables)
 
     def compare(self, role: str, verdicts: tuple[str, str], **variables: object) -> Compare:
         """Ask which of two candidate verdicts `role` finds likelier."""
-        template = self.job.roles[role].template
-        user = str(variables["prompt"]) if template is None else self.render(template, variables)
+        user = self._turn(role, variables)
         first, second = (self.render(verdict, variables) for verdict in verdicts)
         return Compare(role, user, (first, second))

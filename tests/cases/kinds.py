@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cases.case import Case
 from cases.chats import CASES as CHATS
+from cases.dialogues import CASES as DIALOGUES
 from cases.failures import CASES as FAILURES
 from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
@@ -15,6 +16,7 @@ from cases.training import CASES as TRAINING
 
 KINDS: Mapping[str, Sequence[Case]] = {
     "tables": [*TABLES, *TABLES_REFUSED, *CHATS],
+    "dialogues": DIALOGUES,
     "models": MODELS,
     "failures": FAILURES,
     "machines": MACHINES,

@@ -27,7 +27,8 @@ from testbed.cluster import Cluster
 from testbed.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
-RUNS = [*sorted((REPOSITORY / "examples").glob("sao-*.yaml")), *sorted((Path(__file__).parent / "runs").glob("*.yaml"))]
+EXAMPLES = (file for file in (REPOSITORY / "examples").glob("*.yaml") if not file.name.startswith("values"))
+RUNS = [*sorted(EXAMPLES), *sorted((Path(__file__).parent / "runs").glob("*.yaml"))]
 PLURAL = "selfalignmentruns"
 Json = dict[str, Any]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfalign_jobs.flow import Comparison
+from selfalign_jobs.generate.chat import History
 from selfalign_jobs.generate.engine import (
     EngineFacts,
     EngineRequest,
@@ -31,11 +32,14 @@ class LettersChat:
     end_id = 2
     reasoning = None
 
-    def text(self, user: str) -> str:
+    def text(self, user: str, history: History = ()) -> str:
         return f"{user}\n"
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
+
+    def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
+        return self.encode(self.text(user, history)), [*self.encode(answer), self.end_id]
 
     def decode(self, ids: tuple[int, ...]) -> str:
         return "".join(chr(id) for id in ids if id != self.end_id)

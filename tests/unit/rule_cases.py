@@ -34,23 +34,65 @@ CASES = (
     ),
     Case(
         "spec: {sao: {promptMode: Free}}",
-        "spec: {recipe: spin, sao: {promptMode: Free}}",
+        "spec: {recipe: selm, sao: {promptMode: Free}}",
         "spec.sao: spec.sao belongs to recipe sao; write recipe: sao, or remove spec.sao",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
-        "spec: {recipe: spin, data: {personas: {count: 3}}}",
+        "spec: {recipe: selm, data: {personas: {count: 3}}}",
         "spec.data.personas: data.personas is read by sao only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: fspo, data: {prompts: {url: 's3://b/p'}}}",
-        "spec: {recipe: spin, data: {prompts: {url: 's3://b/p'}}}",
+        "spec: {recipe: selm, data: {prompts: {url: 's3://b/p'}}}",
         "spec.data.prompts: data.prompts is read by sao, reversegen, fspo and almost only; remove it or change recipe",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
         "spec: {data: {personas: {count: 3}, prompts: {url: 's3://b/p'}}}",
         "spec.data: sao writes its prompts from personas or takes yours; keep data.personas or data.prompts, not both",
+    ),
+    Case(
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
+        "spec: {data: {demonstrations: {url: 's3://b/p'}}}",
+        "spec.data.demonstrations: data.demonstrations is read by spin, synpo and almost only; remove it or change recipe",
+    ),
+    Case(
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
+        "spec: {recipe: spin, data: {demonstrations: {count: 3}}}",
+        "spec.data: recipe spin needs data.demonstrations.url; write data: {demonstrations: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, reasoning: Keep}]}}",
+        "spec.generation.roles: demonstrations have no reasoning, and own answers that have it could be told by it; remove "
+        "reasoning: Keep of respond",
+    ),
+    Case(
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
+        "spec: {data: {preferences: {url: 's3://b/p'}}}",
+        "spec.data.preferences: data.preferences is read by pairs, selm, fspo and pit only; remove it or change recipe",
+    ),
+    Case(
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
+        "spec: {recipe: pairs, data: {preferences: {count: 3}}}",
+        "spec.data: recipe pairs needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: writePrompt, topK: 3}]}}",
+        "spec.generation.roles: recipes pairs and spin have the roles respond and judge; use one of these names in "
+        "generation.roles",
+    ),
+    Case(
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {url: 's3://b/o'}}",
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {datasetUrl: 's3://b/o'}}",
+        "spec.output.datasetUrl: s3://b/o: recipe pairs makes no pairs that could be copied; remove datasetUrl",
+    ),
+    Case(
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {filters: {identical: Keep}}}",
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {filters: {truncated: Drop}}}",
+        "spec.generation.filters.truncated: Drop: pairs of your own were not cut by anybody here; remove truncated",
     ),
     Case(
         "spec: {data: {prompts: {url: 's3://b/p'}}}",
@@ -187,7 +229,7 @@ CASES = (
     Case(
         "spec: {recipe: almost, training: {loss: {type: sft}}}",
         "spec: {training: {loss: {type: sft}}}",
-        "spec.training.loss: a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo or orpo",
+        "spec.training.loss: a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo, orpo or hinge",
     ),
     Case(
         "spec: {training: {maxPromptTokens: 7, maxLengthTokens: 8}}",

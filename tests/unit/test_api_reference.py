@@ -15,7 +15,7 @@ from selfalign_jobs.recipes.base import RECIPES
 COMMITTED = Path(__file__).parents[2] / "docs" / "api.md"
 PAGE = reference()
 SPEC = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-SOURCES = ("data.personas", "data.prompts", "evaluation.prompts")
+SOURCES = ("data.personas", "data.prompts", "data.demonstrations", "data.preferences", "evaluation.prompts")
 ROW = re.compile(r"^\| \[?`([^`]+)`", re.MULTILINE)
 TABLES = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from selfalign_api.plan import FlowJob, Prepare, Role
 from selfalign_jobs.flow import Ask, Comparison, Completion, Dropped, Flow, Row, SetAside
+from selfalign_jobs.generate.chat import History
 from selfalign_jobs.generate.engine import EngineRequest, EngineResult, Labels, Sample, Sampling
 from selfalign_jobs.generate.in_flight import max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
@@ -34,11 +35,14 @@ class Letters:
     end_id = 2
     reasoning = None
 
-    def text(self, user: str) -> str:
+    def text(self, user: str, history: History = ()) -> str:
         return f"{user}."
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
+
+    def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
+        return self.encode(self.text(user, history)), [*self.encode(answer), self.end_id]
 
     def decode(self, ids: tuple[int, ...]) -> str:
         return "".join(chr(id) for id in ids if id != self.end_id)

@@ -66,6 +66,7 @@ SIDES: dict[str, tuple[Callable[[float], list[str]], float, float]] = {
     "RISEN": (lambda x: told_of(log(100, lambda step: {"loss": x if step > 1 else 1})), 1.5, 1.51),
     "AGAINST": (lambda x: told_of(log(100, lambda step: {"accuracy": x})), 0.4, 0.39),
     "LEARNED": (lambda x: told_of(log(100, lambda step: {"accuracy": 1 if step > 100 - 100 * x else 0.9})), 0.5, 0.51),
+    "FALLEN": (lambda x: list(second_look.on_chosen(-1, -1 - x)), 5, 5.1),
     "HELD_OUT": (lambda x: gains(round(x)), 100, 99),
     "GROWN": (lambda x: list(second_look.on_growth(100, 100 * x)), 1.5, 1.51),
 }  # fmt: skip

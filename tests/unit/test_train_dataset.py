@@ -82,7 +82,7 @@ def test_pairs_that_are_all_held_out_are_told_as_that() -> None:
     with pytest.raises(ConfigError, match=r"spec.evaluation.prompts.url: holds the prompts of all 7 pairs"):
         examples(with_counts(table([]), {"pairs": 0, "promptHeldOut": 7}), settings(), PAIRS)
     one = with_counts(table([{name: [3] for name in PAIR_COLUMNS}]), {"pairs": 1, "promptHeldOut": 7})
-    assert examples(one, settings(), PAIRS).held_out == 7
+    assert examples(one, settings(), PAIRS).counts["promptHeldOut"] == 7
 
 
 def test_a_table_without_ids_names_what_it_lacks_and_what_it_has() -> None:

@@ -32,7 +32,7 @@ def test_what_was_kept_is_read_again(folder: Folder) -> None:
     kept = reference.read(folder, table(), KERNEL)
     assert kept is not None
     np.testing.assert_array_equal(kept, FOUND)
-    assert folder.read_table(reference.ARTIFACT).column_names == ["chosen", "rejected"]
+    assert folder.read_table(reference.REFERENCE).column_names == ["chosen", "rejected"]
 
 
 def test_it_is_the_same_however_the_table_is_cut_into_chunks(folder: Folder) -> None:
@@ -54,7 +54,7 @@ def test_other_examples_are_refused(folder: Folder) -> None:
 
 def test_an_artefact_of_before_which_names_no_kernel_is_refused(folder: Folder) -> None:
     reference.write(folder, table(), KERNEL, FOUND)
-    kept = folder.read_table(reference.ARTIFACT)
+    kept = folder.read_table(reference.REFERENCE)
     identity = kept.schema.metadata[b"identity"]
-    folder.write_table(reference.ARTIFACT, kept.replace_schema_metadata({"examples": identity}))
+    folder.write_table(reference.REFERENCE, kept.replace_schema_metadata({"examples": identity}))
     assert reference.read(folder, table(), KERNEL) is None

@@ -33,10 +33,12 @@ def most_pairs(plan: Plan, step: Train, rows: Rows) -> int:
 
 def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
     """Rows of a prepared table if no record of an earlier step is dropped."""
-    if prepare.fn == "draw":
-        (source,) = prepare.inputs
+    if "parts" in prepare.options:
+        source = prepare.inputs[0]
         assert isinstance(source, SourceRef)
-        return rows_drawn(rows[source.name], prepare.options)
+        if prepare.fn == "apart-questions":
+            return int(min(rows[source.name], prepare.options["apart"]))
+        return rows_drawn(rows[source.name], prepare.options) * len(prepare.options.get("window", "1"))
     found = 0
     for ref in learned_from(prepare):
         most = rows[ref.name] if isinstance(ref, SourceRef) else _made(plan, ref, rows)

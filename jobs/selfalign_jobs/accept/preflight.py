@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.plan import Plan, SourceRef, prepares_of
 from selfalign_api.run import Spec
@@ -22,7 +24,7 @@ from selfalign_jobs.machine import gpu_memory_here
 from selfalign_jobs.places.models import FIELD
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.sources import open_source
-from selfalign_jobs.recipes.base import Recipe, recipe
+from selfalign_jobs.recipes.base import Recipe, Rows, recipe
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,13 @@ def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, S
         for prepare in prepares_of(step):
             if all(isinstance(ref, SourceRef) for ref in prepare.inputs):
                 rows = [sources[ref.name] for ref in prepare.inputs]
-                counted = prepare.fn in found.takes_rows
-                inputs = tuple(each.counted if counted else each.read() for each in rows)
+                inputs = tuple(_given(each, prepare.fn, found) for each in rows)
                 found.prepares[prepare.fn](inputs, prepare.options)
     return sources
+
+
+def _given(rows: SourceRows, fn: str, found: Recipe) -> Rows | pa.Table:
+    """A source as a function is given it here: only counted where that is all that can be wrong."""
+    if fn not in found.takes_rows:
+        return rows.read()
+    return rows if fn in found.looks else rows.counted

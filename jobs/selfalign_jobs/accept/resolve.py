@@ -40,7 +40,7 @@ from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest
 from selfalign_jobs.places.models import GivenModel, given_model
-from selfalign_jobs.places.sources import field_of, here, source_files
+from selfalign_jobs.places.sources import DIALOGUES, field_of, here, source_files
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (
     Draw,
@@ -244,10 +244,19 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
             if part in given:
                 message = "belongs to a whole dataset of the hub, and this is a file; remove it"
                 raise ConfigError.one(f"{field_of(name)}.{part}", message, given[part])
+    if "turn" in given and name not in DIALOGUES:
+        message = f"is of {' and '.join(f'data.{kind}' for kind in DIALOGUES)}, whose answers are read; remove it"
+        raise ConfigError.one(f"{field_of(name)}.turn", message, given["turn"])
     with refused_as("DataNotFound"):
         pinned, digest = _pinned(name, url, mounts, folder)
-    columns = given.get("columns", {})
-    return DataSource(url=pinned, columns=columns, digest=digest, subset=given.get("subset"), split=given.get("split"))
+    return DataSource(
+        url=pinned,
+        columns=given.get("columns", {}),
+        digest=digest,
+        subset=given.get("subset"),
+        split=given.get("split"),
+        turn=given.get("turn"),
+    )
 
 
 def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tuple[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +23,10 @@ FIRST, LAST = "Aq1 begins here", "and Bq2 ends it."
 PROBE = f"{FIRST}\n\nin between, {LAST}"
 NOT_SHOWN = "the chat template does not show what the user says"
 
-Content = Callable[[str], Json]  # a user's words as the template takes them
+ANSWER = "Cr3 is said"
+
+History = Sequence[Mapping[str, str]]  # the messages, {role, content}, before a user's turn
+Content = Callable[[str], Json]  # words of a message as the template takes them
 CONTENTS: dict[str, Content] = {
     "text": lambda user: user,
     "parts": lambda user: [{"type": "text", "text": user}],  # as templates of models that see have it
@@ -36,11 +39,14 @@ class Chat(Protocol):
     end_id: int
     reasoning: Reasoning | None  # None: a model without markers of it
 
-    def text(self, user: str) -> str:
-        """The prompt: one user turn, and the beginning of the assistant's."""
+    def text(self, user: str, history: History = ()) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's; before it what was said, if anything."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, which holds its special tokens as text already."""
+
+    def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
+        """Ids of a prompt, and of an answer that somebody else gave, as the model would have written it."""
 
     def decode(self, ids: tuple[int, ...]) -> str:
         """Text of an answer, without special tokens."""
@@ -55,8 +61,10 @@ class ModelChat:
         chat_template: str | None = None,
         variables: Mapping[str, Json] | None = None,
         rows: int | None = None,
+        ends: frozenset[int] = frozenset(),
     ) -> None:
-        """`chat_template` replaces the folder's own; `variables` are further ones of it; the embedding has so many `rows`.
+        """`chat_template` replaces the folder's own; `variables` are further ones of it; the embedding has so many `rows`;
+        the engine ends an answer at any of `ends`, and at the tokenizer's own end token.
 
         Raises ConfigError for a model without a chat template, or with one that does not show what a user says.
         """
@@ -67,6 +75,7 @@ class ModelChat:
         self.template = chat_template if chat_template is not None else _default(tokenizer.templates)
         self.variables = {**tokenizer.special, **(variables or {})}
         self.end_id: int = tokenizer.end_id
+        self._ends = {self.end_id, *ends}
         self.content = self._content_shown(FIELD if chat_template is None else TEMPLATE_FIELD)
         opening = self.text(PROBE)
         self._breaks = [
@@ -83,19 +92,49 @@ class ModelChat:
     @classmethod
     def of(cls, model: Path, given: ModelSource | None) -> ModelChat:
         """The chat of a model folder, as the run gave its model (None: a model that only training makes)."""
-        rows = _vocabulary(model)
+        rows, ends = _vocabulary(model), _ends(model)
         if given is None:
-            return cls(load_tokenizer(model), rows=rows)
+            return cls(load_tokenizer(model), rows=rows, ends=ends)
         tokenizer = load_tokenizer(model, remote_code=given.remote_code)
-        return cls(tokenizer, given.chat_template, given.chat_template_kwargs, rows)
+        return cls(tokenizer, given.chat_template, given.chat_template_kwargs, rows, ends)
 
-    def text(self, user: str) -> str:
-        """The prompt: one user turn, and the beginning of the assistant's."""
-        return self._rendered(user, self.content)
+    def text(self, user: str, history: History = ()) -> str:
+        """The prompt: one user turn, and the beginning of the assistant's; before it what was said, if anything."""
+        return self._rendered(user, self.content, history)
 
-    def _rendered(self, user: str, content: str) -> str:
-        messages = [{"role": "user", "content": CONTENTS[content](user)}]
-        return render_chat(self.template, messages, self.variables)
+    def _rendered(self, user: str, content: str, history: History = (), answer: str | None = None) -> str:
+        said = [*history, {"role": "user", "content": user}]
+        if answer is not None:
+            said.append({"role": "assistant", "content": answer})
+        messages = [{"role": each["role"], "content": CONTENTS[content](each["content"])} for each in said]
+        return render_chat(self.template, messages, {"add_generation_prompt": answer is None} | self.variables)
+
+    def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
+        """Ids of a prompt, and of an answer that somebody else gave, as the model would have written it: one end token.
+
+        Where the prompt opens a block of reasoning, it is closed, and empty. SetAside for an answer that ends in its middle.
+        """
+        before, end = self._answered
+        prompt = self.text(user, history) + (self.reasoning.ending if self.reasoning is not None else "")
+        prompt_ids, whole = self.encode(prompt), self.encode(prompt + before + answer)
+        joined = whole[: len(prompt_ids)] == prompt_ids  # else a token reaches over the place where the answer begins
+        ids = whole[len(prompt_ids) :] if joined else self._encode_whole(before + answer)
+        while ids and ids[-1] in self._ends:  # some write the end token into their texts
+            ids.pop()
+        if not self._ends.isdisjoint(ids):
+            raise SetAside("end token in an answer", answer[:200])
+        return prompt_ids, [*ids, end]
+
+    @cached_property
+    def _answered(self) -> tuple[str, int]:
+        """What a template writes before and after an answer: white space, and the token at which the engine ends one."""
+        try:
+            before, _, after = self._rendered(PROBE, self.content, answer=ANSWER).rpartition(ANSWER)
+        except Exception:  # whatever a template does with an assistant's turn: it need not take one
+            return "", self.end_id
+        space = before.removeprefix(self.text(PROBE))
+        ending = next((id for id in self._encode_whole(after) if id in self.tokenizer.added), self.end_id)
+        return ("" if space.strip() else space), (ending if ending in self._ends else self.end_id)
 
     def _content_shown(self, field: str) -> str:
         """How the template takes what a user says: as text, or as parts. ConfigError where neither shows all of it once."""
@@ -156,6 +195,16 @@ def _vocabulary(model: Path) -> int | None:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     rows = {**config, **(config.get("text_config") or {})}.get("vocab_size")
     return rows if isinstance(rows, int) else None
+
+
+def _ends(model: Path) -> frozenset[int]:
+    """The tokens at which an answer ends, as the configs say."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        if (file := model / name).exists():
+            ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+            found |= {id for id in (ends if isinstance(ends, list) else [ends]) if type(id) is int}
+    return frozenset(found)
 
 
 def _default(templates: Mapping[str, str]) -> str:

@@ -59,7 +59,7 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def render_chat(template: str, messages: Sequence[Mapping[str, Json]], variables: Mapping[str, Any]) -> str:
-    """The prompt of a conversation: all turns, and the beginning of the assistant's next.
+    """The prompt of a conversation: all turns, and the beginning of the assistant's next (unless `variables` say otherwise).
 
     Raises what a template raises: `jinja2.TemplateError`, and any error of Python's for what it does with its variables.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfalign_api.plan import FlowJob
-from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Reply, Request, Row, SetAside, Write
+from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Given, Reply, Request, Row, SetAside, Write
 from selfalign_jobs.generate.engine import (
     Engine,
     EngineRequest,
@@ -165,9 +165,10 @@ class FlowLoop:
             if not requests:
                 reply = []
                 continue
-            render = flow.setup.renderer.render
-            try:
-                rendered = [(request, *render(request)) for request in requests]  # all, before any is submitted
+            renderer = flow.setup.renderer
+            try:  # all, before any is submitted
+                given = {place: renderer.given(r) for place, r in enumerate(requests) if isinstance(r, Given)}
+                asked = {place: (r, *renderer.render(r)) for place, r in enumerate(requests) if place not in given}
             except SetAside as too_long:  # the flow may catch it and ask for something else
                 reply = too_long
             except Exception as error:  # a chat template that refuses this turn
@@ -175,13 +176,15 @@ class FlowLoop:
                 self._end(flow, SetAside("flow failed", f"{type(error).__name__}: {error}"))
                 return
             else:
-                self._submit(flow, rendered)
-                return
+                flow.replies = [given.get(place) for place in range(len(requests))]
+                if asked:
+                    self._submit(flow, asked)
+                    return
+                reply = flow.replies if flow.several else flow.replies[0]
 
-    def _submit(self, flow: _Open, rendered: list[tuple[Request, list[int], Sampling | Labels]]) -> None:
-        flow.replies = [None] * len(rendered)
-        flow.waiting = len(rendered)
-        for place, (request, prompt_ids, task) in enumerate(rendered):
+    def _submit(self, flow: _Open, asked: dict[int, tuple[Request, list[int], Sampling | Labels]]) -> None:
+        flow.waiting = len(asked)
+        for place, (request, prompt_ids, task) in asked.items():
             self._requests += 1
             id = f"{flow.task.record}-{self._requests}"
             self._waiting_for[id] = (flow, place, request, prompt_ids)

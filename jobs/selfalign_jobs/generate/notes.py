@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import Judge
+from selfalign_api.plan import DataSource, FlowJob, Judge, SourceRef
 from selfalign_jobs.places.store import Folder, TableEntry
 from selfalign_jobs.recipes.answers import repetition
 from selfalign_jobs.step import second_look
@@ -34,6 +34,15 @@ def on_pairs(
     yield from second_look.on_prompts(repetition(table))
     if (answers := lengths(table)) is not None:
         yield from second_look.on_lengths(answers)
+
+
+def on_turns(folder: Folder, job: FlowJob, sources: Mapping[str, DataSource]) -> Iterator[str]:
+    """Which answer was taken of rows that are conversations (places/tables/dialogues.py)."""
+    for name in (ref.name for ref in job.rows.inputs if isinstance(ref, SourceRef)):
+        if (which := sources[name].turn) is not None:
+            answers = folder.read_table(f"prepared/{job.out}.parquet", columns=["answers"])["answers"]
+            several = pc.sum(pc.greater(answers, 1)).as_py() or 0
+            yield from second_look.on_turns(name, len(answers), several, which)
 
 
 def on_judging(folder: Folder, entry: TableEntry, judge: Judge | None) -> Iterator[str]:

@@ -103,6 +103,7 @@ def generate(
     for job in step.load.jobs:
         if is_pairs(flows[job.flow].schema):
             told += notes.on_pairs(context.folder, made.tables[job.out], made.outcomes[job.out], job.judge)
+            told += notes.on_turns(context.folder, job, context.config.plan.sources)
     return finish(context, step, started, made, made.figures, told)
 
 

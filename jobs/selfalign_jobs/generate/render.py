@@ -11,7 +11,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.plan import Role
-from selfalign_jobs.flow import Compare, Completion, Request, SetAside, Write
+from selfalign_jobs.flow import Compare, Completion, Given, SetAside, Write
 from selfalign_jobs.generate.chat import Chat
 from selfalign_jobs.generate.engine import Labels, Sample, Sampling
 from selfalign_jobs.generate.reasoning import Reasoning
@@ -39,14 +39,14 @@ class Renderer:
         self._roles = roles
         self._context_tokens = context_tokens
 
-    def render(self, request: Request) -> tuple[list[int], Sampling | Labels]:
+    def render(self, request: Write | Compare) -> tuple[list[int], Sampling | Labels]:
         """Prompt ids, and what is asked of them. Raises SetAside for what cannot be asked."""
         return self._write(request) if isinstance(request, Write) else self._compare(request)
 
     def _write(self, request: Write) -> tuple[list[int], Sampling]:
         """SetAside("too long") when prompt and answer exceed the context."""
         role = self._roles[request.role]
-        prompt_ids = self.chat.encode(self.chat.text(request.user))
+        prompt_ids = self.chat.encode(self.chat.text(request.user, request.history))
         self._check_length(len(prompt_ids), role.max_tokens)
         return prompt_ids, Sampling(request.n, role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed)
 
@@ -81,6 +81,11 @@ class Renderer:
                 text = _without_prefix(text, role.output_prefix)
             completions.append(Completion(text, ids, before, sample.finish_reason, request.seed + number))
         return completions
+
+    def given(self, request: Given) -> Completion:
+        """An answer of somebody else's as if the role had written it. SetAside for one that it cannot have written."""
+        prompt_ids, ids = self.chat.given(request.user, request.answer, request.history)
+        return Completion(request.answer, tuple(ids), tuple(prompt_ids), "stop", 0)
 
     def _stripped(self, role: str) -> Reasoning | None:
         """How the model reasons, where that is taken out of what the role writes."""

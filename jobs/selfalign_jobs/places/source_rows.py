@@ -32,7 +32,8 @@ class SourceRows:
         for piece in pieces:
             rows, size = rows + piece.num_rows, size + piece.nbytes
             held.append(piece)
-            self.longest = max(self.longest, *(pc.max(pc.binary_length(text)).as_py() or 0 for text in piece.columns))
+            texts = [column for column in piece.columns if pa.types.is_string(column.type)]
+            self.longest = max(self.longest, *(pc.max(pc.binary_length(text)).as_py() or 0 for text in texts))
             if size > HELD_BYTES:
                 held = []
             self._none = piece.slice(0, 0)

@@ -14,18 +14,18 @@ from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
-from selfalign_jobs.places.source_look import MESSAGES, looked_at
+from selfalign_jobs.places.source_look import MESSAGES, Reading, looked_at
 from selfalign_jobs.places.source_rows import SourceRows
-from selfalign_jobs.places.tables import cells, read_text
+from selfalign_jobs.places.tables import cells, dialogues, read_text
 from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
-from selfalign_jobs.places.tables.read import read
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.
 REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt"}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
+DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be
 
 
 def read_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> pa.Table:
@@ -41,10 +41,10 @@ def open_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> Sou
     if source.url is None:
         return SourceRows(lambda: iter([personas.table()]))
     files = _files(name, source, mounts)
-    columns = _columns(name, source, is_text=files[0].format == "text")
+    reading = _dialogues(name, source) if name in DIALOGUES else _reading(name, source, files[0].format == "text")
     return SourceRows(
-        lambda: (piece.table for file in files for piece in read(file, columns)),
-        looked_at(field_of(name), source.url, files, columns),
+        lambda: (piece.table for file in files for piece in reading.pieces(file)),
+        looked_at(field_of(name), source.url, files, reading),
     )
 
 
@@ -106,13 +106,10 @@ def _refusing(field: str, path: Path) -> Iterator[None]:
         raise ConfigError.one(field, said) from error
 
 
-def _columns(name: str, source: DataSource, *, is_text: bool) -> list[Column]:
+def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
     """What is read of each file; first the column that a row must have."""
     given, main, field = source.columns, REQUIRED[name], f"{field_of(name)}.columns"
-    known = [main, *([MESSAGES] if main == "prompt" else []), *OPTIONAL.get(name, ())]
-    if unread := [column for column in given if column not in known]:
-        message = f"is not read here; {field_of(name)} reads {', '.join(known)}"
-        raise ConfigError.one(f"{field}.{unread[0]}", message, given[unread[0]])
+    _refuse_unread(name, given, [main, *([MESSAGES] if main == "prompt" else []), *OPTIONAL.get(name, ())])
     if MESSAGES in given:
         if main in given:
             raise ConfigError.one(f"{field}.{MESSAGES}", f"stands beside {main}; write the one that holds the prompts")
@@ -121,4 +118,35 @@ def _columns(name: str, source: DataSource, *, is_text: bool) -> list[Column]:
         # A text has one column, whatever it is called.
         named = read_text.COLUMN if is_text and given.get(main) in (None, main) else given.get(main, main)
         first = Column(named, main, cells.prompt if main == "prompt" else cells.text)
-    return [first, *(Column(given[other], other, cells.text) for other in OPTIONAL.get(name, ()) if other in given)]
+    others = [Column(given[other], other, cells.text) for other in OPTIONAL.get(name, ()) if other in given]
+    return Reading((first, *others), filled=(main,))
+
+
+def _dialogues(name: str, source: DataSource) -> Reading:
+    """The same of rows that are a dialogue."""
+    given, which, field = source.columns, source.turn or "First", f"{field_of(name)}.columns"
+    if name == "preferences":
+        _refuse_unread(name, given, ["prompt", "chosen", "rejected"])
+        columns = [_of_dialogue(given.get(each, each), each) for each in ("chosen", "rejected", "prompt")]
+        return Reading(tuple(columns), ("chosen", "rejected"), ("chosen", "rejected"), dialogues.preferences(which))
+    _refuse_unread(name, given, ["prompt", "response", MESSAGES])
+    if MESSAGES not in given:
+        columns = [_of_dialogue(given.get(each, each), each) for each in ("response", "prompt")]
+    elif others := [each for each in given if each != MESSAGES]:
+        raise ConfigError.one(
+            f"{field}.{MESSAGES}", f"stands beside {others[0]}; write the one that holds the demonstrations"
+        )
+    else:
+        columns = [_of_dialogue(given[MESSAGES], "response", chats=True)]
+    needed = tuple(column.standard for column in columns)
+    return Reading(tuple(columns), needed, ("response",), dialogues.demonstrations(which))
+
+
+def _of_dialogue(name: str, standard: str, *, chats: bool = False) -> Column:
+    return Column(name, standard, dialogues.cell, chats, either=not chats)
+
+
+def _refuse_unread(name: str, given: Mapping[str, str], known: list[str]) -> None:
+    if unread := [column for column in given if column not in known]:
+        message = f"is not read here; {field_of(name)} reads {', '.join(known)}"
+        raise ConfigError.one(f"{field_of(name)}.columns.{unread[0]}", message, given[unread[0]])

@@ -21,7 +21,7 @@ PrepareFn = Callable[
     [tuple[Any, ...], Mapping[str, Json]], pa.Table
 ]  # of tables; of Rows, where it only takes from them
 
-RECIPES = ("sao",)
+RECIPES = ("sao", "pairs", "spin")
 
 
 class Rows(Protocol):
@@ -88,6 +88,7 @@ class Recipe:
     # Tokens of each variable of the templates at the most; of the method, and the longest text of each source.
     longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
+    looks: frozenset[str] = frozenset()  # of those: whose rows are looked at when a run is accepted, not only counted
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
     # Variables that a method's templates need not name, though they are `required`.
     spared: Callable[[Method], frozenset[str]] = no_variables

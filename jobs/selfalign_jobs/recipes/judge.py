@@ -18,6 +18,31 @@ Outcome = Literal["first", "second", "tie", "unparsed"]
 
 JUDGE_VARIABLES = frozenset({"prompt", "first", "second", "criteria"})
 
+JUDGE = """\
+Two answers to the same prompt are to be ranked. Weigh {{ criteria | join(", ") }}. The order in which they are shown \
+says nothing about their worth.
+
+[Prompt]
+{{ prompt }}
+
+[Answer A]
+{{ first }}
+
+[Answer B]
+{{ second }}
+
+Write exactly one line, "ranking: A > B" if answer A is better, or "ranking: B > A" if answer B is better.
+"""
+
+# What a run fills in that leaves its judge out.
+JUDGE_ROLE = {"name": "judge", "template": JUDGE, "temperature": 0, "maxTokens": 64, "reasoning": "Strip"}  # ours
+JUDGE_VALUES = {
+    "method": "logprobs",  # ours; the paper's own is `paper`
+    "verdicts": ["ranking: A > B", "ranking: B > A"],
+    "criteria": ["relevance and specificity", "accuracy", "completeness", "clarity"],
+    "tieMargin": 0,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
 IDS = pa.list_(pa.int32())
@@ -49,3 +51,8 @@ ANSWERS = pa.schema(
 )
 
 VERDICTS = pa.schema([pa.field("prompt", pa.string()), *VERDICT_FIELDS])
+
+
+def history_of(history: str | None) -> list[dict[str, str]]:
+    """The messages before a prompt, as a table of people's own has them in its column `history`."""
+    return [] if history is None else [{"role": role, "content": content} for role, content in json.loads(history)]

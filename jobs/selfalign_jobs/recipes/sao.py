@@ -13,27 +13,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    Check,
-    EngineLoad,
-    Evaluate,
-    FlowJob,
-    Generate,
-    ModelRef,
-    Prepare,
-    Role,
-    SourceRef,
-    TableRef,
-    Train,
-)
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, TableRef
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
-from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition, role_at
+from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
-from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge
-from selfalign_jobs.recipes.method import EvaluationCheck, Method
+from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, answers_job, evaluate_step
+from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES, judge
+from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.rows import ANSWERS, PAIRS, TRAINED
 from selfalign_jobs.recipes.tables import draw, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.trainings import train_on_pairs
 
 WRITE_PROMPT = """\
 Here is a description of a person:
@@ -50,23 +39,7 @@ Guess one prompt that a person may give to an AI assistant. It must be informati
 Write exactly one prompt, without an answer and without a comment, and start your output with "User prompt:".
 """
 
-JUDGE = """\
-Two answers to the same prompt are to be ranked. Weigh {{ criteria | join(", ") }}. The order in which they are shown \
-says nothing about their worth.
-
-[Prompt]
-{{ prompt }}
-
-[Answer A]
-{{ first }}
-
-[Answer B]
-{{ second }}
-
-Write exactly one line, "ranking: A > B" if answer A is better, or "ranking: B > A" if answer B is better.
-"""
-
-HELD_OUT = 500  # prompts set apart for evaluation when the run names none
+INITIAL_ANSWERS = ArtifactRef(step="i1-generate", name="initial-answers")
 
 Pairs = Generator[Request | list[Request], Any, list[Row]]
 
@@ -148,9 +121,10 @@ def plan(method: Method) -> tuple[Step, ...]:
                 engine=method.engine,
             )
         )
-        steps.append(train_step(method, k))
+        steps.append(train_on_pairs(method, k, held_out_table(method)))
         if method.evaluation.after(k, method.iterations):
-            steps.append(evaluate_step(method, k))
+            asked = Prepare(fn="questions", inputs=(held_out_table(method) or INITIAL_ANSWERS,))
+            steps.append(evaluate_step(method, k, asked, INITIAL_ANSWERS))
     return tuple(steps)
 
 
@@ -187,8 +161,7 @@ def initial_answers_job(method: Method) -> FlowJob:
     """The initial model's answers to the held-out prompts."""
     roles = answer_roles(method)
     if method.evaluation.prompts_given:
-        rows = Prepare(fn="questions", inputs=(SourceRef(name="evaluation"),))
-        return FlowJob(flow="answer", rows=rows, out="initial-answers", roles=roles)
+        return answers_job(method, Prepare(fn="questions", inputs=(SourceRef(name="evaluation"),)), "initial-answers")
     kind = "prompts" if "prompts" in method.data else "personas"
     options = draw_options(method, 1) | {"part": 0, "parts": 1, "count": HELD_OUT, "apart": 0}
     rows = Prepare(fn="draw", inputs=(SourceRef(name=kind),), options=options)
@@ -200,81 +173,11 @@ def initial_answers_job(method: Method) -> FlowJob:
     )
 
 
-def train_step(method: Method, k: int) -> Train:
-    """SimPO (or another pairwise loss) on the pairs of the window, less those whose prompt is held out."""
-    loss = method.training.loss_of(k)
-    window: tuple[TableRef, ...] = tuple(
-        ArtifactRef(step=f"i{i}-generate", name="pairs") for i in method.iteration.window_of(k)
-    )
-    held = () if method.evaluation.when == "Never" else (held_out_table(method),)
-    return Train(
-        name=f"i{k}-train",
-        iteration=k,
-        loss=loss,
-        data=Prepare(
-            fn="training-pairs",
-            inputs=(*window, *held),
-            options={"held_out": bool(held), "max_new_pairs": method.iteration.max_new_pairs, "seed": method.seed},
-        ),
-        start=method.iteration.start_of(k),
-        reference=method.iteration.reference_of(k) if loss.type in ("dpo", "ipo", "hinge") else None,
-        result=ModelRef(iteration=k),
-        settings=method.training.settings_of(k),
-    )
-
-
-def held_out_table(method: Method) -> TableRef:
+def held_out_table(method: Method) -> TableRef | None:
     """The table with the prompts that training must not see."""
-    if method.evaluation.prompts_given:
-        return SourceRef(name="evaluation")
-    return ArtifactRef(step="i1-generate", name="initial-answers")
-
-
-def evaluate_step(method: Method, k: int) -> Evaluate:
-    """The new model answers the held-out prompts; the initial model judges, where a check asks for verdicts."""
-    name = f"i{k}-evaluate"
-    before = ArtifactRef(step="i1-generate", name="initial-answers")
-    after = ArtifactRef(step=name, name="answers")
-    asked = Prepare(fn="questions", inputs=(held_out_table(method),))
-    loads = [
-        EngineLoad(
-            model=ModelRef(iteration=k),
-            jobs=(FlowJob(flow="answer", rows=asked, out="answers", roles=answer_roles(method)),),
-        )
-    ]
-    if any(check.type == "SelfWinRate" for check in method.evaluation.checks):
-        both = Prepare(fn="joined-answers", inputs=(before, after), options={"role": "respond"})
-        judging = FlowJob(
-            flow="compare", rows=both, out="verdicts", roles={"judge": method.roles["judge"]}, judge=method.judge
-        )
-        loads.append(EngineLoad(model=ModelRef(), jobs=(judging,)))
-    checks = tuple(check_of(check, before, after, name) for check in method.evaluation.checks)
-    return Evaluate(name=name, iteration=k, loads=tuple(loads), engine=method.engine, checks=checks)
-
-
-def check_of(check: EvaluationCheck, before: ArtifactRef, after: ArtifactRef, step: str) -> Check:
-    """A check of the spec, with the tables that it reads."""
-    verdicts = ArtifactRef(step=step, name="verdicts") if check.type == "SelfWinRate" else None
-    return Check(
-        name=check.name,
-        type=check.type,
-        before=before,
-        after=after,
-        verdicts=verdicts,
-        temperatures=check.temperatures,
-    )
-
-
-def answer_roles(method: Method) -> dict[str, Role]:
-    """The roles that answer held-out prompts: one a temperature of ExactMatch, and `respond` for the win rate."""
-    respond = method.roles["respond"]
-    roles: dict[str, Role] = {}
-    for check in method.evaluation.checks:
-        if check.type == "SelfWinRate":
-            roles["respond"] = respond
-        for temperature in check.temperatures:
-            roles[role_at(temperature)] = respond.model_copy(update={"temperature": temperature})
-    return roles
+    if method.evaluation.when == "Never":
+        return None
+    return SourceRef(name="evaluation") if method.evaluation.prompts_given else INITIAL_ANSWERS
 
 
 def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,16 +202,11 @@ def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
                 },
                 # topP, maxTokens: ours; what a model thinks before it answers is trained with the answer
                 {"name": "respond", "temperature": 0.6, "topP": 0.95, "maxTokens": 2048, "reasoning": "Keep"},
-                {"name": "judge", "template": JUDGE, "temperature": 0, "maxTokens": 64, "reasoning": "Strip"},  # ours
+                JUDGE_ROLE,
             ],
             "filters": {"identical": "Drop", "truncated": "Keep"},  # the paper filters nothing
         },
-        "judge": {
-            "method": "logprobs",  # ours; the paper's own is `paper`
-            "verdicts": ["ranking: A > B", "ranking: B > A"],
-            "criteria": ["relevance and specificity", "accuracy", "completeness", "clarity"],
-            "tieMargin": 0,
-        },
+        "judge": JUDGE_VALUES,
         "iteration": {"start": "previous", "reference": "previous", "dataWindow": "Current"},  # ours
         "training": {
             "loss": {"type": "simpo", "beta": 10, "gamma": 3} if loss == "simpo" else {"beta": 0.1},  # 0.1: ours

@@ -177,8 +177,11 @@ def _trained(folder: Folder, facts: StepFacts, step: Train) -> Trained:
     if manifest is None:
         return Trained(facts, step, 0, {}, log)
     overlong = manifest.result.get("droppedOverlong", 0)
+    counts = _counts(folder)
     left_out = {
-        "prompt is held out for evaluation": _counts(folder).get("promptHeldOut", 0),
+        "chosen and rejected are the same text": counts.get("identical", 0),
+        "prompt is held out for evaluation": counts.get("promptHeldOut", 0),
+        "the model cannot have written it": counts.get("unwritten", 0),
         "longer than the training's bounds": overlong,
     }
     rows = _prepared_rows(folder, TRAINED) - overlong

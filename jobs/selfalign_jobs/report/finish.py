@@ -12,7 +12,7 @@ from rich.text import Text
 from selfalign_api.plan import Json, Plan
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.report.evidence import Evidence, read_evidence
+from selfalign_jobs.report.evidence import Evidence, Trained, read_evidence
 from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
 from selfalign_jobs.report.result import checks_of, name_of, roles_of, signed
@@ -104,7 +104,7 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "seed": evidence.plan.seed,
         "digest": evidence.plan.digest,
         "finished": evidence.finished,
-        "effect": {name: figure["value"] for name, figure in results.items()} | _remarked(evidence),
+        "effect": {name: figure["value"] for name, figure in results.items()} | _remarked(evidence) | _risen(trained),
         "accuracy": accuracy,
         "winRate": wins,
         "pairs": sum(pairs) if pairs else None,  # None: a plan that makes none
@@ -116,6 +116,13 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "tokens": {facts.step.name: facts.tokens_made for facts in done},
         "tokensPerSecond": {facts.step.name: facts.tokens_per_second for facts in done},
     }
+
+
+def _risen(trained: list[Trained]) -> dict[str, float]:
+    """By how many nats the chosen answers became likelier in each training that has a reference."""
+    done = ((each.step.name, each.facts.manifest) for each in trained)
+    found = {name: m.result["chosenLogProbability"] for name, m in done if m and "chosenLogProbability" in m.result}
+    return {f"{name}.chosenLogProbability": round(each["after"] - each["before"], 4) for name, each in found.items()}
 
 
 def _remarked(evidence: Evidence) -> dict[str, float]:

@@ -93,6 +93,7 @@ def _training(plan: Plan, trained: Trained, log: pa.Table, of: str) -> Section:
         "word": step.rows,
         "attention": result.get("attention", ""),  # layout, kernel, precision
         "speed": _speed(result, step.rows),
+        "chosen": result.get("chosenLogProbability"),
     }
     return Section("training", "Training", "training", facts, trained.facts.notes, of=of)
 

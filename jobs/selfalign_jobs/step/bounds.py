@@ -121,6 +121,11 @@ LEARNED = Bound(
     "ours: what comes after only drives the answers apart",
     "fewer training.epochs, a smaller beta, or more data",
 )  # fmt: skip
+FALLEN = Bound(
+    "FALLEN", 5.0, "nats that the chosen answers' log-probability fell in a training, on average",
+    "ours: of SPIN's demonstrations a few nats; a policy that finds both answers unlikely writes neither",
+    "a lower training.learningRate, a larger beta, or fewer epochs",
+)  # fmt: skip
 
 # --- evaluation -----------------------------------------------------------------------------------------------------------
 
@@ -137,5 +142,5 @@ GROWN = Bound(
 
 BOUNDS = (
     POSITION, CONSISTENT, PARSED, TIES, REPEATED, IDENTICAL, KEPT, CUT, LONGER, STRETCHED, BATCH, LEARNING_RATE,
-    OVERLONG, HELD_PAIRS, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, HELD_OUT, GROWN,
+    OVERLONG, HELD_PAIRS, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, FALLEN, HELD_OUT, GROWN,
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,11 +21,14 @@ def prepare_table(context: StepContext, prepare: Prepare, name: str) -> pa.Table
     return context.folder.read_table(prepared_file(context, prepare, name))
 
 
-def prepared_file(context: StepContext, prepare: Prepare, name: str) -> str:
-    """The name of that file in the step's folder, where it is then."""
+def prepared_file(
+    context: StepContext, prepare: Prepare, name: str, finish: Callable[[pa.Table], pa.Table] | None = None
+) -> str:
+    """The name of that file in the step's folder, where it is then; `finish` adds what takes the step's own means."""
     kept = f"prepared/{name}.parquet"
     if not context.folder.exists(kept):
-        context.folder.write_table(kept, _prepared(context, prepare))
+        table = _prepared(context, prepare)
+        context.folder.write_table(kept, table if finish is None else finish(table))
     return kept
 
 

@@ -89,11 +89,18 @@ def on_held_out_pairs(pairs: int, held: int) -> Iterator[str]:
         yield f"{percent(held / pairs)} of the prompts are held out for evaluation; training leaves their pairs out."
 
 
+def on_turns(source: str, rows: int, several: int, which: str) -> Iterator[str]:
+    """Which answer is taken of conversations that have several."""
+    if several:
+        taken = "first answer, and what it answers," if which == "First" else "last answer, with all before it,"
+        yield f"{several:,} of {rows:,} rows have several turns: the {taken} is taken (data.{source}.turn: {which})."
+
+
 def on_log(log: Sequence[LogRow]) -> Iterator[str]:
     """How the training went, from a row an optimiser step."""
     if not log:
         return
-    dead, quarter = dead_steps(log), log[-max(1, len(log) // 4) :]
+    dead, quarter = dead_steps(log), last_quarter(log)
     skipped = sum(not math.isfinite(row["gradient_norm"]) for row in log)
     if dead:
         yield (
@@ -113,6 +120,20 @@ def on_log(log: Sequence[LogRow]) -> Iterator[str]:
     if learned > 2 and learned / len(log) > bounds.LEARNED.value:
         first = int(log[-learned]["step"])
         yield f"From step {first} of {int(log[-1]['step'])} on every pair is ordered right: the pairs are learned by heart."
+
+
+def on_chosen(before: float, after: float) -> Iterator[str]:
+    """Chosen answers that became less likely: mean log-probability, nats, under the reference and at the end."""
+    if before - after > bounds.FALLEN.value:
+        yield (
+            f"The chosen answers became less likely: their log-probability fell from {before:.1f} to {after:.1f} nats, on "
+            "average."
+        )
+
+
+def last_quarter(log: Sequence[LogRow]) -> Sequence[LogRow]:
+    """The rows that say how a training ended."""
+    return log[-max(1, len(log) // 4) :]
 
 
 def dead_steps(log: Sequence[LogRow]) -> int:

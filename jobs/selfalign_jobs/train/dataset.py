@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Examples:
     pairs: int  # rows of the table that was given
     dropped_overlong: int
     truncated: int
-    held_out: int  # rows that are not in it, because their prompts are held out
+    counts: Mapping[str, int]  # of its making: rows that are not in it, by why
     emptied: int = 0  # rows that lost an optional answer: too long
 
 
@@ -57,9 +58,9 @@ def examples(pairs: pa.RecordBatchReader, settings: TrainSettings, reads: Reads,
             gone, kept = overlong & optional, ~(overlong & np.logical_not(optional)).any(axis=1)
             dropped, emptied = dropped + int((~kept).sum()), emptied + int(gone[kept].any(axis=1).sum())
             writer.write_batch(_without(batch, gone).filter(pa.array(kept)))
-    held_out = counts_of(pairs).get("promptHeldOut", 0)
-    _refuse_none(rows, dropped, held_out, settings)
-    return Examples(mapped_examples(file), rows, dropped, truncated, held_out, emptied)
+    counts = counts_of(pairs)
+    _refuse_none(rows, dropped, counts.get("promptHeldOut", 0), settings)
+    return Examples(mapped_examples(file), rows, dropped, truncated, counts, emptied)
 
 
 def lengths_of(table: pa.Table) -> np.ndarray:

@@ -18,6 +18,7 @@ from selfalign_jobs.train.settings import Batches
 
 JOB = "job.json"
 EXAMPLES = "examples.arrow"
+REFERENCE = "reference/log_probs.parquet"  # in the step's folder
 REPORT = "report.jsonl"
 LOG = "log.parquet"
 MODEL = "model"

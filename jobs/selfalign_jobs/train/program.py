@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
@@ -33,7 +35,7 @@ from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.step.reuse import finished_elsewhere
 from selfalign_jobs.train import checkpoint
 from selfalign_jobs.train.dataset import ROWS_A_CHUNK, Examples, examples, lengths_of
-from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REPORT, Job, error_of, read_outcomes
+from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REFERENCE, REPORT, Job, error_of, read_outcomes
 from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
 from selfalign_jobs.train.memory import micro_batch_tokens
 from selfalign_jobs.train.settings import (
@@ -48,8 +50,10 @@ from selfalign_jobs.train.settings import (
     uses_deepspeed,
 )
 from selfalign_jobs.train.steps import Layout
+from selfalign_jobs.train.written import with_ids
 
 LOG_TABLE = "parts/log.parquet"
+OWN_COUNTS = ("identical", "severalTurns", "unwritten")  # of pairs of one's own (recipes/own_tables.py, written.py)
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
 
@@ -100,7 +104,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
         reference = locate_model(config, step.reference)
     reads = Reads.of(step.loss.type)
-    pairs = context.folder.read_batches(prepared_file(context, step.data, "pairs"), reads.columns, ROWS_A_CHUNK)
+    kept = prepared_file(context, step.data, "pairs", partial(with_ids, context, step))
+    pairs = context.folder.read_batches(kept, reads.columns, ROWS_A_CHUNK)
     found = examples(pairs, settings, reads, work / EXAMPLES)
     lengths = lengths_of(found.table)
     for name, mean in zip(reads.columns[1:], lengths[:, 1:].mean(axis=0), strict=True):
@@ -115,7 +120,7 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     )
     layout = "packed, prompts shared" if batches.packed else "padded"
     print(f"training {batches.steps} steps, {layout}: at most {batches.budget} tokens a micro batch", file=sys.stderr)
-    tell([*_notes_before(found, step)])
+    tell([*_notes_before(context, step, found)])
     job = Job(
         config=config,
         start=str(start),
@@ -133,11 +138,16 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     return found, outcomes[0].result
 
 
-def _notes_before(found: Examples, step: Train) -> Iterator[str]:
+def _notes_before(context: StepContext, step: Train, found: Examples) -> Iterator[str]:
     """What deserves a second look before the first step."""
     yield from second_look.on_batches(found.table.num_rows, step.settings.global_batch_size, step.rows)
+    own = context.config.plan.sources.get("preferences")
+    if own is not None:
+        several = found.counts.get("severalTurns", 0)
+        yield from second_look.on_turns("preferences", found.pairs, several, own.turn or "First")
     yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated, step.rows)
-    yield from second_look.on_held_out_pairs(found.pairs + found.held_out, found.held_out)
+    held = found.counts.get("promptHeldOut", 0)
+    yield from second_look.on_held_out_pairs(found.pairs + held, held)
 
 
 def _nodes(context: StepContext, head: str | None = None) -> Nodes:
@@ -285,7 +295,7 @@ def _finish(
     figures: dict[str, Json],
 ) -> Manifest:
     rows = log.to_pylist()
-    last = rows[-1]
+    last, chosen = rows[-1], _chosen(context, step, rows)
     tokens, seconds = sum(row["tokens"] for row in rows), last["seconds"]
     result = {
         "steps": int(last["step"]),
@@ -294,10 +304,12 @@ def _finish(
         "droppedOverlong": found.dropped_overlong,
         "truncated": found.truncated,
         **({"emptied": found.emptied} if found.emptied else {}),
+        **{name: found.counts[name] for name in OWN_COUNTS if found.counts.get(name)},
         **_shown(last),
         "tokensPerSecond": round(tokens / seconds, 1),
         "computedTokensPerSecond": round(sum(row["computed_tokens"] for row in rows) / seconds, 1),
         **({"mfu": round(_mfu(rows), 4)} if "mfu" in last else {}),
+        **({"chosenLogProbability": chosen} if chosen else {}),
         **figures,
     }
     return finish_manifest(
@@ -311,8 +323,24 @@ def _finish(
         models=_lineage(context.config, step),
         tokens={"train": int(tokens)},
         result=result,
-        notes=[*_notes_before(found, step), *second_look.on_log(rows)],
+        notes=[
+            *_notes_before(context, step, found),
+            *second_look.on_log(rows),
+            *(second_look.on_chosen(chosen["before"], chosen["after"]) if chosen else ()),
+        ],
     )
+
+
+def _chosen(context: StepContext, step: Train, rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean log-probability of the chosen answers under the reference, and at the end; of losses with a reference.
+
+    What a step's log has of it is their reward: β times by how much it rose.
+    """
+    if step.loss.type not in REFERENCE_LOSSES or not context.folder.exists(REFERENCE):
+        return {}
+    before = pc.mean(context.folder.read_table(REFERENCE, columns=["chosen"])["chosen"]).as_py()
+    risen = statistics.fmean(row["rewards_chosen"] for row in second_look.last_quarter(rows)) / step.loss.beta
+    return {"before": round(before, 4), "after": round(before + risen, 4)}
 
 
 def _mfu(rows: list[dict[str, float]]) -> float:

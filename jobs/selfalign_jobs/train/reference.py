@@ -13,19 +13,18 @@ import torch
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train.dataset import TokenIds, lengths_of
+from selfalign_jobs.train.job import REFERENCE
 from selfalign_jobs.train.loader import Collate
 from selfalign_jobs.train.saving import agreed
 from selfalign_jobs.train.scoring import answer_scores
 from selfalign_jobs.train.steps import Layout, plan_step
 
-ARTIFACT = "reference/log_probs.parquet"
-
 
 def read(folder: Folder, examples: pa.Table, kernel: str) -> np.ndarray | None:
     """Kept log-probabilities of just these examples by this kernel, float64 (examples, answers); None before they are computed."""
-    if not folder.exists(ARTIFACT):
+    if not folder.exists(REFERENCE):
         return None
-    table = folder.read_table(ARTIFACT)
+    table = folder.read_table(REFERENCE)
     if (table.schema.metadata or {}).get(b"identity") != _identity(examples, kernel):
         return None
     return np.stack([column.to_numpy() for column in table.columns], axis=1)
@@ -35,7 +34,7 @@ def write(folder: Folder, examples: pa.Table, kernel: str, log_probs: np.ndarray
     """Commit them, with the identity of the examples that they belong to and of what computed them."""
     names = [name.removesuffix("_ids") for name in examples.column_names[1:]]
     columns = {name: log_probs[:, column] for column, name in enumerate(names)}
-    folder.write_table(ARTIFACT, pa.table(columns).replace_schema_metadata({"identity": _identity(examples, kernel)}))
+    folder.write_table(REFERENCE, pa.table(columns).replace_schema_metadata({"identity": _identity(examples, kernel)}))
 
 
 def compute(

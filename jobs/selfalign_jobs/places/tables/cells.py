@@ -16,14 +16,14 @@ def text(value: object) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if _is_chat(value):
+    if is_chat(value):
         raise ValueError("is a conversation (a list of messages), where text is read; name a column of text in columns")
     raise ValueError(f"is {_a(value)}, where text is read; name a column of text in columns")
 
 
 def prompt(value: object) -> str | None:
     """A prompt: text, or a conversation that is one user turn and nothing else (TRL's conversational prompts)."""
-    if not _is_chat(value):
+    if not is_chat(value):
         return text(value)
     messages = _said(value)
     if len(messages) > 1:
@@ -38,7 +38,7 @@ def first_user_turn(value: object) -> str | None:
     """The prompt of a whole conversation: its first message, which must be the user's. What follows is not read."""
     if value is None:
         return None
-    if not _is_chat(value):
+    if not is_chat(value):
         what = "text" if isinstance(value, str) else _a(value)
         raise ValueError(
             f"is {what}, where a conversation, a list of {{role, content}}, is read; write columns: {{prompt: COLUMN}}"
@@ -54,12 +54,17 @@ def _first_user_turn(messages: list[Mapping[str, object]]) -> str | None:
         )
     if later and later[0].get("role") == "user":
         raise ValueError("has two user turns before an answer, and a prompt here is one; join them in the file")
-    content = first.get("content")
-    if isinstance(content, list) and len(content) == 1 and _is_text_part(content[0]):
-        content = content[0]["text"]
-    if content is not None and not isinstance(content, str):
-        raise ValueError(f"has a content that is {_a(content)}, where text is read; write its text")
-    return content
+    return content(first)
+
+
+def content(message: Mapping[str, object]) -> str | None:
+    """What a message says. Raises ValueError for what is no text."""
+    said = message.get("content")
+    if isinstance(said, list) and len(said) == 1 and _is_text_part(said[0]):
+        said = said[0]["text"]
+    if said is not None and not isinstance(said, str):
+        raise ValueError(f"has a content that is {_a(said)}, where text is read; write its text")
+    return said
 
 
 def _said(messages: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
@@ -70,7 +75,8 @@ def _said(messages: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
     )
 
 
-def _is_chat(value: object) -> TypeGuard[list[Mapping[str, object]]]:
+def is_chat(value: object) -> TypeGuard[list[Mapping[str, object]]]:
+    """Whether a value is a list of messages."""
     return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
 
 

@@ -30,13 +30,14 @@ class Column:
     """A column that is read: its name in the file, and what it is called from here on.
 
     `text_of` makes text of a value as JSON and Parquet have them; ValueError says what it is instead. `chats` is for a
-    column that holds conversations only, so that its values are not expected to be text.
+    column that holds conversations only, so that its values are not expected to be text; `either` for one that may.
     """
 
     name: str
     standard: str
     text_of: Callable[[object], str | None]
     chats: bool = False
+    either: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class _Fast:
         names = {
             column.name: f"c{number}" for number, column in enumerate(columns)
         }  # one of the file's may be asked twice
-        chats = {column.name for column in columns if column.chats}
+        chats = {column.name for column in columns if column.chats or column.either}
         self._odd = any(NO_NAME.search(name) for name in names)
         attributes = [(field, Any if name in chats else str | None, None) for name, field in names.items()]
         renamed = {} if self._odd else {field: name for name, field in names.items()}
@@ -109,7 +109,7 @@ class _Fast:
             rows = decode(content)
             values = [[getattr(row, field) for row in rows] for _, field in self._columns]
             for number, (column, _) in enumerate(self._columns):
-                if column.chats:
+                if column.chats or column.either:
                     values[number] = [column.text_of(value) for value in values[number]]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
             return None

@@ -1,0 +1,90 @@
+"""Whole-table functions over tables that people have: what is set apart, what is asked, which pairs are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Json
+from selfalign_jobs.gather import gathered, row_numbers
+from selfalign_jobs.recipes.base import Rows
+from selfalign_jobs.recipes.evaluation import HELD_OUT
+from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.recipes.tables import drawn_numbers, questions, shuffled, with_counts
+
+
+def draw_options(method: Method, kind: str, k: int) -> dict[str, Any]:
+    """What iteration k draws of the table `kind`, after the rows set apart for evaluation."""
+    source = method.data[kind]
+    apart = 0 if method.evaluation.prompts_given or method.evaluation.when == "Never" else HELD_OUT
+    fresh = source.draw == "Fresh"
+    return {
+        "seed": method.seed,
+        "apart": apart,
+        "part": k - 1 if fresh else 0,
+        "parts": method.iterations if fresh else 1,
+        "count": source.count,
+        "blank": False,
+    }
+
+
+def own_pairs(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:
+    """The pairs of the iterations `window`, less those of equal answers and those whose prompt is held out.
+
+    Held out is what is set apart of the table itself, or with `held_out` the prompts of the second table. An iteration adds
+    at most `max_new_pairs`. Raises ConfigError when nothing is left of the rows that are drawn.
+    """
+    source = tables[0]
+    held = _all(tables[1]) if options["held_out"] else _apart(source, options)
+    parts, counts = [], dict.fromkeys(("identical", "promptHeldOut", "severalTurns"), 0)
+    seen: set[int] = set()
+    for part in options["window"]:
+        numbers = [n for n in drawn_numbers(source.num_rows, {**options, "part": part}).tolist() if n not in seen]
+        seen.update(numbers)
+        rows = source.take(row_numbers(np.array(numbers, np.int64)))
+        same = pc.equal(rows["chosen"], rows["rejected"]).to_numpy() & (options["identical"] == "Drop")
+        unseen = pc.is_in(rows["prompt"], held["prompt"].combine_chunks()).to_numpy() & ~same
+        rows = gathered(rows, np.flatnonzero(~same & ~unseen)[: options["max_new_pairs"]])
+        counts["identical"] += int(same.sum())
+        counts["promptHeldOut"] += int(unseen.sum())
+        counts["severalTurns"] += pc.sum(pc.greater(rows["answers"], 1)).as_py() or 0
+        parts.append(rows)
+    pairs = pa.concat_tables(parts)
+    if seen and pairs.num_rows == 0:
+        raise ConfigError.one(
+            "spec.data.preferences.url",
+            f"has no pair to train on among the {len(seen):,} rows drawn: {counts['identical']:,} have equal answers, of "
+            f"{counts['promptHeldOut']:,} the prompt is held out for evaluation; give other rows, or other evaluation.prompts",
+        )
+    return with_counts(pairs, {"pairs": pairs.num_rows} | counts)
+
+
+def apart_questions(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:
+    """The distinct prompts that are set apart, of rows that begin a conversation: an evaluation asks one turn.
+
+    Raises ConfigError without any.
+    """
+    (source,) = tables
+    rows = _apart(source, options)
+    asked = rows.filter(pc.is_null(rows["history"]))
+    if rows.num_rows and asked.num_rows == 0:
+        raise ConfigError.one(
+            "spec.evaluation.prompts",
+            f"the {rows.num_rows} rows that are set apart for evaluation all go on with a conversation, and an evaluation "
+            "asks one turn; write evaluation.prompts: {url: URL}, or evaluation: {when: Never}",
+        )
+    return questions((asked,), {})
+
+
+def _apart(source: Rows, options: Mapping[str, Json]) -> pa.Table:
+    """The rows that are set apart for evaluation."""
+    return source.take(row_numbers(shuffled(source.num_rows, options["seed"])[: options["apart"]]))
+
+
+def _all(rows: Rows) -> pa.Table:
+    return rows.take(row_numbers(np.arange(rows.num_rows)))

@@ -1,0 +1,115 @@
+"""Pairs of one's own: preference training on a table that somebody has (offline). No paper: the values are ours.
+
+Each row is a prompt with a chosen and a rejected answer. The policy is trained on them by any pairwise loss, as if it had
+written both, and compared with the initial model on held-out prompts. Several iterations take a part of the table each and
+start from, and refer to, the model of the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from selfalign_api.plan import ArtifactRef, Prepare, SourceRef
+from selfalign_jobs.recipes.answers import ANSWER, COMPARE
+from selfalign_jobs.recipes.base import Recipe, Step
+from selfalign_jobs.recipes.evaluation import evaluate_step
+from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES
+from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.recipes.own_tables import apart_questions, draw_options, own_pairs
+from selfalign_jobs.recipes.tables import joined_answers, questions
+from selfalign_jobs.recipes.trainings import train_step
+
+OWN = SourceRef(name="preferences")
+HELD = SourceRef(name="evaluation")
+
+# --- the plan: train → evaluate, for each iteration -----------------------------------------------------------------------
+
+
+def plan(method: Method) -> tuple[Step, ...]:
+    """Iteration k trains on the pairs of its window; the first evaluation asks the initial model too."""
+    steps: list[Step] = []
+    before: ArtifactRef | None = None
+    for k in range(1, method.iterations + 1):
+        steps.append(train_step(method, k, pairs_of(method, k)))
+        if method.evaluation.after(k, method.iterations):
+            before = before or ArtifactRef(step=f"i{k}-evaluate", name="initial-answers")
+            steps.append(evaluate_step(method, k, asked(method), before))
+    return tuple(steps)
+
+
+def pairs_of(method: Method, k: int) -> Prepare:
+    """The pairs that iteration k is trained on, none of whose prompts is held out."""
+    held = method.evaluation.prompts_given and method.evaluation.when != "Never"
+    fresh = method.data["preferences"].draw == "Fresh"
+    options = draw_options(method, "preferences", k) | {
+        "window": [i - 1 for i in method.iteration.window_of(k)] if fresh else [0],
+        "held_out": held,
+        "identical": method.filters.identical,
+        "max_new_pairs": method.iteration.max_new_pairs,
+    }
+    return Prepare(fn="own-pairs", inputs=(OWN, HELD) if held else (OWN,), options=options)
+
+
+def asked(method: Method) -> Prepare:
+    """The held-out prompts: the user's, or those of rows set apart."""
+    if method.evaluation.prompts_given:
+        return Prepare(fn="questions", inputs=(HELD,))
+    return Prepare(fn="apart-questions", inputs=(OWN,), options=draw_options(method, "preferences", 1))
+
+
+def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of fields left out: all ours, those of training as DPO's users write them."""
+    loss = given.get("training", {}).get("loss", {}).get("type", "dpo")
+    return {
+        "iterations": 1,
+        "data": {"preferences": {"draw": "Fresh", "turn": "Last"}},
+        "generation": {
+            "maxSetAsidePercent": 1,
+            "roles": [
+                {"name": "respond", "temperature": 0.6, "topP": 0.95, "maxTokens": 2048, "reasoning": "Keep"},
+                JUDGE_ROLE,
+            ],
+            "filters": {"identical": "Drop", "truncated": "Keep"},
+        },
+        "judge": JUDGE_VALUES,
+        "iteration": {"start": "previous", "reference": "previous", "dataWindow": "Current"},
+        "training": {
+            "loss": {"type": "simpo", "beta": 2, "gamma": 1} if loss == "simpo" else {"type": "dpo", "beta": 0.1},
+            "learningRate": 5e-7,
+            "learningRateSchedule": "cosine",
+            "warmupRatio": 0.1,
+            "epochs": 1,
+            "globalBatchSize": 64,
+            "maxLengthTokens": 2048,
+            "maxPromptTokens": 1800,
+        },
+    }
+
+
+def longest(method: Method, sources: Mapping[str, int]) -> dict[str, int]:
+    """Tokens of each variable at the most: only held-out prompts are asked."""
+    prompt = sources["evaluation"] if method.evaluation.prompts_given else sources["preferences"]
+    answer = method.roles["respond"].max_tokens
+    return {"prompt": prompt, "first": answer, "second": answer}
+
+
+RECIPE = Recipe(
+    name="pairs",
+    paper="no paper",
+    data={"preferences": True},
+    defaults_for=defaults_for,
+    variables={"respond": frozenset({"prompt"}), "judge": JUDGE_VARIABLES},
+    required={"respond": frozenset({"prompt"}), "judge": frozenset({"prompt", "first", "second"})},
+    flows={"answer": ANSWER, "compare": COMPARE},
+    prepares={
+        "own-pairs": own_pairs,
+        "questions": questions,
+        "apart-questions": apart_questions,
+        "joined-answers": joined_answers,
+    },
+    plan=plan,
+    longest=longest,
+    takes_rows=frozenset({"own-pairs", "apart-questions"}),
+    looks=frozenset({"own-pairs", "apart-questions"}),
+)

@@ -1,0 +1,35 @@
+"""Trainings on pairs that recipes share."""
+
+from __future__ import annotations
+
+from selfalign_api.plan import ArtifactRef, ModelRef, Prepare, TableRef, Train
+from selfalign_jobs.recipes.method import Method
+
+WITH_REFERENCE = ("dpo", "ipo", "hinge")
+
+
+def train_on_pairs(method: Method, k: int, held: TableRef | None) -> Train:
+    """The pairs that the iterations of the window have generated, less those whose prompt is in the table `held`."""
+    window = tuple(ArtifactRef(step=f"i{i}-generate", name="pairs") for i in method.iteration.window_of(k))
+    options = {
+        "held_out": held is not None,
+        "max_new_pairs": method.iteration.max_new_pairs,
+        "seed": method.seed,
+    }
+    inputs = (*window, *(() if held is None else (held,)))
+    return train_step(method, k, Prepare(fn="training-pairs", inputs=inputs, options=options))
+
+
+def train_step(method: Method, k: int, data: Prepare) -> Train:
+    """The training of iteration k on a table of pairs."""
+    loss = method.training.loss_of(k)
+    return Train(
+        name=f"i{k}-train",
+        iteration=k,
+        loss=loss,
+        data=data,
+        start=method.iteration.start_of(k),
+        reference=method.iteration.reference_of(k) if loss.type in WITH_REFERENCE else None,
+        result=ModelRef(iteration=k),
+        settings=method.training.settings_of(k),
+    )
