@@ -155,6 +155,37 @@ def _has_url(source: Source | None) -> bool:
     return source is not None and source.url is not None
 
 
+# Which recipes read a kind of data, and which need it; a recipe says the same of itself (Recipe.data), and a test holds both.
+READ_BY = {"personas": ("sao",), "prompts": ("sao",), "demonstrations": ("spin",), "preferences": ("pairs",)}
+NEEDED_BY = {"demonstrations": "spin", "preferences": "pairs"}
+
+
+def _source(spec: Spec, kind: str) -> Source | None:
+    source: Source | None = getattr(spec.data, kind, None)
+    return source
+
+
+def _read_by(kind: str, recipes: tuple[str, ...]) -> Rule[Spec]:
+    known = ", ".join(f"'{recipe}'" for recipe in recipes)
+    return Rule(
+        Spec,
+        f"data.{kind}",
+        given(f"data.{kind}") + f"self.recipe in [{known}]",
+        f"data.{kind} is read by {', '.join(recipes)} only; remove it or change recipe",
+        lambda spec: _source(spec, kind) is None or spec.recipe in recipes,
+    )
+
+
+def _needed_by(kind: str, recipe: str) -> Rule[Spec]:
+    return Rule(
+        Spec,
+        "data",
+        f"self.recipe != '{recipe}' || (has(self.data) && has(self.data.{kind}) && has(self.data.{kind}.url))",
+        f"recipe {recipe} needs data.{kind}.url; write data: {{{kind}: {{url: hf://datasets/ORG/NAME}}}}",
+        lambda spec: spec.recipe != recipe or _has_url(_source(spec, kind)),
+    )
+
+
 RECIPE_RULES: tuple[Rule[Any], ...] = (
     Rule(
         SelfAlignmentRun,
@@ -170,22 +201,8 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         "spec.sao belongs to recipe sao; write recipe: sao, or remove spec.sao",
         lambda spec: spec.sao is None or spec.recipe == "sao",
     ),
-    Rule(
-        Spec,
-        "data.personas",
-        given("data.personas") + "self.recipe == 'sao'",
-        "data.personas is read by sao only; remove it or change recipe",
-        lambda spec: spec.data is None or spec.data.personas is None or spec.recipe == "sao",
-    ),
-    Rule(
-        Spec,
-        "data.prompts",
-        given("data.prompts") + "self.recipe in ['sao', 'reversegen', 'fspo', 'almost']",
-        "data.prompts is read by sao, reversegen, fspo and almost only; remove it or change recipe",
-        lambda spec: (
-            spec.data is None or spec.data.prompts is None or spec.recipe in ("sao", "reversegen", "fspo", "almost")
-        ),
-    ),
+    *(_read_by(kind, recipes) for kind, recipes in READ_BY.items()),
+    *(_needed_by(kind, recipe) for kind, recipe in NEEDED_BY.items()),
     Rule(
         Spec,
         "data",
@@ -194,38 +211,6 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         lambda spec: (
             spec.recipe != "sao" or spec.data is None or spec.data.personas is None or spec.data.prompts is None
         ),
-    ),
-    Rule(
-        Spec,
-        "data.demonstrations",
-        given("data.demonstrations") + "self.recipe in ['spin', 'synpo', 'almost']",
-        "data.demonstrations is read by spin, synpo and almost only; remove it or change recipe",
-        lambda spec: (
-            spec.data is None or spec.data.demonstrations is None or spec.recipe in ("spin", "synpo", "almost")
-        ),
-    ),
-    Rule(
-        Spec,
-        "data",
-        "self.recipe != 'spin' || (has(self.data) && has(self.data.demonstrations) && has(self.data.demonstrations.url))",
-        "recipe spin needs data.demonstrations.url; write data: {demonstrations: {url: hf://datasets/ORG/NAME}}",
-        lambda spec: spec.recipe != "spin" or _has_url(spec.data and spec.data.demonstrations),
-    ),
-    Rule(
-        Spec,
-        "data.preferences",
-        given("data.preferences") + "self.recipe in ['pairs', 'selm', 'fspo', 'pit']",
-        "data.preferences is read by pairs, selm, fspo and pit only; remove it or change recipe",
-        lambda spec: (
-            spec.data is None or spec.data.preferences is None or spec.recipe in ("pairs", "selm", "fspo", "pit")
-        ),
-    ),
-    Rule(
-        Spec,
-        "data",
-        "self.recipe != 'pairs' || (has(self.data) && has(self.data.preferences) && has(self.data.preferences.url))",
-        "recipe pairs needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
-        lambda spec: spec.recipe != "pairs" or _has_url(spec.data and spec.data.preferences),
     ),
     Rule(
         Spec,
@@ -341,10 +326,6 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def _loss_type(spec: Spec) -> str | None:
-    return None if spec.training is None or spec.training.loss is None else spec.training.loss.type
-
-
 def _latest_override(spec: Spec) -> int:
     overrides = spec.training.iteration_overrides if spec.training is not None else None
     return max((override.from_iteration for override in overrides or ()), default=0)
@@ -392,27 +373,6 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
         given("labelSmoothing", "type") + "self.type in ['dpo', 'ipo']",
         "labelSmoothing is defined for dpo and ipo; remove it or write loss.type: dpo",
         lambda loss: loss.label_smoothing is None or loss.type in (None, "dpo", "ipo"),
-    ),
-    Rule(
-        Loss,
-        "beta",
-        given("beta", "type") + "self.type != 'sft'",
-        "sft has no beta; remove it",
-        lambda loss: loss.beta is None or loss.type != "sft",
-    ),
-    Rule(
-        Spec,
-        "training.loss",
-        given("training.loss.type") + "self.training.loss.type != 'selm' || self.recipe == 'selm'",
-        "loss selm needs the kept responses that only recipe selm makes; write recipe: selm, or loss.type: dpo",
-        lambda spec: _loss_type(spec) != "selm" or spec.recipe == "selm",
-    ),
-    Rule(
-        Spec,
-        "training.loss",
-        given("training.loss.type") + "self.training.loss.type != 'sft' || self.recipe == 'almost'",
-        "a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo, orpo or hinge",
-        lambda spec: _loss_type(spec) != "sft" or spec.recipe == "almost",
     ),
     Rule(
         Training,

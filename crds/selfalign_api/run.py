@@ -43,7 +43,7 @@ LIFE_FIELDS = (
     "credentials",
 )
 
-Recipe = Literal["sao", "pairs", "spin", "synpo", "selm", "reversegen", "fspo", "pit", "almost"]
+Recipe = Literal["sao", "pairs", "spin"]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
 class Spec(ApiModel):

@@ -31,7 +31,7 @@ class Iteration(ApiModel):
 class Loss(ApiModel):
     """The objective."""
 
-    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm", "sft"] | None = None
+    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge"] | None = None
     """Which loss."""
 
     beta: Positive | None = None

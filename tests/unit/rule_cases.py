@@ -34,18 +34,18 @@ CASES = (
     ),
     Case(
         "spec: {sao: {promptMode: Free}}",
-        "spec: {recipe: selm, sao: {promptMode: Free}}",
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, sao: {promptMode: Free}}",
         "spec.sao: spec.sao belongs to recipe sao; write recipe: sao, or remove spec.sao",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
-        "spec: {recipe: selm, data: {personas: {count: 3}}}",
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}, personas: {count: 3}}}",
         "spec.data.personas: data.personas is read by sao only; remove it or change recipe",
     ),
     Case(
-        "spec: {recipe: fspo, data: {prompts: {url: 's3://b/p'}}}",
-        "spec: {recipe: selm, data: {prompts: {url: 's3://b/p'}}}",
-        "spec.data.prompts: data.prompts is read by sao, reversegen, fspo and almost only; remove it or change recipe",
+        "spec: {data: {prompts: {url: 's3://b/p'}}}",
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}, prompts: {url: 's3://b/p'}}}",
+        "spec.data.prompts: data.prompts is read by sao only; remove it or change recipe",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
@@ -55,7 +55,7 @@ CASES = (
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
         "spec: {data: {demonstrations: {url: 's3://b/p'}}}",
-        "spec.data.demonstrations: data.demonstrations is read by spin, synpo and almost only; remove it or change recipe",
+        "spec.data.demonstrations: data.demonstrations is read by spin only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
@@ -71,7 +71,7 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
         "spec: {data: {preferences: {url: 's3://b/p'}}}",
-        "spec.data.preferences: data.preferences is read by pairs, selm, fspo and pit only; remove it or change recipe",
+        "spec.data.preferences: data.preferences is read by pairs only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
@@ -205,11 +205,6 @@ CASES = (
         "spec.judge.verdicts: the two candidate verdicts are equal, so none can win; write two that differ",
     ),
     Case(
-        "spec: {recipe: almost, training: {loss: {type: sft}}}",
-        "spec: {recipe: almost, training: {loss: {type: sft, beta: 0.1}}}",
-        "spec.training.loss.beta: 0.1: sft has no beta; remove it",
-    ),
-    Case(
         "spec: {training: {loss: {gamma: 3}}}",
         "spec: {training: {loss: {gamma: 3, type: dpo}}}",
         "spec.training.loss.gamma: 3: gamma is SimPO's margin; write loss.type: simpo, or remove gamma",
@@ -219,17 +214,6 @@ CASES = (
         "spec: {training: {loss: {labelSmoothing: 0.1, type: simpo}}}",
         "spec.training.loss.labelSmoothing: 0.1: labelSmoothing is defined for dpo and ipo; remove it or write "
         "loss.type: dpo",
-    ),
-    Case(
-        "spec: {recipe: selm, training: {loss: {type: selm}}}",
-        "spec: {training: {loss: {type: selm}}}",
-        "spec.training.loss: loss selm needs the kept responses that only recipe selm makes; write recipe: selm, "
-        "or loss.type: dpo",
-    ),
-    Case(
-        "spec: {recipe: almost, training: {loss: {type: sft}}}",
-        "spec: {training: {loss: {type: sft}}}",
-        "spec.training.loss: a recipe that makes pairs trains on pairs; write loss.type: simpo, dpo, ipo, orpo or hinge",
     ),
     Case(
         "spec: {training: {maxPromptTokens: 7, maxLengthTokens: 8}}",

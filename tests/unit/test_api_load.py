@@ -95,17 +95,17 @@ REFUSED = {
     "training: {LearningRate: 1}": "spec.training.LearningRate: no such field; did you mean learningRate?",
     "training: {zeroStage: 3}": "spec.training.zeroStage: no such field here; "
     "did you mean spec.compute.training.zeroStage?",
-    "judge: {prompt: x}": "spec.judge.prompt: no such field here; did you mean spec.data.demonstrations.columns.prompt or "
-    "spec.data.personas.columns.prompt or spec.data.preferences.columns.prompt or spec.data.prompts.columns.prompt or "
+    "judge: {prompt: x}": "spec.judge.prompt: no such field here; did you mean spec.data.demonstrations.columns.prompt "
+    "or spec.data.personas.columns.prompt or spec.data.preferences.columns.prompt or spec.data.prompts.columns.prompt or "
     "spec.evaluation.prompts.columns.prompt?",
     "sao: {color: red}": "spec.sao.color: no such field; the fields here are promptMode",
     "training: {loss: {beta: '3'}}": "spec.training.loss.beta: 3 must be a number; write it without quotes",
     "training: {loss: {beta: [1]}}": "spec.training.loss.beta: must be a number",
     "training: {loss: {beta: 0}}": "spec.training.loss.beta: 0 must be above 0",
     "training: {learningRate: 1.0e-6x}": "spec.training.learningRate: 1.0e-6x must be a number",
-    "training: {loss: {type: simPO}}": "spec.training.loss.type: simPO is not one of dpo, ipo, simpo, orpo, hinge, selm, sft; "
+    "training: {loss: {type: simPO}}": "spec.training.loss.type: simPO is not one of dpo, ipo, simpo, orpo, hinge; "
     "did you mean simpo?",
-    "training: {loss: {type: 3}}": "spec.training.loss.type: 3 is not one of dpo, ipo, simpo, orpo, hinge, selm, sft",
+    "training: {loss: {type: 3}}": "spec.training.loss.type: 3 is not one of dpo, ipo, simpo, orpo, hinge",
     "training: {loss: simpo}": "spec.training.loss: simpo must be a map; write {field: value}",
     "training: {adapter: lora, lora: {rank: 99999999999}}": "spec.training.lora.rank: 99999999999 must be at most 2147483647",
     "compute: {training: {zeroStage: 4}}": "spec.compute.training.zeroStage: 4 is not one of 0, 1, 2, 3",
@@ -133,8 +133,7 @@ REFUSED = {
     "suspend: 1": "spec.suspend: 1 must be true or false",
     "credentials: [{urlPrefix: 'hf://'}]": "spec.credentials[hf://].secretName: is missing; write secretName: hf-token",
     "model: {}": 'spec.model.url: is missing; write url: "hf://google/gemma-2-9b-it"',
-    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, synpo, selm, reversegen, fspo, pit, almost; "
-    "did you mean sao?",
+    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin; did you mean sao?",
 }
 
 

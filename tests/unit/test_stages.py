@@ -132,21 +132,21 @@ def spec_of(recipe: str, *stages: str) -> Spec:
 @pytest.mark.parametrize(
     ("recipe", "stages", "said"),
     [
-        ("synpo", ("improver",), []),
-        ("synpo", ("promptGenerator", "improver"), []),
+        ("spin", ("improver",), []),
+        ("spin", ("promptGenerator", "improver"), []),
         ("sao", (), []),
         ("sao", ("improver",), ["this recipe has one training only"]),
         (
-            "synpo",
+            "spin",
             ("improver", "warmUp"),
-            ["recipe synpo has the further trainings improver, promptGenerator; use one"],
+            ["recipe spin has the further trainings improver, promptGenerator; use one"],
         ),
     ],
 )
 def test_a_stage_that_the_recipe_lacks_is_refused_with_those_that_it_has(
     recipe: str, stages: tuple[str, ...], said: list[str]
 ) -> None:
-    rules = stage_rules({"synpo": tuple(PLAYED)})
+    rules = stage_rules({"spin": tuple(PLAYED)})
     broken = [rule.message for rule in rules if not rule.holds(spec_of(recipe, *stages))]
     assert [message.startswith(words) for message, words in zip(broken, said, strict=True)] == [True] * len(said)
 

@@ -27,7 +27,6 @@ from selfalign_jobs.accept.resolve import Resolved, resolve
 from selfalign_jobs.places.bucket import reading
 from selfalign_jobs.places.store import Folder, write_plan
 from selfalign_jobs.publish.program import destination_url, refuse_other_runs
-from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.step import second_look
 from selfalign_jobs.step.reuse import other_runs
 
@@ -81,7 +80,6 @@ def accept(file: RunFile, beside: Path) -> Accepted:
 
 def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], beside: Path) -> Resolved:
     """The run resolved, after all that can be known to be wrong has been looked for; nothing is written."""
-    recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     check_rules(run)
     resolved = resolve(run, means.generation.device, mounts, beside)
     seen = preflight.check(resolved, run.spec, means, mounts)

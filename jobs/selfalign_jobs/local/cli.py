@@ -32,7 +32,6 @@ from selfalign_jobs.local.panel import Panel, PlainLines
 from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed, work_folder
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
-from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.step.failure import kind_of, told
 
 
@@ -118,7 +117,6 @@ def load(options: argparse.Namespace) -> Loaded:
     """Read the run file and see what this machine has for it; nothing is written. Raises ConfigError."""
     mounts = mounts_from(options.mount, os.environ)
     run = load_run(options.file)
-    recipe(run.spec.recipe)  # one that is not built is refused by name before its rules are asked
     profile = load_profile(run.spec.compute.profile_name if run.spec.compute else None)
     run = run.model_copy(update={"spec": with_profile(run.spec, profile)})
     check_rules(run)

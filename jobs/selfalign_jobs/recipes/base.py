@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import AnyStep, Json
+from selfalign_api.run import Recipe as RecipeName
 from selfalign_jobs.flow import Flow
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ PrepareFn = Callable[
     [tuple[Any, ...], Mapping[str, Json]], pa.Table
 ]  # of tables; of Rows, where it only takes from them
 
-RECIPES = ("sao", "pairs", "spin")
+RECIPES: tuple[str, ...] = get_args(RecipeName)  # as spec.recipe may be
 
 
 class Rows(Protocol):
