@@ -237,4 +237,17 @@ CASES += [
         "both forms", TALK | {"prompt": "x"}, "stands beside prompt", columns=MESSAGES | {"prompt": "prompt"}
     ),
     shows_nothing("a conversation that is text", {"messages": "x"}, "a list of {role, content}", columns=MESSAGES),
+    Case(
+        "demonstrations that are all held out",
+        lambda room: _all_held_out(room),
+        code=64,
+        says=("holds all 2 prompts", "draws from data.demonstrations"),
+    ),
 ]
+
+
+def _all_held_out(room: Room) -> Path:
+    rows = lines([{"prompt": "Say a", "response": "a"}, {"prompt": "Say b", "response": "b"}])
+    run = with_demonstrations("rows.jsonl", rows)(room)
+    prompts = f"evaluation: {{prompts: {{url: '{room.url('rows.jsonl')}'}}}}"
+    return room.text(run.read_text().replace("evaluation:\n    when: Never", prompts))

@@ -17,7 +17,7 @@ STEP, ATTEMPT, COLLECT = "selfalign.dev/step", "selfalign.dev/attempt", "selfali
 CHECKS = {"win": {"value": 0.61, "low": 0.58, "high": 0.64, "n": 500}}
 
 
-def said_by_accept() -> dict[str, Any]:
+def said_by_accept(steps: list[tuple[str, str, int]] = STEPS) -> dict[str, Any]:
     """What the accept step says at its end."""
     return {
         "step": "accept",
@@ -26,7 +26,7 @@ def said_by_accept() -> dict[str, Any]:
         "version": "0.1.0",
         "model": {"url": "file:///model", "revision": "sha256:" + "6" * 64},
         "storage": "file:///runs/x",
-        "steps": pack_steps(STEPS),
+        "steps": pack_steps(steps),
     }
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from runs import COLLECT, STEP, Run, attempt_is, run, step_is
+from runs import COLLECT, STEP, Run, attempt_is, run, said_by_accept, step_is
 
 from testbed.cluster import Cluster
 from testbed.scripts import INDEX_LABEL, Rule, script
@@ -24,6 +24,24 @@ def test_kubectl_apply_takes_a_run_to_complete(cluster: Cluster, namespace: str)
     assert columns[0].split()[:8] == ["NAME", "RECIPE", "STAGE", "ITERATION", "PROGRESS", "STATE", "REASON", "AGE"]
     assert columns[1].split()[1:6] == ["sao", "evaluate", "1/1", "100%", "Complete"]
     assert "0.61" in columns[1]
+
+
+PLANS = {  # the steps that accept says, and what the run's spec says
+    "pairs": (["train", "evaluate"], {"preferences": {"url": "s3://data/pairs.jsonl"}}),
+    "spin": (["generate", "train", "evaluate"], {"demonstrations": {"url": "s3://data/demonstrations.jsonl"}}),
+}
+
+
+@pytest.mark.parametrize("recipe", PLANS)
+def test_a_run_of_another_recipe_goes_to_complete(cluster: Cluster, namespace: str, recipe: str) -> None:
+    kinds, data = PLANS[recipe]
+    steps = [(f"i{k}-{kind}", kind, k) for k in (1, 2) for kind in kinds]
+    accepts = step_is("accept", message=said_by_accept(steps))
+    made = Run(cluster, namespace, run(recipe, accepts, recipe=recipe, data=data))
+    made.until("Complete", "True", "AllStepsDone")
+    states = [(step["name"], step["state"]) for step in made.status["steps"]]
+    assert states == [(name, "Succeeded") for name in ("accept", *(name for name, _, _ in steps))]
+    assert made.status["iteration"] == "2/2"
 
 
 def test_a_finished_run_tells_its_steps_figures_and_events(cluster: Cluster, namespace: str) -> None:

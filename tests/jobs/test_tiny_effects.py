@@ -53,7 +53,7 @@ def tables() -> ModuleType:
 
 
 def trained(example: str, kind: str, rows: Rows, folder: Path, prepared: pa.Table | None = None) -> Path:
-    """The model that an example's training makes of these rows in the place of its own."""
+    """The model that an example's training makes of these rows in the place of its own; its figures lie in its manifest."""
     folder.mkdir()
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     document = yaml.safe_load((EXAMPLES / example).read_text())
@@ -96,10 +96,14 @@ def accuracy(model: Path) -> float:
 
 def test_right_answers_before_habits_are_learned_and_shuffled_labels_are_not(tmp_path: Path) -> None:
     rows = tables().preferences(seed=1, count=640)
-    gain = accuracy(trained("pairs-tiny.yaml", "preferences", rows, tmp_path / "right")) - accuracy(MODEL)
+    same = rows[0] | {"rejected": rows[0]["chosen"]}
+    model = trained("pairs-tiny.yaml", "preferences", [same, *rows[1:]], tmp_path / "right")
     control = trained("pairs-tiny.yaml", "preferences", tables().shuffled(rows, 1), tmp_path / "shuffled")
-    assert gain > GAIN
+    assert accuracy(model) - accuracy(MODEL) > GAIN
     assert accuracy(control) - accuracy(MODEL) < NONE
+    result = json.loads((model.parent / "manifest.json").read_text())["result"]
+    assert (result["pairs"], result["identical"]) == (639, 1)
+    assert result["chosenLogProbability"]["after"] > result["chosenLogProbability"]["before"]
 
 
 def own_samples(prompts: list[str], seed: int) -> list[str]:

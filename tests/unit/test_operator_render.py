@@ -60,6 +60,18 @@ def test_templates_and_files_of_the_run_need_not_be_there(tmp_path: Path, capsys
     assert steps[2:] == ["accept"] + [f"i{k}-{kind}" for k in (1, 2) for kind in ("generate", "train", "evaluate")]
 
 
+@pytest.mark.parametrize(
+    ("example", "kinds"),
+    [("pairs-tiny", ["train", "evaluate"]), ("spin-tiny", ["generate", "train", "evaluate"])],
+)
+def test_other_recipes_become_the_jobs_of_their_plan(
+    example: str, kinds: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifests = list(yaml.safe_load_all(rendered(capsys, EXAMPLES / f"{example}.yaml")))
+    jobs = [each["metadata"]["labels"]["selfalign.dev/step"] for each in manifests if each["kind"] == "Job"]
+    assert jobs == ["accept", *(f"i1-{kind}" for kind in kinds)]
+
+
 def test_a_run_that_cannot_be_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run.yaml"
     run.write_text((RUNS[0]).read_text().replace("pvc://selfalign/runs", "file:///gone"))

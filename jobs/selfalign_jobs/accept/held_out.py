@@ -10,33 +10,36 @@ from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.recipes.base import Recipe
 from selfalign_jobs.step import second_look
 
-GIVEN = "prompts"  # the source whose rows are the prompts themselves; those of personas are yet to be written
+GIVEN = ("prompts", "demonstrations")  # sources whose rows have the prompts; those of personas are yet to be written
 
 
 def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows]) -> Iterator[str]:
     """What of it deserves a second look. ConfigError where a training would be left without any pair."""
+    given = next((kind for kind in GIVEN if kind in sources), None)
+    if given is None:
+        return
     for step in plan.steps:
         held = step.data.inputs[-1] if isinstance(step, Train) and step.data.options.get("held_out") else None
-        if not isinstance(step, Train) or not isinstance(held, SourceRef) or GIVEN not in sources:
+        if not isinstance(step, Train) or not isinstance(held, SourceRef):
             continue
         apart = set(sources[held.name].read()["prompt"].to_pylist())
-        drawn = [prompt for ref in step.data.inputs[:-1] for prompt in _drawn(plan, found, sources, ref)]
+        drawn = [prompt for ref in step.data.inputs[:-1] for prompt in _drawn(plan, found, sources[given], ref)]
         both = sum(prompt in apart for prompt in drawn)
         if drawn and both == len(drawn):
             raise ConfigError.one(
                 "spec.evaluation.prompts.url",
-                f"holds all {both:,} prompts that {step.name} draws from data.prompts, and training leaves out what is held "
+                f"holds all {both:,} prompts that {step.name} draws from data.{given}, and training leaves out what is held "
                 "out; write other prompts for one of the two",
             )
         yield from second_look.on_held_out_pairs(len(drawn), both)
 
 
-def _drawn(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows], ref: ArtifactRef | SourceRef) -> list[str]:
+def _drawn(plan: Plan, found: Recipe, source: SourceRows, ref: ArtifactRef | SourceRef) -> list[str]:
     """The prompts of the records that a table of pairs is made from."""
     assert isinstance(ref, ArtifactRef)
     step = plan.step(ref.step)
     assert isinstance(step, Generate)
     (job,) = (job for job in step.load.jobs if job.out == ref.name)
-    taken = found.prepares[job.rows.fn]((sources[GIVEN],), job.rows.options)
+    taken = found.prepares[job.rows.fn]((source,), job.rows.options)
     prompts: list[str] = taken["prompt"].to_pylist()
     return prompts

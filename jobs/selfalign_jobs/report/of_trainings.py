@@ -13,6 +13,7 @@ import pyarrow as pa
 from selfalign_api.plan import Generate, Json, Plan, Train
 from selfalign_jobs.report.chart import Curve, curve_chart
 from selfalign_jobs.report.evidence import Evidence, Iteration, Trained, learns_from
+from selfalign_jobs.report.scale import count
 from selfalign_jobs.report.section import Section
 
 
@@ -94,6 +95,7 @@ def _training(plan: Plan, trained: Trained, log: pa.Table, of: str) -> Section:
         "attention": result.get("attention", ""),  # layout, kernel, precision
         "speed": _speed(result, step.rows),
         "chosen": result.get("chosenLogProbability"),
+        "taken": "" if learns_from(step) else _taken(trained),  # else the funnel says it
     }
     return Section("training", "Training", "training", facts, trained.facts.notes, of=of)
 
@@ -109,6 +111,14 @@ def labels_of(plan: Plan, step: Train) -> str:
         if job.out == ref.name
     ]
     return "the judge did" if any(judge is not None for judge in judges) else "they are labelled"
+
+
+def _taken(trained: Trained) -> str:
+    """What became of the rows of a table of the user's."""
+    if trained.facts.manifest is None:
+        return ""
+    left = [f"{count(number)} left out: {reason}" for reason, number in trained.left_out.items()]
+    return "; ".join([f"{count(trained.rows)} {trained.step.rows} trained on", *left])
 
 
 def _speed(result: Mapping[str, Json], word: str) -> str:
