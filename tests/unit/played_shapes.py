@@ -127,6 +127,10 @@ def played(path: Path, name: str, until: str | None = None) -> tuple[Folder, Pla
 def _play(place: Folder, plan: Plan, step: Step, rng: np.random.Generator, open_: bool) -> None:
     if isinstance(step, Train):
         _prepare(place, "pairs", 90)
+        if step.data.fn == "training-pairs":  # pairs as texts, with ids as the model would have written them
+            names = ("prompt", "chosen", "rejected", "prompt_ids", "chosen_ids", "rejected_ids")
+            table = pa.Table.from_pylist([{name: _row(number, rng)[name] for name in names} for number in range(90)])
+            place.write_table("prepared/pairs.parquet", with_counts(table, {"pairs": 90}))
         if not open_:
             log = _log(step, rng)
             place.write_table("parts/log.parquet", log)

@@ -121,11 +121,14 @@ def test_scores_are_drawn_and_remarks_stand_at_their_table(tmp_path: Path) -> No
     assert found["pairs"] == 160
 
 
-def test_pairs_of_ones_own_have_no_funnel_and_say_what_was_trained_on(tmp_path: Path) -> None:
+def test_pairs_of_ones_own_have_no_funnel_and_are_shown_as_they_are_trained_on(tmp_path: Path) -> None:
     with known("offline"):
         folder, plan = played(tmp_path, "offline")
         page, found = render_report(folder, plan), summary(folder, plan)
-    assert not any(name.startswith(("funnel", "verdicts", "samples")) for name in sections(page))
+    assert not any(name.startswith(("funnel", "verdicts")) for name in sections(page))
+    assert {"lengths-1", "samples-1"} <= sections(page).keys()
+    assert "20 of 90 given pairs, drawn by the run's seed and not picked. " in page
+    assert "answers cut at maxTokens" not in page
     assert "pairs trained on" in page
     assert found["pairs"] is None
     assert "Before and after" in page

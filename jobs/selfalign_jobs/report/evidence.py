@@ -95,6 +95,9 @@ class Trained:
     rows: int
     left_out: dict[str, int]
     log: pa.Table | None
+    given: pa.Table | None = (
+        None  # pairs of the user's that it was given: no step made them, so no other table has them
+    )
 
 
 def learns_from(step: Train) -> tuple[ArtifactRef, ...]:
@@ -185,7 +188,15 @@ def _trained(folder: Folder, facts: StepFacts, step: Train) -> Trained:
         "longer than the training's bounds": overlong,
     }
     rows = _prepared_rows(folder, TRAINED) - overlong
-    return Trained(facts, step, rows, {reason: number for reason, number in left_out.items() if number}, log)
+    left_out = {reason: number for reason, number in left_out.items() if number}
+    return Trained(facts, step, rows, left_out, log, None if learns_from(step) else _given(folder))
+
+
+def _given(folder: Folder) -> pa.Table | None:
+    """A training's table, where its rows are pairs of texts."""
+    table = counted(folder.read_table(f"prepared/{TRAINED}.parquet"))
+    there = {"prompt", "chosen", "rejected", "chosen_tokens", "rejected_tokens"} <= {*table.column_names}
+    return table if there and table.num_rows else None
 
 
 def _counts(folder: Folder) -> dict[str, int]:

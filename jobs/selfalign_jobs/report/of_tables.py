@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 from markupsafe import Markup
 
 from selfalign_api.plan import ArtifactRef, Generate, Plan, SourceRef, Train, artifacts_of
@@ -156,10 +157,16 @@ def _scores(iteration: Iteration, made: Made) -> Iterator[Section]:
 
 
 def _lengths(iteration: Iteration, made: Made, found: Recipe) -> Iterator[Section]:
-    answers = lengths(made.table) if made.table is not None and makes_pairs(found, made) else None
+    if made.table is not None and makes_pairs(found, made):
+        yield from lengths_of(made.table, "kept", of(iteration, made), judged=made.job.judge is not None)
+
+
+def lengths_of(table: pa.Table, whose: str, of_what: str, *, judged: bool) -> Iterator[Section]:
+    """The lengths of both sides of pairs."""
+    answers = lengths(table)
     if answers is not None:
         title = "Lengths of chosen and rejected answers"
         chart = histogram(title, "tokens", "% of answers", answers.chosen, answers.rejected)
-        facts = {"chart": chart, "lengths": answers, "judged": made.job.judge is not None}
+        facts = {"chart": chart, "lengths": answers, "judged": judged, "whose": whose}
         notes = tuple(second_look.on_lengths(answers))
-        yield Section("lengths", "Lengths", "lengths", facts, notes, of=of(iteration, made))
+        yield Section("lengths", "Lengths", "lengths", facts, notes, of=of_what)

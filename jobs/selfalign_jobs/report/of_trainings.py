@@ -13,6 +13,7 @@ import pyarrow as pa
 from selfalign_api.plan import Generate, Json, Plan, Train
 from selfalign_jobs.report.chart import Curve, curve_chart
 from selfalign_jobs.report.evidence import Evidence, Iteration, Trained, learns_from
+from selfalign_jobs.report.of_tables import lengths_of
 from selfalign_jobs.report.scale import count
 from selfalign_jobs.report.section import Section
 
@@ -70,6 +71,8 @@ def sections_of_trainings(evidence: Evidence, iteration: Iteration) -> Iterator[
     """A section a training whose log is there."""
     several = Counter(trained.step.result.lineage for trained in iteration.trained)
     for trained in iteration.trained:
+        if trained.given is not None:
+            yield from lengths_of(trained.given, "given", trained.step.result.lineage, judged=False)
         if trained.log is not None and trained.log.num_rows:
             lineage = trained.step.result.lineage
             of = lineage if several[lineage] == 1 else trained.facts.step.name

@@ -40,7 +40,9 @@ def is_pairs(schema: pa.Schema) -> bool:
 
 
 def kept_pairs(table: pa.Table) -> pa.Table:
-    """The rows that are pairs, without the records that ended otherwise."""
+    """The rows that are pairs, without the records that ended otherwise; all of a table that no flow made."""
+    if "_status" not in table.column_names:
+        return table
     return table.filter(pc.equal(table["_status"], "rows"))
 
 
@@ -91,7 +93,7 @@ class Lengths:
     chosen: Values
     rejected: Values
     chosen_longer: float  # share of the pairs of unequal length whose chosen answer is the longer
-    cut: float  # share of all answers that were cut at the token limit
+    cut: float | None  # share of all answers that were cut at the token limit; None of answers that nobody here wrote
 
     @property
     def stretch(self) -> float:
@@ -106,9 +108,12 @@ def lengths(table: pa.Table) -> Lengths | None:
         return None
     chosen, rejected = floats(kept["chosen_tokens"]), floats(kept["rejected_tokens"])
     unequal = chosen != rejected
-    finishes = kept["chosen_finish"].to_pylist() + kept["rejected_finish"].to_pylist()
     longer = float((chosen > rejected)[unequal].mean()) if unequal.any() else 0.5
-    return Lengths(chosen, rejected, longer, sum(finish == "length" for finish in finishes) / len(finishes))
+    cut = None
+    if "chosen_finish" in kept.column_names:
+        finishes = kept["chosen_finish"].to_pylist() + kept["rejected_finish"].to_pylist()
+        cut = sum(finish == "length" for finish in finishes) / len(finishes)
+    return Lengths(chosen, rejected, longer, cut)
 
 
 def floats(column: pa.ChunkedArray) -> Values:

@@ -59,7 +59,7 @@ def on_lengths(found: Lengths) -> Iterator[str]:
     if _apart(found.stretch, bounds.STRETCHED):
         times = f"{found.stretch:.2g} times as long as the rejected ones"
         yield f"The chosen answers are {times}, on average: training on them teaches length."
-    if found.cut > bounds.CUT.value:
+    if found.cut is not None and found.cut > bounds.CUT.value:
         yield f"{percent(found.cut)} of the answers were cut at maxTokens; the model learns such endings."
 
 
