@@ -72,7 +72,7 @@ def sections_of_trainings(evidence: Evidence, iteration: Iteration) -> Iterator[
     several = Counter(trained.step.result.lineage for trained in iteration.trained)
     for trained in iteration.trained:
         if trained.given is not None:
-            yield from lengths_of(trained.given, "given", trained.step.result.lineage, judged=False)
+            yield from lengths_of(trained.given, "given", trained.facts.step.name, judged=False)
         if trained.log is not None and trained.log.num_rows:
             lineage = trained.step.result.lineage
             of = lineage if several[lineage] == 1 else trained.facts.step.name

@@ -22,7 +22,7 @@ def sections_of_samples(evidence: Evidence, iteration: Iteration) -> Iterator[Se
             yield from _sample(evidence, made.table, "kept", of(iteration, made))
     for trained in iteration.trained:
         if trained.given is not None:
-            yield from _sample(evidence, trained.given, "given", trained.step.result.lineage)
+            yield from _sample(evidence, trained.given, "given", trained.facts.step.name)
 
 
 def _sample(evidence: Evidence, table: pa.Table, whose: str, of_what: str) -> Iterator[Section]:

@@ -29,7 +29,7 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
     if "prompt_ids" in table.column_names:
         return table
     config = context.config
-    chat = ModelChat.of(locate_model(config, step.start), config.plan.models.get(step.start.lineage))
+    chat = ModelChat.of(locate_model(config, step.start), config.plan.given(step.start))
     return written(table, chat)
 
 
