@@ -74,7 +74,7 @@ def test_truncate_keeps_every_pair_the_prompts_end_and_the_responses_start(value
 
 
 def test_an_empty_table_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match=r"no pairs to train on: .* write more personas"):
+    with pytest.raises(ConfigError, match=r"no pairs to train on: .* write more of what is drawn"):
         examples(table([]), settings(), PAIRS)
 
 

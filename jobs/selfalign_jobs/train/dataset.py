@@ -82,8 +82,8 @@ def _refuse_none(rows: int, dropped: int, held_out: int, settings: TrainSettings
     if rows == 0:
         raise ConfigError.one(
             "spec.data",
-            "no pairs to train on: no record gave two answers that the judge told apart; "
-            "write more personas (data.personas.count), a smaller judge.tieMargin, or a higher temperature for respond",
+            "no pairs to train on: no record gave two answers that could be told apart; write more of what is drawn "
+            "(data.*.count), a smaller judge.tieMargin, or a higher temperature for respond",
         )
     if rows == dropped:
         raise ConfigError.one(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.status import StepStatus
+from selfalign_api.status import StepKind, StepStatus
 from selfalign_operator.effective import EffectiveRun, RunError
 from selfalign_operator.reasons import EventReason
 from selfalign_operator.reconcile.steps import attempt_of, current_step, fail
@@ -19,12 +19,10 @@ NO_RAYJOB: tuple[EventReason, str] = (
     "RayJobNotInstalled",
     "this cluster has no RayJob (ray.io/v1); install KubeRay, or write compute.generation.runtime: Gang",
 )
-# One Job of each kind is shown to the apiserver before anything starts: a podTemplate is free in the schema.
-TRIED = (
-    StepStatus(name="i1-generate", kind="generate", iteration=1),
-    StepStatus(name="i1-train", kind="train", iteration=1),
-    StepStatus(name="i1-evaluate", kind="evaluate", iteration=1),
-)
+# One Job of each kind is shown to the apiserver before anything starts: a podTemplate is free in the schema. What steps the
+# plan has is not known yet.
+KINDS: tuple[StepKind, ...] = ("generate", "train", "evaluate")
+TRIED = tuple(StepStatus(name=kind, kind=kind, iteration=1) for kind in KINDS)
 
 
 def readable(turn: Turn) -> bool:
