@@ -89,6 +89,13 @@ def test_both_directions_of_a_figure_are_odd() -> None:
     assert list(second_look.on_records(0, 0, {})) == []
 
 
+@pytest.mark.parametrize(("which", "words"), [("First", "first answer"), ("Last", "last answer, with all before it")])
+def test_which_answer_of_a_conversation_is_taken_is_told(which: str, words: str) -> None:
+    (note,) = second_look.on_turns("demonstrations", 1000, 12, which)
+    assert note.startswith("12 of 1,000 rows") and words in note and f"data.demonstrations.turn: {which}" in note
+    assert list(second_look.on_turns("demonstrations", 1000, 0, which)) == []
+
+
 def test_every_bound_has_its_two_sides_here_and_its_row_in_the_docs() -> None:
     assert set(SIDES) | {"DEAD_STEPS"} == {bound.name for bound in BOUNDS} == _constants()
     for bound in BOUNDS:
