@@ -237,6 +237,7 @@ CASES += [
         "both forms", TALK | {"prompt": "x"}, "stands beside prompt", columns=MESSAGES | {"prompt": "prompt"}
     ),
     shows_nothing("a conversation that is text", {"messages": "x"}, "a list of {role, content}", columns=MESSAGES),
+    Case("a judge that nobody asks needs no room", lambda room: _without_a_judge(room)),
     Case(
         "demonstrations that are all held out",
         lambda room: _all_held_out(room),
@@ -244,6 +245,24 @@ CASES += [
         says=("holds all 2 prompts", "draws from data.demonstrations"),
     ),
 ]
+
+
+def _without_a_judge(room: Room) -> Path:
+    """The default judge's template and answer do not fit into these 256 tokens."""
+    prompts = {"url": room.lines("asked.jsonl", [{"prompt": "Say c", "right": "c"}]), "columns": {"reference": "right"}}
+    return room.run(
+        {
+            "recipe": "pairs",
+            "data": {"preferences": {"url": room.data("pairs.jsonl", lines([PAIR] * 2))}},
+            "generation": {
+                "precision": "float32",
+                "maxModelTokens": 256,
+                "roles": [{"name": "respond", "maxTokens": 16}],
+            },
+            "judge": None,
+            "evaluation": {"prompts": prompts, "checks": [{"name": "accuracy", "type": "ExactMatch"}]},
+        }
+    )
 
 
 def _all_held_out(room: Room) -> Path:

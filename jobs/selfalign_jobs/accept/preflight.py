@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Plan, SourceRef, prepares_of
+from selfalign_api.plan import Evaluate, Generate, Plan, SourceRef, prepares_of
 from selfalign_api.run import Spec
 from selfalign_api.run_file import GenerationMeans, Means
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
@@ -25,6 +25,7 @@ from selfalign_jobs.places.models import FIELD
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.base import Recipe, Rows, recipe
+from selfalign_jobs.recipes.method import Method
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class _Model:
 
 def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMeans) -> _Model:
     """What is wrong with the model, from its listing inwards: what lies deeper is looked at once the outer is right."""
-    model, method, given = resolved.model, resolved.method, resolved.plan.models["policy"]
+    model, method, given = resolved.model, _asked(resolved), resolved.plan.models["policy"]
     if problems := list(file_problems(model)):
         return _Model(problems)
     config = json_of(model, "config.json")
@@ -97,6 +98,15 @@ def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMean
     tokens = method.engine.max_model_tokens or longest
     problems += card_problems(text, method, engine, parameters_of(tensors), tokens, gpu_memory_here())
     return _Model(problems, talk.notes, talk.prompts, model_context(text))
+
+
+def _asked(resolved: Resolved) -> Method:
+    """The method with the roles that some flow of the plan asks: a judge that nobody asks needs no room."""
+    loads = [load for step in resolved.plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
+    asked = {name for load in loads for job in load.jobs for name in job.roles}
+    asked |= {"respond"} if any(name not in resolved.method.roles for name in asked) else set()  # at a temperature of its own
+    roles = {name: role for name, role in resolved.method.roles.items() if name in asked}
+    return resolved.method.model_copy(update={"roles": roles})
 
 
 def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, SourceRows]:
