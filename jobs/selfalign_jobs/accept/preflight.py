@@ -104,7 +104,9 @@ def _asked(resolved: Resolved) -> Method:
     """The method with the roles that some flow of the plan asks: a judge that nobody asks needs no room."""
     loads = [load for step in resolved.plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
     asked = {name for load in loads for job in load.jobs for name in job.roles}
-    asked |= {"respond"} if any(name not in resolved.method.roles for name in asked) else set()  # at a temperature of its own
+    asked |= (
+        {"respond"} if any(name not in resolved.method.roles for name in asked) else set()
+    )  # at a temperature of its own
     roles = {name: role for name, role in resolved.method.roles.items() if name in asked}
     return resolved.method.model_copy(update={"roles": roles})
 

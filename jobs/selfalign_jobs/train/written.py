@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.places.models import locate_model
 from selfalign_jobs.recipes.rows import IDS, history_of
 from selfalign_jobs.recipes.tables import counts_of, with_counts
-from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.context import StepContext, Stopped
 
 SIDES = ("chosen", "rejected")
+SHOWN_ROWS = 500  # about a second
 
 
 def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
@@ -30,15 +31,24 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
         return table
     config = context.config
     chat = ModelChat.of(locate_model(config, step.start), config.plan.given(step.start))
-    return written(table, chat)
+    context.progress.begin("tokenise", table.num_rows, "pairs")
+
+    def show(done: int) -> None:
+        context.progress.advance(done)
+        if context.stop.is_set():
+            raise Stopped("stopped while pairs were tokenised; the next attempt begins there")
+
+    return written(table, chat, show)
 
 
-def written(table: pa.Table, chat: ModelChat) -> pa.Table:
-    """The same with the model's chat at hand."""
+def written(table: pa.Table, chat: ModelChat, show: Callable[[int], None] = lambda _: None) -> pa.Table:
+    """The same with the model's chat at hand; how many rows are done is shown now and then."""
     kept: list[int] = []
     ids: dict[str, list[Any]] = {name: [] for name in ("prompt_ids", *(f"{side}_ids" for side in SIDES))}
     refused = None
     for number, row in enumerate(table.to_pylist()):
+        if number % SHOWN_ROWS == 0:
+            show(number)
         try:
             found = _ids(row, chat)
         except SetAside as unwritten:
