@@ -1,0 +1,124 @@
+"""Trainings of the examples' recipes on the tiny model, and what came of them, without a sampling error.
+
+The accuracy at temperature 1 that is expected of held-out prompts is the mean probability of the right answer with its end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import torch
+import yaml
+from tiny_run import EXAMPLES, MOUNTS
+from trainings import MODEL, TINY
+
+from selfalign_api.load import parse
+from selfalign_api.plan import Train
+from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_jobs.accept.resolve import resolve
+from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.recipes.tables import with_counts
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.progress import Progress
+from selfalign_jobs.train.program import train
+from selfalign_jobs.train.written import written
+
+Rows = list[dict[str, str]]
+
+
+@cache
+def tables() -> ModuleType:
+    """The program that wrote the examples' tables."""
+    sys.path.insert(0, str(TINY / "build"))
+    try:
+        spec = importlib.util.spec_from_file_location("tiny_tables", TINY / "build" / "tables.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(TINY / "build"))
+    return module
+
+
+def trained(example: str, kind: str, rows: Rows, folder: Path, prepared: pa.Table | None = None) -> Path:
+    """The model that an example's training makes of these rows in the place of its own; its figures lie in its manifest."""
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    document = yaml.safe_load((EXAMPLES / example).read_text())
+    document["spec"]["data"][kind]["url"] = (folder / "rows.jsonl").as_uri()
+    document["spec"]["training"]["learningRate"] = float(document["spec"]["training"]["learningRate"])
+    plan = resolve(parse(SelfAlignmentRun, document, ""), "CPU", MOUNTS, EXAMPLES).plan
+    engines = GenerationMeans(device="CPU")
+    means = Means(
+        generation=engines, training=TrainingMeans(device="CPU", activation_checkpointing="None"), evaluation=engines
+    )
+    config = StepConfig(
+        plan=plan, step="i1-train", attempt=1, storage=folder.resolve().as_uri(), mounts=MOUNTS, means=means
+    )
+    context = StepContext.of(config, Progress(config.step), stop=threading.Event())
+    if prepared is not None:
+        context.folder.write_table("prepared/pairs.parquet", prepared)
+    step = plan.step("i1-train")
+    assert isinstance(step, Train)
+    manifest = train(context, step)
+    assert context.folder.local is not None and manifest.model is not None
+    return context.folder.local / manifest.model
+
+
+@cache
+def accuracy(model: Path) -> float:
+    """The accuracy at temperature 1 that is expected of the held-out prompts."""
+    from transformers import AutoModelForCausalLM
+
+    chat, policy = ModelChat.of(MODEL, None), AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    rows = [json.loads(line) for line in (TINY / "heldout.jsonl").read_text().splitlines()]
+    written_rows = [chat.given(row["prompt"], row["reference"]) for row in rows]
+    longest = max(len(prompt) + len(answer) for prompt, answer in written_rows)
+    ids = torch.tensor(
+        [[*prompt, *answer, *[0] * (longest - len(prompt) - len(answer))] for prompt, answer in written_rows]
+    )
+    with torch.no_grad():  # what is padded at the end is seen by nothing before it
+        logs = torch.log_softmax(policy(ids).logits[:, :-1], -1).gather(2, ids[:, 1:, None])[..., 0]
+    sums = [
+        float(log[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum())
+        for log, (prompt, answer) in zip(logs, written_rows, strict=True)
+    ]
+    return sum(map(math.exp, sums)) / len(sums)
+
+
+def own_samples(prompts: list[str], seed: int) -> list[str]:
+    """An answer of the tiny model's to each prompt, at temperature 1."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    chat, policy = ModelChat.of(MODEL, None), AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    asked = [chat.encode(chat.text(prompt)) for prompt in prompts]
+    texts = [""] * len(prompts)
+    for length in sorted({len(ids) for ids in asked}):  # prompts of one length need no padding
+        places = [place for place, ids in enumerate(asked) if len(ids) == length]
+        ids = torch.tensor([asked[place] for place in places])
+        whole = policy.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, max_new_tokens=16)
+        for place, answer in zip(places, whole[:, length:].tolist(), strict=True):
+            texts[place] = chat.decode(tuple(answer))
+    return texts
+
+
+def played(demonstrations: Rows, own: list[str]) -> pa.Table:
+    """The pairs that SPIN makes of demonstrations and own answers."""
+    rows: list[dict[str, Any]] = [
+        {"history": None, "prompt": row["prompt"], "chosen": row["response"], "rejected": answer}
+        for row, answer in zip(demonstrations, own, strict=True)
+        if row["response"] != answer
+    ]
+    schema = pa.schema([(name, pa.string()) for name in ("history", "prompt", "chosen", "rejected")])
+    return with_counts(written(pa.Table.from_pylist(rows, schema), ModelChat.of(MODEL, None)), {})
