@@ -95,13 +95,13 @@ class TrainingCompute(PodCompute):
     """GPUs of a pod; 0 is CPU. Unset: the profile's, else 1; on one machine what is there."""
 
     zero_stage: ZeroStage | None = None
-    """DeepSpeed's ZeRO stage: 0 nothing, 1 optimiser state, 2 and gradients, 3 and parameters are split. Unset: 3."""
+    """ZeRO stage: 0 nothing, 1 optimiser state, 2 and gradients, 3 and parameters are split. Unset: 2 where it fits, else 3."""
 
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] | None = None
     """What waits in main memory instead of the GPU's. Unset: None."""
 
     micro_batch_tokens: Count | None = None
-    """Tokens of one forward pass. Unset: found from the memory that is there."""
+    """Tokens of one forward pass. Unset: measured on the GPUs."""
 
     activation_checkpointing: Literal["None", "Full"] | None = None
     """Whether activations are computed again in the backward pass. Unset: Full."""

@@ -58,7 +58,7 @@ def _training(given: TrainingCompute, on_cpu: bool, gpus_per_node: int, keep_che
         device="CPU" if on_cpu else "GPU",
         nodes=given.nodes or 1,
         gpus_per_node=gpus_per_node if given.gpus_per_node is None else given.gpus_per_node,
-        zero_stage=3 if given.zero_stage is None else given.zero_stage,
+        zero_stage=given.zero_stage,
         offload=given.offload or "None",
         micro_batch_tokens=given.micro_batch_tokens,
         # Recomputing saves a GPU's memory; a CPU has room, and would only be a third slower.

@@ -25,9 +25,9 @@ class TrainingMeans(Frozen):
     device: Literal["CPU", "GPU"]
     nodes: int = 1
     gpus_per_node: int = 0
-    zero_stage: Literal[0, 1, 2, 3] = 3
+    zero_stage: Literal[0, 1, 2, 3] | None = None  # None: of several ranks 2 where its states fit, else 3
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
-    micro_batch_tokens: int | None = None  # None: found from the memory that is there
+    micro_batch_tokens: int | None = None  # None: measured on the GPUs, estimated on a CPU
     activation_checkpointing: Literal["None", "Full"] = "Full"
     checkpoint_interval_seconds: int = 900
     keep_checkpoints: int = 1

@@ -341,6 +341,8 @@ def _train(context: StepContext, step: Train, world: World, clock: datetime) -> 
         result={
             "droppedOverlong": 3,
             "attention": "packed varlen bfloat16",
+            "microBatchTokens": 21_334,
+            "zeroStage": 2,
             "tokensPerSecond": 21_040.2,
             "computedTokensPerSecond": 15_480.9,
             "mfu": 0.4123,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
-from selfalign_jobs.train.memory import state_bytes, token_bytes
+from selfalign_jobs.train.memory import Estimate, state_bytes, token_bytes
+from selfalign_jobs.train.settings import uses_deepspeed
 
 GIB = 2.0**30
 CARDS = {"80 GB": 79.0, "24 GB": 22.0}  # GiB that a card of that name has
@@ -32,6 +33,16 @@ class Shape:
         return self.billions * 1e9 * 2 / GIB
 
     @property
+    def config(self) -> dict[str, int]:
+        """What of its config.json a training's estimate reads."""
+        return {
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "intermediate_size": self.feed_forward,
+            "vocab_size": self.vocabulary,
+        }
+
+    @property
     def cache_kib(self) -> float:
         """KiB of a token's keys and values in bfloat16."""
         return 2 * self.layers * self.kv_heads * self.head_size * 2 / 1024
@@ -54,19 +65,29 @@ def sequences(shape: Shape, card: float, gpus: int, reserve: float, length: int 
 
 def training(shape: Shape, gpus: int, *, zero: int = 3, offload: str = "None", lora: bool = False) -> float:
     """GiB of states on each GPU."""
-    settings = TrainSettings(learning_rate=1, lora=Lora() if lora else None)
-    means = TrainingMeans.model_validate(
-        {"device": "GPU", "gpus_per_node": gpus, "zero_stage": zero, "offload": offload}
-    )
-    return state_bytes(shape.billions * 1e9, 2, settings, means, gpus) / GIB
+    means = gpu_means(gpus, offload=offload)
+    stage = zero if uses_deepspeed(means) else None
+    return state_bytes(shape.billions * 1e9, settings_of(lora), means, stage) / GIB
+
+
+def fitting_stage(
+    shape: Shape, card: float, gpus: int, *, longest: int, offload: str = "None", lora: bool = False
+) -> int:
+    """The ZeRO stage that a training takes where none is written, with examples of at most so many tokens."""
+    means = gpu_means(gpus, offload=offload)
+    return Estimate(shape.config, shape.billions * 1e9, card * GIB, settings_of(lora), means).zero_stage(longest)
+
+
+def gpu_means(gpus: int, *, offload: str = "None") -> TrainingMeans:
+    """Of a training on one node."""
+    return TrainingMeans.model_validate({"device": "GPU", "gpus_per_node": gpus, "offload": offload})
+
+
+def settings_of(lora: bool) -> TrainSettings:
+    """Those that memory depends on."""
+    return TrainSettings(learning_rate=1, lora=Lora() if lora else None)
 
 
 def per_token_mib(shape: Shape) -> float:
     """MiB of a token in a micro batch, activations computed again."""
-    config = {
-        "hidden_size": shape.hidden,
-        "num_hidden_layers": shape.layers,
-        "intermediate_size": shape.feed_forward,
-        "vocab_size": shape.vocabulary,
-    }
-    return token_bytes(config, 2, TrainingMeans(device="GPU", activation_checkpointing="Full")) / 2**20
+    return token_bytes(shape.config, settings_of(lora=False), gpu_means(1)) / 2**20

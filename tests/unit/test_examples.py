@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sizing import CARDS, ENGINE_RESERVE, MODELS, SMALL_ENGINE_RESERVE, per_token_mib, sequences, training
+from sizing import (
+    CARDS,
+    ENGINE_RESERVE,
+    MODELS,
+    SMALL_ENGINE_RESERVE,
+    fitting_stage,
+    per_token_mib,
+    sequences,
+    training,
+)
 
 from chart_files import CHART
 from chart_values import Values
@@ -19,7 +28,7 @@ from selfalign_api.plan import TrainSettings
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
-from selfalign_jobs.train.settings import rank_count
+from selfalign_jobs.train.settings import rank_count, zero_stage_of
 from selfalign_operator.render import as_view, rendered
 from selfalign_operator.resolve import effective_run
 
@@ -74,13 +83,11 @@ def test_it_fits_its_gpus_as_its_comment_says(file: Path) -> None:
     shape = MODELS[next(name for url, name in NAMES.items() if url in run.spec.model.url)]
     small = "max_num_seqs" in means.generation.engine_args
     room = sequences(shape, card_of(run), 1, SMALL_ENGINE_RESERVE if small else ENGINE_RESERVE)
-    states = training(
-        shape,
-        rank_count(means.training),
-        zero=means.training.zero_stage,
-        offload=means.training.offload,
-        lora=settings.lora is not None,
-    )
+    ranks, lora = rank_count(means.training), settings.lora is not None
+    asked = zero_stage_of(means.training)
+    stage = asked or fitting_stage(shape, card_of(run), ranks, longest=2 * settings.max_length_tokens, lora=lora)
+    states = training(shape, ranks, zero=stage, offload=means.training.offload, lora=lora)
+    assert set(re.findall(r"training on ZeRO-(\d)", said)) <= {str(stage)}
     pair = per_token_mib(shape) * 2 * settings.max_length_tokens / 1024
     assert room >= 8
     assert states + pair < card_of(run)

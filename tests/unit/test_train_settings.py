@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Lora, Loss, ModelRef, Prepare, Train, TrainSettings
 from selfalign_api.run_file import TrainingMeans
-from selfalign_jobs.train.settings import batches_of, check, deepspeed_config, rank_count, uses_deepspeed
+from selfalign_jobs.train.settings import batches_of, check, deepspeed_config, rank_count, uses_deepspeed, zero_stage_of
 from selfalign_jobs.train.steps import Layout, order
 
 
@@ -45,6 +45,8 @@ def test_the_budget_is_what_is_asked_for_or_what_there_is_room_for_and_holds_the
     assert batches_of(settings, 1, LENGTHS, 1000, 50, Layout(packed)).budget == 1000
     assert batches_of(settings, 1, LENGTHS, None, 500, Layout(packed)).budget == 500
     assert batches_of(settings, 1, LENGTHS, None, 50, Layout(packed)).budget == largest
+    assert batches_of(settings, 1, LENGTHS, None, None, Layout(packed)).budget is None  # the ranks will measure it
+    assert batches_of(settings, 1, LENGTHS, 1000, None, Layout(packed)).budget == 1000
     message = rf"microBatchTokens: 50 is less than the largest example takes .* write at least {largest}"
     with pytest.raises(ConfigError, match=message):
         batches_of(settings, 1, LENGTHS, 50, 500, Layout(packed))
@@ -78,6 +80,11 @@ def test_steps_are_those_of_the_order(batch: int, rows: int, epochs: float) -> N
         (step(lora=Lora(target_modules=("q_proj", "lm_head"))), CPU, "remove lm_head"),
         (step(), TrainingMeans(device="CPU", zero_stage=0, offload="Optimizer"), "needs zeroStage 1, 2 or 3"),
         (step(), TrainingMeans(device="CPU", zero_stage=2, offload="OptimizerAndParameters"), "needs zeroStage: 3"),
+        (
+            step(),
+            TrainingMeans(device="GPU", gpus_per_node=2, zero_stage=0),
+            "zeroStage: 0 has no float32 copy .* write 1",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(made: Train, means: TrainingMeans, message: str) -> None:
@@ -87,6 +94,8 @@ def test_what_cannot_be_trained_is_refused(made: Train, means: TrainingMeans, me
 
 def test_a_good_step_passes() -> None:
     check(step("dpo", reference=ModelRef(), smoothing=0.1), CPU)
+    check(step(precision="float32"), TrainingMeans(device="CPU", nodes=2, zero_stage=0))
+    check(step(), TrainingMeans(device="GPU", gpus_per_node=1, zero_stage=0))  # one rank, without DeepSpeed
 
 
 def test_a_rank_is_a_gpu_and_on_cpu_a_node() -> None:
@@ -100,10 +109,28 @@ def test_deepspeed_is_there_where_there_is_something_to_shard_or_offload() -> No
     assert uses_deepspeed(TrainingMeans(device="CPU", offload="Optimizer"))
 
 
+@pytest.mark.parametrize(
+    ("given", "stage"),
+    [
+        ({"gpus_per_node": 4}, None),  # 2 or 3, as fits
+        ({"gpus_per_node": 4, "offload": "Optimizer"}, None),
+        ({"gpus_per_node": 4, "offload": "OptimizerAndParameters"}, 3),
+        ({"gpus_per_node": 4, "zero_stage": 0}, 0),
+        ({"gpus_per_node": 4, "zero_stage": 1, "offload": "Optimizer"}, 1),
+        ({"gpus_per_node": 1, "offload": "Optimizer"}, 3),
+        ({"gpus_per_node": 1, "offload": "Optimizer", "zero_stage": 2}, 2),
+        ({"gpus_per_node": 1, "zero_stage": 2}, None),  # no DeepSpeed
+        ({"device": "CPU", "nodes": 2}, None),
+    ],
+)
+def test_a_zero_stage_is_the_one_written_or_left_to_what_fits(given: dict[str, Any], stage: int | None) -> None:
+    assert zero_stage_of(TrainingMeans.model_validate({"device": "GPU"} | given)) == stage
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_deepspeeds_configuration_is_all_in_numbers(stage: int) -> None:
-    means = TrainingMeans.model_validate({"device": "GPU", "gpus_per_node": 2, "zero_stage": stage})
-    config = deepspeed_config(TrainSettings(learning_rate=1), means)
+    means = TrainingMeans.model_validate({"device": "GPU", "gpus_per_node": 2})
+    config = deepspeed_config(TrainSettings(learning_rate=1), means, stage)
     assert "auto" not in str(config)
     assert config["zero_optimization"]["stage"] == stage
     assert ("stage3_gather_16bit_weights_on_model_save" in config["zero_optimization"]) == (stage == 3)

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from selfalign_api.plan import ArtifactRef, ModelRef, Plan, Publish, SourceRef, TableRef, Train
-from selfalign_api.run_file import Means
+from selfalign_api.run_file import Means, TrainingMeans
 from selfalign_jobs.accept.foreseen import most_steps
 from selfalign_jobs.recipes.base import Step
+from selfalign_jobs.train.settings import uses_deepspeed, zero_stage_of
 
 
 def plan_table(plan: Plan, rows: Mapping[str, int], means: Means, notes: Sequence[str]) -> RenderableType:
@@ -25,7 +26,7 @@ def plan_table(plan: Plan, rows: Mapping[str, int], means: Means, notes: Sequenc
         table.add_row(*(Text(cell) for cell in cells))  # a path may look like markup
     where = (
         f"{means.generation.replicas} engine(s), {means.training.nodes} × {max(1, means.training.gpus_per_node)} rank(s), "
-        f"ZeRO {means.training.zero_stage}, {means.generation.device}"
+        f"{_zero(means.training)}, {means.generation.device}"
     )
     whose = Text(f"{plan.name}: recipe {plan.recipe}, seed {plan.seed}, {plan.digest}")
     return Group(whose, Text(where), Text(""), table, *(Text(f"worth a second look: {note}") for note in notes))
@@ -37,6 +38,14 @@ def training_words(step: Train) -> str:
     loss = " ".join([step.loss.type, *(f"{letter}={value:g}" for letter, value in step.loss.constants.items())])
     epochs = "epoch" if settings.epochs == 1 else "epochs"
     return f"{loss}, lr {settings.learning_rate:g}, batch {settings.global_batch_size}, {settings.epochs:g} {epochs}"
+
+
+def _zero(means: TrainingMeans) -> str:
+    """The stage that is asked for; which of two it is depends on the card that the training finds."""
+    if not uses_deepspeed(means):
+        return "no ZeRO"
+    stage = zero_stage_of(means)
+    return "ZeRO 2 or 3, as fits" if stage is None else f"ZeRO {stage}"
 
 
 def _row(step: Step, plan: Plan, rows: Mapping[str, int]) -> tuple[str, str, str, str]:

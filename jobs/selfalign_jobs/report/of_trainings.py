@@ -95,7 +95,7 @@ def _training(plan: Plan, trained: Trained, log: pa.Table, of: str) -> Section:
         "charts": charts,
         "step": step,
         "word": step.rows,
-        "attention": result.get("attention", ""),  # layout, kernel, precision
+        "computed": _computed(result),
         "speed": _speed(result, step.rows),
         "chosen": result.get("chosenLogProbability"),
         "taken": "" if learns_from(step) else _taken(trained),  # else the funnel says it
@@ -122,6 +122,16 @@ def _taken(trained: Trained) -> str:
         return ""
     left = [f"{count(number)} left out: {reason}" for reason, number in trained.left_out.items()]
     return "; ".join([f"{count(trained.rows)} {trained.step.rows} trained on", *left])
+
+
+def _computed(result: Mapping[str, Json]) -> str:
+    """How the training was computed: layout, kernel and precision, what the ranks share, and the largest micro batch."""
+    words = [
+        result.get("attention", ""),
+        f"ZeRO {result['zeroStage']}" if "zeroStage" in result else "",
+        f"at most {result['microBatchTokens']:,} tokens a micro batch" if "microBatchTokens" in result else "",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _speed(result: Mapping[str, Json], word: str) -> str:

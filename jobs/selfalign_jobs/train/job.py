@@ -33,6 +33,7 @@ class Job(Frozen):
     reference: str | None  # folder of the reference; None for losses without
     work: str  # this attempt's scratch, on this machine
     batches: Batches
+    zero_stage: int | None  # None: without DeepSpeed
     resume: Checkpoint | None = None  # that training goes on from
 
     @property
@@ -118,6 +119,10 @@ class Reporter:
     def phase(self, phase: str, total: int, unit: str, done: int = 0) -> None:
         """A phase begins, `done` of its units being there from an earlier attempt."""
         self._say({"phase": phase, "total": total, "unit": unit, "done": done})
+
+    def micro_batches(self, places: int) -> None:
+        """How many places they have at most."""
+        self._say({"places": places})
 
     def advance(self, done: int) -> None:
         """`done` units of the phase are finished."""

@@ -17,6 +17,7 @@ from typing import Any
 
 POLL_SECONDS = 0.1
 RANK_DEATH_SECONDS = 5  # what ranks have left when another one has failed
+RANK = "selfalign_jobs.train.rank"  # the program of each
 GANG_PORT = 29500  # of the rendezvous of several nodes
 
 
@@ -88,7 +89,7 @@ def _agent(job: Path, ranks: int, nodes: Nodes) -> Any:
         role="trainer",
         local_world_size=ranks,
         entrypoint=sys.executable,
-        args=("-m", "selfalign_jobs.train.rank", str(job)),
+        args=("-m", RANK, str(job)),
         rdzv_handler=get_rendezvous_handler(rendezvous),
         max_restarts=0,
         monitor_interval=POLL_SECONDS,

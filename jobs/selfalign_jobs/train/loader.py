@@ -50,21 +50,26 @@ class Steps(Dataset[StepBatch]):
         *,
         ranks: int,
         rank: int,
-        budget: int,
+        budget: int | None,
         layout: Layout,
         collate: Collate,
     ) -> None:
-        """`order`: the rows that each step takes (steps.order); `lengths` of all rows (dataset.lengths_of)."""
+        """`order`: the rows that each step takes (steps.order); `lengths` of all rows (dataset.lengths_of).
+
+        `budget` may be given later, before the first item is asked for.
+        """
         self._ids, self._lengths, self._order = ids, lengths, order
-        self._ranks, self._rank, self._budget, self._layout = ranks, rank, budget, layout
+        self._ranks, self._rank, self._layout = ranks, rank, layout
+        self.budget = budget
         self._collate = collate
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, step: int) -> StepBatch:
+        assert self.budget is not None
         rows = self._order[step]
-        plan = plan_step(self._lengths[rows], self._ranks, self._budget, self._layout)[self._rank]
+        plan = plan_step(self._lengths[rows], self._ranks, self.budget, self._layout)[self._rank]
         micro = tuple(self._collate([self._ids[int(row)] for row in rows[held]], rows[held]) for held in plan)
         return StepBatch(micro, len(rows), int(self._lengths[rows, 1:].sum()))
 

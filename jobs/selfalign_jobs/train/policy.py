@@ -17,7 +17,7 @@ from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.attention import NAME, backend_of
 from selfalign_jobs.train.reward_model import load_reward_model
-from selfalign_jobs.train.settings import deepspeed_config, uses_deepspeed
+from selfalign_jobs.train.settings import deepspeed_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -124,13 +124,13 @@ def linear_modules(folder: Path, *, remote_code: bool) -> set[str]:
     }
 
 
-def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans) -> Any:
+def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans, zero_stage: int | None) -> Any:
     """The reference ready for forward passes: sharded as the policy will be under ZeRO-3, whole on each device otherwise."""
-    if not uses_deepspeed(means) or means.zero_stage != 3:
+    if zero_stage != 3:
         return model.to("cuda" if means.device == "GPU" else "cpu").eval()
     import deepspeed
 
-    config = deepspeed_config(settings, means)
+    config = deepspeed_config(settings, means, zero_stage)
     config["zero_optimization"].pop("offload_optimizer", None)  # there is no optimiser
     engine = deepspeed.initialize(model=model, config=config)[0]
     engine.eval()

@@ -37,7 +37,7 @@ from selfalign_jobs.train import checkpoint
 from selfalign_jobs.train.dataset import ROWS_A_CHUNK, Examples, examples, lengths_of
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REFERENCE, REPORT, Job, error_of, read_outcomes
 from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
-from selfalign_jobs.train.memory import micro_batch_tokens
+from selfalign_jobs.train.memory import Estimate
 from selfalign_jobs.train.settings import (
     REFERENCE_LOSSES,
     Batches,
@@ -48,8 +48,9 @@ from selfalign_jobs.train.settings import (
     rank_count,
     told_of,
     uses_deepspeed,
+    zero_stage_of,
 )
-from selfalign_jobs.train.steps import Layout
+from selfalign_jobs.train.steps import Layout, places_of
 from selfalign_jobs.train.written import with_ids
 
 LOG_TABLE = "parts/log.parquet"
@@ -110,16 +111,14 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     lengths = lengths_of(found.table)
     for name, mean in zip(reads.columns[1:], lengths[:, 1:].mean(axis=0), strict=True):
         context.progress.metrics.pair_tokens.labels(name.removesuffix("_ids")).set(mean)
-    batches = batches_of(
-        settings,
-        ranks,
-        lengths,
-        means.micro_batch_tokens,
-        micro_batch_tokens(start, settings, means, ranks, len(here)),
-        Layout(packs(json.loads((start / "config.json").read_text())), reads.rewards),
-    )
-    layout = "packed, prompts shared" if batches.packed else "padded"
-    print(f"training {batches.steps} steps, {layout}: at most {batches.budget} tokens a micro batch", file=sys.stderr)
+    layout = Layout(packs(json.loads((start / "config.json").read_text())), reads.rewards)
+    estimate = Estimate.of(start, settings, means, len(here))
+    resume = _resumable(context, ranks)
+    stage = resume.zero_stage if resume else zero_stage_of(means)
+    if stage is None and uses_deepspeed(means):
+        stage = estimate.zero_stage(int(places_of(lengths, layout).max()))
+    batches = batches_of(settings, ranks, lengths, means.micro_batch_tokens, estimate.room(stage), layout)
+    _say_begin(batches, stage)
     tell([*_notes_before(context, step, found)])
     job = Job(
         config=config,
@@ -127,7 +126,8 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
         reference=str(reference) if reference else None,
         work=str(work),
         batches=batches,
-        resume=_resumable(context, batches),
+        zero_stage=stage,
+        resume=resume,
     )
     (work / JOB).write_text(job.model_dump_json())
     listener = Listener(work, context.progress)
@@ -136,6 +136,12 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     if error := error_of(outcomes, here, ranks, context.stop.is_set()):
         raise error
     return found, outcomes[0].result
+
+
+def _say_begin(batches: Batches, zero_stage: int | None) -> None:
+    """How it is going to be computed, in the step's log."""
+    layout = "packed, prompts shared" if batches.packed else "padded"
+    print(f"training {batches.steps} steps, {_words(zero_stage)}, {layout}", file=sys.stderr)
 
 
 def _notes_before(context: StepContext, step: Train, found: Examples) -> Iterator[str]:
@@ -191,6 +197,8 @@ class Listener:
         if "phase" in message:
             self._steps = message["total"]
             progress.begin(message["phase"], message["total"], message["unit"], done=message["done"])
+        elif "places" in message:
+            print(f"at most {message['places']:,} tokens a micro batch", file=sys.stderr, flush=True)
         elif "log" in message:
             row = message["log"]
             progress.advance(int(row["step"]))
@@ -244,17 +252,21 @@ def _gpus(means: TrainingMeans, asked: int) -> None:
         )
 
 
-def _resumable(context: StepContext, batches: Batches) -> checkpoint.Checkpoint | None:
+def _resumable(context: StepContext, ranks: int) -> checkpoint.Checkpoint | None:
     """The newest checkpoint. Raises ConfigError when other ranks wrote it than would read it."""
     found = checkpoint.newest(context.folder)
     means = context.config.means.training
-    zero = means.zero_stage if uses_deepspeed(means) else None
-    if found is None or (found.ranks, found.zero_stage) == (batches.ranks, zero):
+    zero = zero_stage_of(means)
+    as_begun = zero is None and uses_deepspeed(means)
+    if found is None or (
+        found.ranks == ranks and (found.zero_stage == zero or (as_begun and found.zero_stage is not None))
+    ):
         return found
+    now = "zeroStage 2 or 3" if as_begun else _words(zero)
     raise ConfigError.one(
         "spec.compute.training",
         f"{found.name} was written by {found.ranks} ranks with {_words(found.zero_stage)}, and now there are "
-        f"{batches.ranks} with {_words(zero)}; write the former nodes, gpusPerNode, zeroStage and offload, "
+        f"{ranks} with {now}; write the former nodes, gpusPerNode, zeroStage and offload, "
         "or delete that folder to train from the beginning",
     )
 

@@ -60,7 +60,7 @@ class Batches(Frozen):
 
     ranks: int
     steps: int  # optimiser steps of the whole training
-    budget: int  # places (tokens that are computed) in one forward pass of one rank
+    budget: int | None  # places (tokens that are computed) in one forward pass of one rank; None: the ranks measure it
     packed: bool  # one flat sequence a micro batch (packing.py), else padded ones (padding.py)
 
 
@@ -132,7 +132,13 @@ def check(step: Train, means: TrainingMeans) -> None:
         )
     if means.offload != "None" and means.zero_stage == 0:
         raise ConfigError.one("spec.compute.training.offload", "needs zeroStage 1, 2 or 3; write one", means.offload)
-    if means.offload == "OptimizerAndParameters" and means.zero_stage != 3:
+    if zero_stage_of(means) == 0 and settings.precision == "bfloat16":
+        raise ConfigError.one(
+            "spec.compute.training.zeroStage",
+            "has no float32 copy of what it trains in bfloat16, nor of the gradients; write 1, or leave it out",
+            means.zero_stage,
+        )
+    if means.offload == "OptimizerAndParameters" and means.zero_stage not in (None, 3):
         raise ConfigError.one(
             "spec.compute.training.offload",
             "needs zeroStage: 3; write that, or offload: Optimizer",
@@ -151,11 +157,12 @@ def threads_of(means: TrainingMeans, cpus: int, ranks_here: int) -> int | None:
 
 
 def batches_of(
-    settings: TrainSettings, ranks: int, lengths: np.ndarray, tokens: int | None, room: int, layout: Layout
+    settings: TrainSettings, ranks: int, lengths: np.ndarray, tokens: int | None, room: int | None, layout: Layout
 ) -> Batches:
     """The batches of a training on examples of these `lengths` (examples, 1 + answers).
 
-    The budget is `tokens` (microBatchTokens), else `room`, what memory is thought to have, and at least the largest example.
+    The budget is `tokens` (microBatchTokens), else `room`, what memory is thought to have, and at least the largest example;
+    None where that is measured later.
     Raises ConfigError when an example is over the `tokens` that were asked for.
     """
     largest = int(places_of(lengths, layout).max())
@@ -167,7 +174,8 @@ def batches_of(
             tokens,
         )
     steps = step_count(len(lengths), settings.epochs, settings.global_batch_size)
-    return Batches(ranks=ranks, steps=steps, budget=tokens or max(largest, room), packed=layout.packed)
+    thought = None if room is None else max(largest, room)
+    return Batches(ranks=ranks, steps=steps, budget=tokens or thought, packed=layout.packed)
 
 
 def packs(config: Mapping[str, Any]) -> bool:
@@ -181,15 +189,24 @@ def packs(config: Mapping[str, Any]) -> bool:
     )
 
 
+def zero_stage_of(means: TrainingMeans) -> int | None:
+    """The ZeRO stage that the means leave no choice in. None: 2 or 3, as fits (memory.py), or no DeepSpeed at all."""
+    if not uses_deepspeed(means):
+        return None
+    if means.zero_stage is not None:
+        return means.zero_stage
+    return 3 if rank_count(means) == 1 or means.offload == "OptimizerAndParameters" else None
+
+
 def uses_deepspeed(means: TrainingMeans) -> bool:
     """ZeRO shards over ranks: with one rank and nothing offloaded there is nothing for DeepSpeed to do."""
     return rank_count(means) > 1 or means.offload != "None"
 
 
-def deepspeed_config(settings: TrainSettings, means: TrainingMeans) -> dict[str, Any]:
+def deepspeed_config(settings: TrainSettings, means: TrainingMeans, zero_stage: int) -> dict[str, Any]:
     """DeepSpeed's configuration, all in numbers (its "auto" fails where a model is made before Trainer resolves it)."""
     zero: dict[str, Any] = {
-        "stage": means.zero_stage,
+        "stage": zero_stage,
         "contiguous_gradients": True,
         "overlap_comm": means.device == "GPU",
     }
@@ -197,7 +214,7 @@ def deepspeed_config(settings: TrainSettings, means: TrainingMeans) -> dict[str,
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": means.device == "GPU"}
     if means.offload == "OptimizerAndParameters":
         zero["offload_param"] = {"device": "cpu", "pin_memory": means.device == "GPU"}
-    if means.zero_stage == 3:
+    if zero_stage == 3:
         # Without it the gathered state is empty, and nothing says so.
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {
@@ -215,16 +232,21 @@ def deepspeed_config(settings: TrainSettings, means: TrainingMeans) -> dict[str,
     }
 
 
-def trainer_arguments(step: Train, means: TrainingMeans, steps: int, output: Path) -> Any:
-    """Transformers' TrainingArguments. What it says of data, losses, logs and saves is ours to do (trainer.py)."""
+def trainer_arguments(
+    step: Train, means: TrainingMeans, steps: int, output: Path, zero_stage: int | None = None
+) -> Any:
+    """Transformers' TrainingArguments; without DeepSpeed where there is no ZeRO stage.
+
+    What it says of data, losses, logs and saves is ours to do (trainer.py).
+    """
     from transformers import TrainingArguments
 
     settings = step.settings
     optimizer = settings.optimizer
-    deepspeed = uses_deepspeed(means)
+    deepspeed = zero_stage is not None
     checkpointing = means.activation_checkpointing == "Full"
     # PEFT under ZeRO-3 recomputes rightly in the reentrant form only (DeepSpeed pull request 8130).
-    reentrant = settings.lora is not None and deepspeed and means.zero_stage == 3
+    reentrant = settings.lora is not None and zero_stage == 3
     return TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=1,
@@ -249,7 +271,7 @@ def trainer_arguments(step: Train, means: TrainingMeans, steps: int, output: Pat
         tf32=None,
         gradient_checkpointing=checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": reentrant} if checkpointing else None,
-        deepspeed=deepspeed_config(settings, means) if deepspeed else None,
+        deepspeed=None if zero_stage is None else deepspeed_config(settings, means, zero_stage),
         ddp_backend="gloo" if means.device == "CPU" and deepspeed else None,
         remove_unused_columns=False,
         dataloader_num_workers=0 if means.device == "CPU" else 1,  # there the next step is laid out while this one runs

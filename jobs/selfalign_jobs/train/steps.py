@@ -71,6 +71,20 @@ def plan_step(lengths: np.ndarray, ranks: int, budget: int, layout: Layout) -> P
     return _plan_packed(places, ranks, budget) if layout.packed else _plan_padded(places, ranks, budget)
 
 
+def lowest_budget(lengths: np.ndarray, steps: list[np.ndarray], ranks: int, budget: int, layout: Layout) -> int:
+    """The least budget under which each of the `steps` (rows of `lengths`) has the micro batches that it has under `budget`.
+
+    So memory that differs a little from one attempt to the next gives the same sums in the same order.
+    """
+    return max(_largest_micro(places_of(lengths[rows], layout), ranks, budget, layout) for rows in steps)
+
+
+def _largest_micro(places: np.ndarray, ranks: int, budget: int, layout: Layout) -> int:
+    if layout.packed:
+        return max(int(places[held].sum()) for mine in _plan_packed(places, ranks, budget) for held in mine)
+    return max(len(run) * int(places[run[0]]) for run in _runs(places, budget))
+
+
 def _plan_packed(places: np.ndarray, ranks: int, budget: int) -> Plan:
     """The fewest micro batches that hold the step; the longest example goes to the emptiest (LPT), so they come out alike."""
     count = max(1, -(-int(places.sum()) // (budget * ranks)))
@@ -98,6 +112,16 @@ def _dealt(costs: np.ndarray, bins: int) -> tuple[list[int], list[list[int]]]:
 
 def _plan_padded(places: np.ndarray, ranks: int, budget: int) -> Plan:
     """Examples that are padded together are alike in length, so that little is padding."""
+    runs = _runs(places, budget)
+    while len(runs) % ranks and max(map(len, runs)) > 1:
+        largest = max(range(len(runs)), key=lambda number: len(runs[number]))
+        runs[largest : largest + 1] = np.array_split(runs[largest], 2)
+    runs += [runs[0][:0]] * (-len(runs) % ranks)
+    return [[np.sort(run) for run in runs[rank::ranks]] for rank in range(ranks)]
+
+
+def _runs(places: np.ndarray, budget: int) -> list[np.ndarray]:
+    """The examples by size, the longest first, as many together as the budget bears at the length of the first."""
     by_size = np.argsort(-places, kind="stable")
     runs: list[np.ndarray] = []
     start = 0
@@ -105,8 +129,4 @@ def _plan_padded(places: np.ndarray, ranks: int, budget: int) -> Plan:
         room = int(budget // places[by_size[start]])
         runs.append(by_size[start : start + room])
         start += room
-    while len(runs) % ranks and max(map(len, runs)) > 1:
-        largest = max(range(len(runs)), key=lambda number: len(runs[number]))
-        runs[largest : largest + 1] = np.array_split(runs[largest], 2)
-    runs += [by_size[:0]] * (-len(runs) % ranks)
-    return [[np.sort(run) for run in runs[rank::ranks]] for rank in range(ranks)]
+    return runs

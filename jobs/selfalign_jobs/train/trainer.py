@@ -93,10 +93,22 @@ class StepTrainer(transformers.Trainer):
             self.accelerator.gradient_state._set_sync_gradients(number == len(inputs.micro))
             with self.compute_loss_context_manager():
                 loss = self._summed_loss(model, micro.to(self.args.device)) * share
-            options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
-            self.accelerator.backward(loss, **options)
+            self._backward(loss)
             total += loss.detach()
         return total
+
+    def rehearse(self, micro: MicroBatch) -> None:
+        """Forward and backward as in a step, of a loss that is 0: no gradient but 0 is left behind, no step taken or counted."""
+        model = self.model_wrapped
+        model.train()
+        self.accelerator.gradient_state._set_sync_gradients(False)
+        with self.compute_loss_context_manager():
+            loss = answer_scores(model, micro.to(self.args.device)).sum() * 0
+        self._backward(loss)
+
+    def _backward(self, loss: Tensor) -> None:
+        options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+        self.accelerator.backward(loss, **options)
 
     def _summed_loss(self, model: Any, micro: MicroBatch) -> Tensor:
         scores = answer_scores(model, micro)

@@ -25,6 +25,7 @@ from selfalign_jobs.places.store import Folder, step_folder
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.train import policy, reference
 from selfalign_jobs.train.attention import FLEX_MULTIPLE
+from selfalign_jobs.train.batch import MicroBatch
 from selfalign_jobs.train.card import card
 from selfalign_jobs.train.checkpoint import Checkpoint, fetch
 from selfalign_jobs.train.dataset import TokenIds, lengths_of, mapped_examples
@@ -33,10 +34,11 @@ from selfalign_jobs.train.job import EXAMPLES, LOG, MODEL, Job, Reporter
 from selfalign_jobs.train.loader import Steps, collator
 from selfalign_jobs.train.objectives import objective_of
 from selfalign_jobs.train.oracle import hold_to_oracle
+from selfalign_jobs.train.probe import Bounds, CudaGauge, agreed_places, dummies, measured_places, states_to_come
 from selfalign_jobs.train.saving import Saving, agreed, together
-from selfalign_jobs.train.scoring import add_reward_head, add_scoring_head
+from selfalign_jobs.train.scoring import add_reward_head, add_scoring_head, answer_scores
 from selfalign_jobs.train.settings import threads_of, trainer_arguments, uses_deepspeed
-from selfalign_jobs.train.steps import Layout, order
+from selfalign_jobs.train.steps import Layout, lowest_budget, order, places_of
 from selfalign_jobs.train.trainer import StepTrainer
 
 
@@ -59,6 +61,7 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
 
     def on_begin() -> None:
         """The engine is there, and no step is taken yet."""
+        rank.settle_budget(trainer)
         if rank.job.reference is not None and log_probs is None:
             phases.end("load")
             trainer.take_reference(rank.own_reference(trainer))
@@ -83,7 +86,8 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     rank.begin("export", 1, "models")
     rank.export(trainer)
     phases.end("export")
-    return {"seconds": phases.seconds, "attention": rank.kernel}
+    stage = {} if rank.zero_stage is None else {"zeroStage": rank.zero_stage}
+    return {"seconds": phases.seconds, "attention": rank.kernel, "microBatchTokens": rank.budget, **stage}
 
 
 class Phases:
@@ -108,12 +112,12 @@ class Rank:
         assert isinstance(step, Train)
         self.step, self.stop = step, stop
         self.means = job.config.means.training
-        self.deepspeed = uses_deepspeed(self.means)
         if (threads := threads_of(self.means, cpus_here(), int(os.environ["LOCAL_WORLD_SIZE"]))) is not None:
             torch.set_num_threads(threads)
-        if self.deepspeed:
+        if uses_deepspeed(self.means):
             _start_deepspeed(self.means.device)
         self.job = job = _agreed_job(job)
+        self.zero_stage = job.zero_stage
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
         self.examples = mapped_examples(job.folder / EXAMPLES)
         self.source = job.config.plan.given(step.start)
@@ -126,14 +130,18 @@ class Rank:
             if step.settings.lora
             else None
         )
-        self.arguments = trainer_arguments(step, self.means, job.batches.steps, job.folder / "trainer")
+        self.arguments = trainer_arguments(step, self.means, job.batches.steps, job.folder / "trainer", self.zero_stage)
         self.device = self.arguments.device
-        self.dtype = policy.training_dtype(step.settings, self.deepspeed)
+        self.dtype = policy.training_dtype(step.settings, deepspeed=self.zero_stage is not None)
         self.kernel = policy.kernel(Path(job.start), job.batches.packed, self.device.type, step.settings.precision)
         multiple = FLEX_MULTIPLE if "flex" in self.kernel else 1
         self.layout = Layout(job.batches.packed, rewards)
         self.collate = collator(self.layout, self.examples.num_columns - 1, multiple=multiple)
         self.reporter = Reporter(job.folder) if self.arguments.process_index == 0 else None
+        self.lengths = lengths_of(self.examples)
+        settings = step.settings
+        self.order = order(len(self.lengths), settings.epochs, settings.global_batch_size, settings.seed)
+        self.budget = job.batches.budget
 
     def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
         """Report a phase; rank 0 speaks for all."""
@@ -154,9 +162,11 @@ class Rank:
     def computed_reference(self) -> np.ndarray:
         """Computed now, with the reference alone in memory."""
         assert self.job.reference is not None
-        engine = policy.inference_engine(self._load(Path(self.job.reference)), self.step.settings, self.means)
-        precision = self.step.settings.precision
-        mixed = not self.deepspeed and precision != "float32"
+        model, settings = self._load(Path(self.job.reference)), self.step.settings
+        engine = policy.inference_engine(model, settings, self.means, self.zero_stage)
+        del model
+        precision = settings.precision
+        mixed = self.zero_stage is None and precision != "float32"
         with torch.autocast(self.device.type, policy.DTYPES[precision]) if mixed else nullcontext():
             found = self._scored(engine)
         if hasattr(engine, "destroy"):  # DeepSpeed's: its hooks would hold the shards
@@ -170,18 +180,43 @@ class Rank:
 
     def own_reference(self, trainer: StepTrainer) -> np.ndarray:
         """Computed by the policy's own engine."""
+        assert self.budget is not None
         with trainer.compute_loss_context_manager():
-            return self._scored(trainer.model_wrapped)
+            return self._scored(trainer.model_wrapped, self.budget)
 
-    def _scored(self, engine: Any) -> np.ndarray:
-        self.begin("reference", self.examples.num_rows, "pairs")
+    def settle_budget(self, trainer: StepTrainer) -> None:
+        """Give the trainer its places of a micro batch: those that were asked for, or measured on the engine that is there."""
+        if self.budget is None:
+            to_come = states_to_come(trainer.optimizer, self.device)
+            places = self._measured(trainer.rehearse, reserved=to_come)
+            self.budget = lowest_budget(self.lengths, self.order, self.job.batches.ranks, places, self.layout)
+        trainer.train_dataset.budget = self.budget
+        if self.reporter is not None:
+            self.reporter.micro_batches(self.budget)
+
+    def _measured(self, run: Callable[[MicroBatch], object], reserved: int = 0) -> int:
+        """Places of a micro batch that every rank has room for, and at least the largest example."""
+        ranks, ids = self.job.batches.ranks, TokenIds(self.examples)
+        places = places_of(self.lengths, self.layout)
+        bounds = Bounds(int(places.max()), max(-(-int(places[rows].sum()) // ranks) for rows in self.order))
+        prompt, answers = ids[int(places.argmax())]
+        rehearsed = dummies(np.concatenate([prompt, *answers]), len(answers), bounds, self.layout, self.collate)
+        own = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(own):  # adapters' dropout draws as if nothing had been
+            mine = measured_places(run, rehearsed, CudaGauge(), reserved)
+        return agreed_places(together(lambda: mine), bounds.largest)
+
+    def _scored(self, engine: Any, budget: int | None = None) -> np.ndarray:
         engine.eval()
         with torch.no_grad():
+            if budget is None:
+                budget = self.budget or self._measured(lambda micro: answer_scores(engine, micro.to(self.device)))
+            self.begin("reference", self.examples.num_rows, "pairs")
             found = reference.compute(
                 engine,
                 self.examples,
                 collate=self.collate,
-                budget=self.job.batches.budget,
+                budget=budget,
                 layout=self.layout,
                 device=self.device,
                 ranks=self.job.batches.ranks,
@@ -196,7 +231,6 @@ class Rank:
     def trainer(self) -> StepTrainer:
         """The trainer with the policy loaded."""
         batches, settings = self.job.batches, self.step.settings
-        lengths = lengths_of(self.examples)
         if self.device.type == "cuda" and batches.packed:
             config = AutoConfig.from_pretrained(self.job.start, trust_remote_code=self.source.remote_code)
             hold_to_oracle(config.get_text_config(), "cuda", policy.DTYPES[settings.precision])
@@ -206,7 +240,7 @@ class Rank:
             model = policy.with_adapters(
                 model,
                 self.lora,
-                zero_stage=self.means.zero_stage if self.deepspeed else None,
+                zero_stage=self.zero_stage,
                 checkpointing=self.arguments.gradient_checkpointing,
             )
         return StepTrainer(
@@ -214,11 +248,11 @@ class Rank:
             args=self.arguments,
             steps=Steps(
                 TokenIds(self.examples),
-                lengths,
-                order(len(lengths), settings.epochs, settings.global_batch_size, settings.seed),
+                self.lengths,
+                self.order,
                 ranks=batches.ranks,
                 rank=self.arguments.process_index,
-                budget=batches.budget,
+                budget=self.budget,
                 layout=self.layout,
                 collate=self.collate,
             ),
@@ -232,7 +266,7 @@ class Rank:
             stop=self.stop,
             folder=self.folder,
             attempt=self.job.config.attempt,
-            zero_stage=self.means.zero_stage if self.deepspeed else None,
+            zero_stage=self.zero_stage,
             interval_seconds=self.means.checkpoint_interval_seconds,
             keep=self.means.keep_checkpoints,
             on_begin=on_begin,
@@ -272,13 +306,18 @@ class Rank:
 
 
 def _agreed_job(job: Job) -> Job:
-    """The job with what rank 0's node found: another may have other memory free, or an older view of the store."""
+    """The job with what rank 0's node found: another may have other memory free, or an older view of the store.
+
+    Of the ZeRO stages the highest, which fits every node; a checkpoint belongs to its own.
+    """
     if not torch.distributed.is_initialized():
         return job
-    found: list[Any] = [job.batches, job.resume]
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.distributed.get_backend() == "nccl" else None
-    torch.distributed.broadcast_object_list(found, device=device)
-    return job.model_copy(update={"batches": found[0], "resume": found[1]})
+    if torch.distributed.get_backend() == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    found = together(lambda: (job.batches, job.resume, job.zero_stage))
+    batches, resume, _ = found[0]
+    stage = max(stage or 0 for _, _, stage in found) if resume is None else resume.zero_stage
+    return job.model_copy(update={"batches": batches, "resume": resume, "zero_stage": stage})
 
 
 def _nobody(_: Any) -> None:
