@@ -117,8 +117,8 @@ golden: $(INSTALLED)  ## write the golden manifests again (after a change of the
 bench-h100: $(INSTALLED)  ## generation against a modelled H100: how busy it is, and 64 engines (10 minutes; benchmarks/README.md)
 	$(BIN)/python benchmarks/generate_h100.py
 
-bench-trainer: $(INSTALLED)  ## packed training against padded and against stock TRL, on pairs of skewed lengths (benchmarks/README.md)
-	$(BIN)/python benchmarks/train_skewed.py --pairs 24 --runs 1 --micro 1 4
+bench-trainer: $(INSTALLED)  ## packed training against padded and against stock TRL: pairs of skewed lengths, targets, the tiny model (benchmarks/README.md)
+	$(BIN)/python benchmarks/train_skewed.py --pairs 12 --runs 1 --micro 1 4
 
 clean:
 	rm -rf .venv out

@@ -1,12 +1,16 @@
-"""Packed ÷ padded ÷ stock TRL's DPOTrainer, in tokens/s, on pairs of skewed lengths and random models.
+"""Packed ÷ padded ÷ stock TRL, in tokens/s: pairs of skewed lengths, targets alone, and the tiny model's own pairs.
 
-    python benchmarks/train_skewed.py [--models llama gemma2] [--pairs 24] [--runs 3] [--micro 1 2 4]
+    python benchmarks/train_skewed.py [--cases llama gemma2 tiny sft] [--pairs 12] [--runs 3] [--micro 1 2 4]
 
-Prompts of 128 to 512 tokens and answers of 16 to 512, log-normal; a Llama of 20 M parameters and a Gemma-2 of 17 M (soft caps,
-a window of 256). Each run is a process of its own; the sides take turns. Counted: the pass for the reference's
-log-probabilities and the training; not counted: imports and making the model. TRL is tried with each micro batch once, and
-goes on with its best. `padded` is the layout for models that the packed attention does not know: the trainer as it was
-before. Tokens: prompt and response of both sequences, no padding. The last line is the smallest ratio of the models.
+llama, gemma2: DPO on prompts of 128 to 512 tokens and answers of 16 to 512, log-normal; a random Llama of 20 M parameters
+and a random Gemma-2 of 17 M (soft caps, a window of 256). sft: that Llama on prompts and chosen answers of twice as many
+rows, loss on the answers; TRL's SFTTrainer with `packing`. tiny: DPO on 80 times as many pairs in the tiny model's language.
+
+Each run is a process of its own; the sides take turns. Counted: the pass for the reference's log-probabilities, where there
+is one, and the training; not counted: imports and making the model. TRL is tried in each of its ways (micro batches;
+strategies of packing) once, and goes on with its best. `padded` is the layout for models that the packed attention does not
+know: the trainer as it was before. Tokens: prompt and response of both sequences, no padding. `layout`: planning and
+collating, as a share of the training. The last line is the smallest ratio of the skewed pairs.
 """
 
 from __future__ import annotations
@@ -26,10 +30,12 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / folder) for folder in ("jobs", "crds")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("jobs", "crds", "tests/jobs")]
 # Seconds by the clock; beside other work, CPU seconds of one thread (SELFALIGN_CLOCK=cpu OMP_NUM_THREADS=1).
 now = time.process_time if os.environ.get("SELFALIGN_CLOCK") == "cpu" else time.monotonic
-BATCH, BETA, RATE = 12, 0.1, 1e-4
+BETA, RATE = 0.1, 1e-4
+CASES = ("llama", "gemma2", "tiny", "sft")
+BATCH = {"llama": 12, "gemma2": 12, "tiny": 32, "sft": 12}
 SHAPE: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 384,
@@ -51,34 +57,42 @@ def lengths(pairs: int) -> np.ndarray:
     return np.column_stack([prompts, answers]).astype(np.int64)
 
 
-def table(pairs: int) -> Any:
-    """Random ids of those lengths."""
+def table(case: str, pairs: int) -> Any:
+    """Token ids: the tiny model's own, or random ones of those lengths."""
     import pyarrow as pa
+    import trainings
 
+    names = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    if case == "tiny":
+        return trainings.pairs(80 * pairs).select(names)
+    if case == "sft":
+        names, pairs = ["prompt_ids", "target_ids"], 2 * pairs
     rng = np.random.default_rng(8)
-    names = ("prompt_ids", "chosen_ids", "rejected_ids")
     rows = [
-        {name: rng.integers(3, SHAPE["vocab_size"], n).tolist() for name, n in zip(names, row, strict=True)}
+        {name: rng.integers(3, SHAPE["vocab_size"], n).tolist() for name, n in zip(names, row, strict=False)}
         for row in lengths(pairs)
     ]
     return pa.Table.from_pylist(rows, pa.schema([(name, pa.list_(pa.int32())) for name in names]))
 
 
-def random_model(name: str, attention: str | None) -> Any:
+def model_of(case: str, attention: str | None) -> Any:
     """The model, in float32; `attention` None: its own."""
     import torch
+    import trainings
     from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
+    if case == "tiny":
+        return AutoModelForCausalLM.from_pretrained(trainings.MODEL, dtype=torch.float32, attn_implementation=attention)
     torch.manual_seed(0)
-    if name == "llama":
-        config: Any = LlamaConfig(**SHAPE, tie_word_embeddings=False)
-    else:
-        config = Gemma2Config(**SHAPE, sliding_window=256, query_pre_attn_scalar=64)
+    if case == "gemma2":
+        config: Any = Gemma2Config(**SHAPE, sliding_window=256, query_pre_attn_scalar=64)
         attention = attention or "eager"  # transformers' other attentions leave out the soft cap
+    else:
+        config = LlamaConfig(**SHAPE, tie_word_embeddings=False)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
-def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float]:
+def ours(case: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float]:
     """Reference and training as a rank does them (train/work.py), without its files."""
     import torch
 
@@ -95,17 +109,19 @@ def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
     from selfalign_jobs.train.trainer import StepTrainer
 
     layout = Layout(packed)
-    examples, collate = table(pairs), collator(layout, 2)
-    settings = TrainSettings(learning_rate=RATE, precision="float32", global_batch_size=BATCH)
+    examples = table(case, pairs)
+    rows, columns = len(examples), examples.num_columns
+    collate, counts = collator(layout, columns - 1), lengths_of(examples)
+    settings = TrainSettings(learning_rate=RATE, precision="float32", global_batch_size=BATCH[case])
     step = Train(
-        name="train", iteration=1, loss=Loss(type="dpo", beta=BETA), data=Prepare(fn="pairs"), start=ModelRef(),
-        result=ModelRef(iteration=1), settings=settings,
+        name="train", iteration=1, loss=Loss(type="sft") if case == "sft" else Loss(type="dpo", beta=BETA),
+        data=Prepare(fn="pairs"), start=ModelRef(), result=ModelRef(iteration=1), settings=settings,
     )  # fmt: skip
     means = TrainingMeans(device="CPU", activation_checkpointing="None")
-    model = random_model(name, NAME if packed else None)
+    model = model_of(case, NAME if packed else None)
     add_scoring_head(model)
     steps = Steps(
-        TokenIds(examples), lengths_of(examples), order(pairs, 1, BATCH, 0),
+        TokenIds(examples), counts, order(rows, 1, BATCH[case], 0),
         ranks=1, rank=0, budget=budget, layout=layout, collate=collate,
     )  # fmt: skip
     log: list[dict[str, float]] = []
@@ -115,13 +131,14 @@ def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
             model=model, args=arguments, steps=steps, objective=objective_of(step.loss), on_log=log.append
         )
         began = now()
-        with torch.no_grad():
-            scored = reference.compute(
-                model, examples, collate=collate, budget=budget, layout=layout, device=arguments.device,
-                ranks=1, rank=0, stop_asked=lambda: False, on_progress=lambda _: None,
-            )  # fmt: skip
+        if case != "sft":
+            with torch.no_grad():
+                scored = reference.compute(
+                    model, examples, collate=collate, budget=budget, layout=layout, device=arguments.device,
+                    ranks=1, rank=0, stop_asked=lambda: False, on_progress=lambda _: None,
+                )  # fmt: skip
+            trainer.take_reference(scored)
         seconds_reference = now() - began
-        trainer.take_reference(scored)
         trainer.train()
         seconds = now() - began
     began = now()
@@ -129,23 +146,20 @@ def ours(name: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
         steps[number]
     laid_out = now() - began
     return {
+        "tokens": float(counts.sum() + counts[:, 0].sum() * (columns - 2)),
         "seconds": seconds,
         "reference": seconds_reference,
         "computed": sum(row["computed_tokens"] for row in log),
-        "laid_out": laid_out,
+        "layout": laid_out / (seconds - seconds_reference),
         "loss": log[-1]["loss"],
     }
 
 
-def trl(name: str, pairs: int, micro: int) -> dict[str, float]:
-    """DPOTrainer, with its own pass for the reference's log-probabilities, on the same ids."""
+def trl_pairs(case: str, pairs: int, way: str) -> dict[str, float]:
+    """DPOTrainer, with its own pass for the reference's log-probabilities, on the same ids; `way`: pairs of a micro batch."""
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
     from trl import DPOConfig, DPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
-
-    class IdsOnly(PreTrainedTokenizerBase):
-        pad_token, pad_token_id = "<pad>", 0
 
     class Timed(DPOTrainer):
         reference_seconds = 0.0
@@ -159,32 +173,94 @@ def trl(name: str, pairs: int, micro: int) -> dict[str, float]:
             self.reference_seconds += now() - began
             return found
 
+    examples, micro = table(case, pairs), int(way)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Timed(
-            model=random_model(name, None),
+            model=model_of(case, None),
             args=DPOConfig(
-                output_dir=folder, per_device_train_batch_size=micro, gradient_accumulation_steps=BATCH // micro,
-                num_train_epochs=1, learning_rate=RATE, beta=BETA, precompute_ref_log_probs=True,
-                precompute_ref_batch_size=micro, max_length=None, use_cpu=True, bf16=False, gradient_checkpointing=False,
-                logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, remove_unused_columns=False,
+                **trl_arguments(folder), per_device_train_batch_size=micro,
+                gradient_accumulation_steps=BATCH[case] // micro, beta=BETA, precompute_ref_log_probs=True,
+                precompute_ref_batch_size=micro, max_length=None, remove_unused_columns=False,
             ),
             data_collator=DataCollatorForPreference(pad_token_id=0),
-            train_dataset=Dataset(table(pairs)),
-            processing_class=IdsOnly(),
+            train_dataset=Dataset(examples),
+            processing_class=ids_only(),
         )  # fmt: skip
-        began = now()
-        trainer.train()
-        seconds = now() - began + trainer.reference_seconds
+        return trl_figures(trainer, examples, trainer.reference_seconds)
+
+
+def trl_targets(case: str, pairs: int, way: str) -> dict[str, float]:
+    """SFTTrainer, packing on the same ids; `way`: its strategy and the tokens of a pack, such as `bfd-1024`."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    examples, (strategy, longest) = table(case, pairs), way.split("-")
+    rows = [
+        {
+            "input_ids": row["prompt_ids"] + row["target_ids"],
+            "labels": [-100] * len(row["prompt_ids"]) + row["target_ids"],
+        }
+        for row in examples.to_pylist()
+    ]
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    packs = max(1, round(BATCH[case] * tokens / len(rows) / int(longest)))  # that hold about a step's examples
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=model_of(case, None),
+            args=SFTConfig(
+                **trl_arguments(folder), per_device_train_batch_size=1, gradient_accumulation_steps=packs, packing=True,
+                packing_strategy=strategy, max_length=int(longest),
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=ids_only(),
+        )  # fmt: skip
+        return trl_figures(trainer, examples, 0.0)
+
+
+def trl_arguments(folder: str) -> dict[str, Any]:
+    """What both of its trainers are told: one epoch on the CPU in float32, and nothing saved."""
+    return {
+        "output_dir": folder, "num_train_epochs": 1, "learning_rate": RATE, "use_cpu": True, "bf16": False,
+        "gradient_checkpointing": False, "logging_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
+    }  # fmt: skip
+
+
+def ids_only() -> Any:
+    """What TRL gets for a tokenizer: ids need none."""
+    from transformers import PreTrainedTokenizerBase
+
+    class IdsOnly(PreTrainedTokenizerBase):
+        pad_token, eos_token = "<pad>", "<eos>"
+        pad_token_id, eos_token_id = 0, 1
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"<pad>": 0, "<eos>": 1}
+
+    return IdsOnly()
+
+
+def trl_figures(trainer: Any, examples: Any, seconds_reference: float) -> dict[str, float]:
+    """Train, and count as for ours."""
+    from selfalign_jobs.train.dataset import lengths_of
+
+    began = now()
+    trainer.train()
+    seconds, counts = now() - began + seconds_reference, lengths_of(examples)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return {"seconds": seconds, "reference": trainer.reference_seconds, "loss": losses[-1]}
+    return {
+        "tokens": float(counts.sum() + counts[:, 0].sum() * (counts.shape[1] - 2)),
+        "seconds": seconds,
+        "reference": seconds_reference,
+        "loss": losses[-1],
+    }
 
 
-def measured(options: argparse.Namespace, model: str, side: str, micro: int) -> float:
+def measured(options: argparse.Namespace, case: str, side: str) -> float:
     """Tokens/s of one run in a fresh process."""
-    command = [sys.executable, __file__, "--run", side, "--models", model, "--pairs", str(options.pairs)]
+    command = [sys.executable, __file__, "--run", side, "--cases", case, "--pairs", str(options.pairs)]
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
-            [*command, "--micro", str(micro), "--budget", str(options.budget)],
+            [*command, "--budget", str(options.budget)],
             env=os.environ | {"HF_HOME": cache, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
             capture_output=True,
             text=True,
@@ -193,51 +269,59 @@ def measured(options: argparse.Namespace, model: str, side: str, micro: int) -> 
     if done.returncode:
         raise SystemExit(done.stderr)
     found = json.loads(done.stdout.splitlines()[-1])
-    rows = lengths(options.pairs)
-    rate = float((rows.sum() + rows[:, 0].sum()) / found["seconds"])
+    rate: float = found["tokens"] / found["seconds"]
     figures = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    print(f"{model} {side}{f' micro {micro}' if side == 'trl' else ''}: {rate:.0f} tokens/s ({figures})", flush=True)
+    print(f"{case} {side}: {rate:.0f} tokens/s ({figures})", flush=True)
     return rate
 
 
-def compared(options: argparse.Namespace, model: str) -> tuple[float, float]:
+def compared(options: argparse.Namespace, case: str) -> tuple[float, float]:
     """Packed ÷ TRL at its best, packed ÷ padded: medians."""
-    tried = {micro: measured(options, model, "trl", micro) for micro in options.micro}
-    best = max(tried, key=lambda micro: tried[micro])
-    rates: dict[str, list[float]] = {"packed": [], "padded": [], "trl": [tried[best]]}
-    for _ in range(options.runs):
-        for side in ("packed", "padded"):
-            rates[side].append(measured(options, model, side, best))
-    rates["trl"].append(measured(options, model, "trl", best))
-    packed, padded, stock = (statistics.median(rates[side]) for side in ("packed", "padded", "trl"))
-    print(f"{model}: packed {packed:.0f}, padded {padded:.0f}, TRL (micro {best}) {stock:.0f} tokens/s")
+    ways = {"sft": ["bfd-1024", "wrapped-1024"], "tiny": ["32"]}.get(case, list(map(str, options.micro)))
+    tried = {way: measured(options, case, f"trl-{way}") for way in ways}
+    best = max(tried, key=lambda way: tried[way])
+    rates: dict[str, list[float]] = {"packed": [], "padded": [], f"trl-{best}": [tried[best]]}
+    for number in range(options.runs):
+        for side, found in rates.items():
+            if len(found) == number:
+                found.append(measured(options, case, side))
+    packed, padded, stock = (statistics.median(found) for found in rates.values())
+    print(
+        f"{case}: packed {packed:.0f}, padded {padded:.0f}, TRL ({best}) {stock:.0f} tokens/s: "
+        f"packed / TRL {packed / stock:.2f}, packed / padded {packed / padded:.2f}",
+        flush=True,
+    )
     return packed / stock, packed / padded
 
 
 def main() -> None:
     """Take turns, and print each run, the medians and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=("llama", "gemma2"), default=["llama", "gemma2"])
-    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--micro", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--budget", type=int, default=2048)
     parser.add_argument(
-        "--run", choices=("packed", "padded", "trl"), help="one run in this process, its figures as JSON"
+        "--run", help="one side in this process, its figures as JSON: packed, padded, or trl- and its way"
     )
     options = parser.parse_args()
-    if options.run == "trl":
-        print(json.dumps(trl(options.models[0], options.pairs, options.micro[0])))
-    elif options.run:
-        print(json.dumps(ours(options.models[0], options.pairs, options.budget, packed=options.run == "packed")))
-    else:
-        ratios = [compared(options, model) for model in options.models]
-        names = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
-        print(
-            f"{names}; {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {time.strftime('%Y-%m-%d')}"
-        )
-        stock, padded = (min(ratio[side] for ratio in ratios) for side in (0, 1))
-        print(f"packed / TRL {stock:.2f}, packed / padded {padded:.2f}")
+    if options.run:
+        case, (side, _, way) = options.cases[0], options.run.partition("-")
+        if side == "trl":
+            found = (trl_targets if case == "sft" else trl_pairs)(case, options.pairs, way)
+        else:
+            found = ours(case, options.pairs, options.budget, packed=side == "packed")
+        print(json.dumps(found))
+        return
+    ratios = {case: compared(options, case) for case in options.cases}
+    names = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
+    clock = "CPU seconds" if now is time.process_time else "seconds by the clock"
+    cores = len(os.sched_getaffinity(0))
+    print(f"{names}; {clock}, {cores} cores, load {os.getloadavg()[0]:.1f}; {time.strftime('%Y-%m-%d')}")
+    skewed = [ratio for case, ratio in ratios.items() if case in ("llama", "gemma2")] or list(ratios.values())
+    stock, padded = (min(ratio[side] for ratio in skewed) for side in (0, 1))
+    print(f"packed / TRL {stock:.2f}, packed / padded {padded:.2f}")
 
 
 if __name__ == "__main__":
