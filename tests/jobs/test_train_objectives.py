@@ -82,8 +82,10 @@ class IdsOnly(PreTrainedTokenizerBase):
         return {"<pad>": 0, "<eos>": 1}
 
 
-def stepped(folder: Path, loss: Loss, objective: str, table: pa.Table, model: Any, rewards: bool) -> dict[str, Any]:
-    """The weights after two steps of ours on all rows at once, in several packed micro batches."""
+def stepped(
+    folder: Path, loss: Loss, objective: str, table: pa.Table, model: Any, rewards: bool
+) -> list[dict[str, float]]:
+    """The log of two steps of ours on all rows at once, in several packed micro batches; the model is trained."""
     settings = TrainSettings(
         learning_rate=RATE,
         learning_rate_schedule="constant",
@@ -104,8 +106,19 @@ def stepped(folder: Path, loss: Loss, objective: str, table: pa.Table, model: An
     )  # fmt: skip
     assert len(steps[0].micro) > 1
     arguments = trainer_arguments(step, TrainingMeans(device="CPU", activation_checkpointing="None"), 2, folder)
-    StepTrainer(model=model, args=arguments, steps=steps, objective=objective_of(loss), on_log=lambda _: None).train()
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    log: list[dict[str, float]] = []
+    StepTrainer(model=model, args=arguments, steps=steps, objective=objective_of(loss), on_log=log.append).train()
+    return log
+
+
+def assert_trained_alike(ours: Any, log: list[dict[str, float]], trainer: Any) -> None:
+    """The losses and the lengths of the gradients of both steps, and the weights in the end."""
+    theirs = [row for row in trainer.state.log_history if "loss" in row]
+    assert [row["loss"] for row in log] == pytest.approx([row["loss"] for row in theirs], rel=1e-5)
+    assert [row["gradient_norm"] for row in log] == pytest.approx([row["grad_norm"] for row in theirs], rel=1e-5)
+    weights = dict(ours.named_parameters())
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(weights[name], parameter, rtol=0, atol=1e-5, msg=name)
 
 
 def trl_arguments(kind: Any, folder: Path, **more: Any) -> Any:
@@ -113,7 +126,8 @@ def trl_arguments(kind: Any, folder: Path, **more: Any) -> Any:
     return kind(
         output_dir=str(folder), per_device_train_batch_size=ROWS // 2, gradient_accumulation_steps=2, num_train_epochs=2,
         learning_rate=RATE, lr_scheduler_type="constant", weight_decay=0.0, adam_epsilon=EPSILON, use_cpu=True, bf16=False,
-        gradient_checkpointing=False, save_strategy="no", report_to="none", disable_tqdm=True, max_length=None, **more,
+        gradient_checkpointing=False, save_strategy="no", report_to="none", disable_tqdm=True, max_length=None,
+        logging_steps=1, **more,
     )  # fmt: skip
 
 
@@ -128,19 +142,19 @@ def test_sft_ends_in_the_weights_of_trls_sft_trainer(tmp_path: Path) -> None:
             "target_ids": [answer.tolist() for _, (answer,) in examples],
         }
     ).cast(pa.schema([(name, pa.list_(pa.int32())) for name in Reads.of("sft").columns]))
-    found = stepped(tmp_path, Loss(type="sft"), "sft", table, packed_models.model("llama"), rewards=False)
-    theirs = packed_models.model("llama")
+    model = packed_models.model("llama")
+    log = stepped(tmp_path, Loss(type="sft"), "sft", table, model, rewards=False)
     rows = [
         {"input_ids": [*prompt, *answer], "labels": [*[-100] * len(prompt), *answer]} for prompt, (answer,) in examples
     ]
-    SFTTrainer(
-        model=theirs,
+    trainer = SFTTrainer(
+        model=packed_models.model("llama"),
         args=trl_arguments(SFTConfig, tmp_path, dataset_kwargs={"skip_prepare_dataset": True}),
         train_dataset=Dataset.from_list(rows),
         processing_class=IdsOnly(),
-    ).train()
-    for name, parameter in theirs.named_parameters():
-        torch.testing.assert_close(found[name], parameter, rtol=0, atol=1e-5, msg=name)
+    )
+    trainer.train()
+    assert_trained_alike(model, log, trainer)
 
 
 def test_a_reward_model_ends_in_the_weights_of_trls_reward_trainer(tmp_path: Path) -> None:
@@ -154,21 +168,20 @@ def test_a_reward_model_ends_in_the_weights_of_trls_reward_trainer(tmp_path: Pat
     table = pa.table(dict(zip(columns, values, strict=True))).cast(
         pa.schema([(name, pa.list_(pa.int32())) for name in columns])
     )
-    loss = Loss(type="bradley-terry")
-    found = stepped(tmp_path, loss, "reward", table, reward_model("llama"), rewards=True)
-    theirs = reward_model("llama")
+    model = reward_model("llama")
+    log = stepped(tmp_path, Loss(type="bradley-terry"), "reward", table, model, rewards=True)
     rows = [
         {"chosen_ids": [*prompt, *chosen], "rejected_ids": [*prompt, *rejected]}
         for prompt, (chosen, rejected) in examples
     ]
-    RewardTrainer(
-        model=theirs,
+    trainer = RewardTrainer(
+        model=reward_model("llama"),
         args=trl_arguments(RewardConfig, tmp_path),
         train_dataset=Dataset.from_list([{k: [int(i) for i in v] for k, v in row.items()} for row in rows]),
         processing_class=IdsOnly(),
-    ).train()
-    for name, parameter in theirs.named_parameters():
-        torch.testing.assert_close(found[name], parameter, rtol=0, atol=1e-5, msg=name)
+    )
+    trainer.train()
+    assert_trained_alike(model, log, trainer)
 
 
 # --- whole trainings --------------------------------------------------------------------------------------------------
