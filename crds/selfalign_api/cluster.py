@@ -84,6 +84,12 @@ def resolve_on_cluster(compute: Compute | None, *, keep_checkpoints: int = 1) ->
         Engines(
             evaluation.replicas or engines.replicas, evaluation.tensor_parallel_size or engines.tensor_parallel_size
         ),
+        models={
+            model.model_name: Engines(
+                model.replicas or engines.replicas, model.tensor_parallel_size or engines.tensor_parallel_size
+            )
+            for model in generation.models or ()
+        },
         gpus_per_node=0 if trains_on_cpu(given, device) else 1,
         keep_checkpoints=keep_checkpoints,
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import ApiModel, Count, MapBy, Percent, Template, Text, Url
+from selfalign_api.base import ApiModel, Count, MapBy, Name, Percent, Template, Text, Url
 
 
 class Role(ApiModel):
@@ -72,17 +72,20 @@ class Generation(ApiModel):
 class Judge(ApiModel):
     """How two answers are compared; also in the evaluation."""
 
-    method: Literal["logprobs", "generate", "paper", "random"] | None = None
-    """Log-probabilities in both orders, both orders parsed, one order parsed, or SAO's control. Unset: logprobs."""
+    method: Literal["logprobs", "generate", "paper", "score", "random"] | None = None
+    """Log-probabilities in both orders, both parsed, one parsed, a scoring model, or SAO's control. Unset: logprobs."""
 
     verdicts: Annotated[tuple[Template, ...], Field(min_length=2, max_length=2)] | None = None
     """The two candidate verdicts of logprobs (Jinja): first is better, second is better."""
 
-    model_name: Literal["self"] | None = None
-    """Who judges: self, the newest weights. Unset: self."""
+    model_name: Name | None = None
+    """Who judges: self (the newest weights), initial (the model as given), or an entry of auxiliaryModels. Unset: self."""
 
     criteria: Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)] | None = None
     """What is judged by; the judge's template has it as `criteria`."""
 
     tie_margin: Annotated[float, Field(ge=0, lt=0.5)] | None = None
     """Tie when the mean P(first is better) of both orders is within this of 0.5. Unset: 0."""
+
+    min_score_gap: Annotated[float, Field(ge=0)] | None = None
+    """Of method score: a pair is kept when the scores differ by at least this, in the model's own units. Unset: 0."""

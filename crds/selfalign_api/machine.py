@@ -64,9 +64,21 @@ def resolve_compute(compute: Compute | None, *, gpus: int, fit: bool = False, ke
         Engines(replicas or (max(1, gpus // size) if device == "GPU" else 1), size)
         for replicas, size in _engines(given)
     )
+    models = {
+        name: Engines(replicas or (max(1, gpus // size) if device == "GPU" else 1), size)
+        for name, replicas, size in _models(given)
+    }
     nodes = (given.training or TrainingCompute()).nodes or 1
     there = 0 if trains_on_cpu(given, device) else gpus // nodes
-    return resolved_means(given, device, generation, evaluation, gpus_per_node=there, keep_checkpoints=keep_checkpoints)
+    return resolved_means(
+        given,
+        device,
+        generation,
+        evaluation,
+        gpus_per_node=there,
+        keep_checkpoints=keep_checkpoints,
+        models=models,
+    )
 
 
 def _engines(given: Compute) -> tuple[tuple[int | None, int], tuple[int | None, int]]:
@@ -76,6 +88,19 @@ def _engines(given: Compute) -> tuple[tuple[int | None, int], tuple[int | None, 
     own_size = evaluation.tensor_parallel_size
     replicas = evaluation.replicas or (generation.replicas if own_size is None else None)
     return (generation.replicas, size), (replicas, own_size or size)
+
+
+def _models(given: Compute) -> list[tuple[str, int | None, int]]:
+    """Helpers with counts of their own: name, replicas (None: left open) and GPUs of an engine."""
+    generation = given.generation or GenerationCompute()
+    return [
+        (
+            model.model_name,
+            model.replicas or (generation.replicas if model.tensor_parallel_size is None else None),
+            model.tensor_parallel_size or generation.tensor_parallel_size or 1,
+        )
+        for model in generation.models or ()
+    ]
 
 
 def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
@@ -99,6 +124,13 @@ def _lacking(given: Compute, device: Device, gpus: int) -> list[Problem]:
             problems.append(Problem(f"{path}.tensorParallelSize", size, f"is more than is here: {there}"))
         elif given.device != "CPU" and (replicas or 1) * size > max(1, gpus) and section.replicas is not None:
             problems.append(Problem(f"{path}.replicas", replicas, f"is more than is here: {there}"))
+    for model, replicas, size in _models(given):
+        if size > max(1, gpus):
+            path = f"spec.compute.generation.models[{model}].tensorParallelSize"
+            problems.append(Problem(path, size, f"is more than is here: {there}"))
+        elif given.device != "CPU" and (replicas or 1) * size > max(1, gpus):
+            path = f"spec.compute.generation.models[{model}].replicas"
+            problems.append(Problem(path, replicas, f"is more than is here: {there}"))
     return problems
 
 
@@ -114,5 +146,8 @@ def _fitted(given: Compute, gpus: int) -> Compute:
 
 def _without(model: Any, path: list[str]) -> Any:
     names = {field.alias: name for name, field in type(model).model_fields.items()}
+    if path[0].startswith("models["):  # an entry of the list, which its name tells
+        kept = tuple(entry for entry in model.models if f"models[{entry.model_name}]" != path[0])
+        return model.model_copy(update={"models": kept})
     name, rest = names[path[0]], path[1:]
     return model.model_copy(update={name: _without(getattr(model, name), rest) if rest else None})

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, Name, Seconds, Text
+from selfalign_api.base import INT32_MAX, ApiModel, Count, FreeForm, MapBy, Name, Seconds, Text
 
 QUANTITY = r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$"
 
@@ -63,6 +63,19 @@ class PodCompute(ApiModel):
     """Seconds between SIGTERM and SIGKILL. Unset: the profile's, else 30, of a training 120."""
 
 
+class ModelCompute(ApiModel):
+    """The engines of one helper model."""
+
+    model_name: Annotated[Name, Field(examples=["judge-70b"])]
+    """Which entry of auxiliaryModels."""
+
+    replicas: Count | None = None
+    """Engines. Unset: generation's; on one machine as many as its GPUs allow."""
+
+    tensor_parallel_size: Count | None = None
+    """GPUs of an engine. Unset: generation's."""
+
+
 class GenerationCompute(PodCompute):
     """Engines that write and judge."""
 
@@ -77,6 +90,9 @@ class GenerationCompute(PodCompute):
 
     tensor_parallel_size: Count | None = None
     """GPUs of an engine. Unset: the profile's, else 1."""
+
+    models: Annotated[tuple[ModelCompute, ...], Field(max_length=8), MapBy("modelName")] | None = None
+    """Counts of helper models that want others, in evaluation too. A pod has what the largest engine of its step takes."""
 
     gpu_memory_percent: Annotated[int, Field(ge=1, le=100)] | None = None
     """Share of a GPU's memory that the engine takes, in percent. Unset: the profile's, else 90."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import ApiModel, Count, FreeForm, LongCount, Text, Url
+from selfalign_api.base import ApiModel, Count, FreeForm, LongCount, Name, Text, Url
 
 
 class Model(ApiModel):
@@ -23,6 +23,22 @@ class Model(ApiModel):
 
     remote_code: Literal["Deny", "Allow"] | None = None
     """Whether code from the model's repository may run in the pods. Unset: Deny."""
+
+
+class AuxiliaryModel(ApiModel):
+    """A further model, which helps and is never trained."""
+
+    name: Annotated[Name, Field(examples=["judge-70b"])]
+    """Its name in this run; `self` (the newest weights) and `initial` (the model as given) are always there."""
+
+    url: Annotated[Url, Field(examples=["hf://meta-llama/Llama-3.3-70B-Instruct"])]
+    """Where it is: hf://ORG/NAME[@REVISION], s3://, gs://, pvc:// or file://."""
+
+    kind: Literal["Causal", "RewardModel", "PairRanker"] | None = None
+    """What it gives: Causal writes text, RewardModel scores an answer, PairRanker compares two (PairRM's form). Unset: Causal."""
+
+    remote_code: Literal["Deny", "Allow"] | None = None
+    """Whether code from its repository may run in the pods. Unset: Deny."""
 
 
 class Columns(ApiModel):

@@ -23,6 +23,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+# A field that came later: left out of JSON while it is unset, so that the digests of older plans hold.
+ADDED = Field(exclude_if=lambda value: value in (None, (), {}, "Causal"))
+
+
 # --- references -------------------------------------------------------------------------------------------------------
 
 
@@ -80,10 +84,12 @@ class Role(Frozen):
 class Judge(Frozen):
     """How two answers are compared; `verdicts` are the two candidate verdicts (Jinja over prompt, first, second)."""
 
-    method: Literal["logprobs", "generate", "paper", "random"] = "logprobs"
+    method: Literal["logprobs", "generate", "paper", "score", "random"] = "logprobs"
     verdicts: tuple[str, str]
     criteria: tuple[str, ...] = ()
     tie_margin: float = 0.0
+    scorer: Annotated[Literal["RewardModel", "PairRanker"] | None, ADDED] = None  # of method score
+    min_score_gap: Annotated[float | None, ADDED] = None  # in the scorer's units
 
 
 class FlowJob(Frozen):
@@ -106,6 +112,7 @@ class EngineLoad(Frozen):
     model: ModelRef
     task: Literal["text", "score"] = "text"
     jobs: tuple[FlowJob, ...]
+    max_model_tokens: Annotated[int | None, ADDED] = None  # where this model's context is not that of the step's engine
 
 
 class EngineSettings(Frozen):
@@ -118,23 +125,24 @@ class EngineSettings(Frozen):
 
 
 class Generate(Frozen):
-    """Answer, judge and write with one engine load; its tables are the `out` of its jobs."""
+    """Write, answer and judge: an engine load for each model, one after another; its tables are the `out` of their jobs."""
 
     kind: Literal["generate"] = "generate"
     name: str
     iteration: int
     load: EngineLoad
+    then: Annotated[tuple[EngineLoad, ...], ADDED] = ()  # of other models, which read the tables of those before them
     engine: EngineSettings = EngineSettings()
 
     @property
     def loads(self) -> tuple[EngineLoad, ...]:
-        """The engine loads of the step, in order (one, here)."""
-        return (self.load,)
+        """The engine loads of the step, in order."""
+        return (self.load, *self.then)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the tables that the step writes."""
-        return tuple(job.out for job in self.load.jobs)
+        return tuple(job.out for load in self.loads for job in load.jobs)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -288,6 +296,9 @@ Step = Annotated[AnyStep, Field(discriminator="kind")]
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
+Kind = Literal["Causal", "RewardModel", "PairRanker"]  # what a model gives: text, a score, how two answers compare
+
+
 class ModelSource(Frozen):
     """A model as given: a URL (api.md, places) and the digest of its content (files or commit)."""
 
@@ -296,6 +307,7 @@ class ModelSource(Frozen):
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Json] = {}
     remote_code: bool = False
+    kind: Annotated[Kind, ADDED] = "Causal"
 
     @property
     def identity(self) -> Json:
@@ -416,6 +428,19 @@ def sources_of(step: AnyStep) -> Iterator[SourceRef]:
     """Every table of the user's that a step reads."""
     for prepare in prepares_of(step):
         yield from (ref for ref in prepare.inputs if isinstance(ref, SourceRef))
+
+
+def job_of(step: Generate | Evaluate, table: str) -> FlowJob:
+    """The job that makes a table of the step."""
+    (job,) = (job for load in step.loads for job in load.jobs if job.out == table)
+    return job
+
+
+def origin_of(step: Generate | Evaluate, table: str) -> FlowJob:
+    """The job whose rows came into the step, and of whose records a table of it was made, load after load."""
+    job = job_of(step, table)
+    before = [ref.name for ref in job.rows.inputs if isinstance(ref, ArtifactRef) and ref.step == step.name]
+    return origin_of(step, before[0]) if before else job
 
 
 def models_of(step: AnyStep) -> tuple[ModelRef, ...]:

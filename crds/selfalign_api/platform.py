@@ -131,6 +131,10 @@ def _too_many_gpus(means: Means, profile: ClusterProfile) -> Iterator[Problem]:
         if engines.device == "GPU" and engines.replicas * engines.tensor_parallel_size > most:
             path = f"spec.compute.{name}.replicas"
             yield _too_many(path, engines.replicas, "engines", engines.tensor_parallel_size, "tensorParallelSize", most)
+    engines = means.generation
+    if engines.models and engines.pods * engines.gpus_of_pod > most:
+        path = "spec.compute.generation.models"
+        yield _too_many(path, engines.pods, "pods", engines.gpus_of_pod, "tensorParallelSize", most)
     training = means.training
     if training.device == "GPU" and training.nodes * training.gpus_per_node > most:
         path = "spec.compute.training.nodes"

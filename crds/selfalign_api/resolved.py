@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
-from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
+from selfalign_api.run_file import EngineCounts, GenerationMeans, Means, TrainingMeans
 
 __all__ = ["Device", "Engines", "resolved_means", "trains_on_cpu"]
 
@@ -29,14 +31,19 @@ def resolved_means(
     *,
     gpus_per_node: int,
     keep_checkpoints: int,
+    models: Mapping[str, Engines] = MappingProxyType({}),
 ) -> Means:
-    """The means of `given`; `gpus_per_node` is what that count is where `given` leaves it open."""
+    """The means of `given`; `gpus_per_node` is what that count is where `given` leaves it open; `models` are the helpers'."""
     engines = given.generation or GenerationCompute()
     of_generation, of_evaluation = (
         GenerationMeans(
             device=device,
             replicas=counts.replicas,
             tensor_parallel_size=counts.tensor_parallel_size,
+            models={
+                name: EngineCounts(replicas=of.replicas, tensor_parallel_size=of.tensor_parallel_size)
+                for name, of in models.items()
+            },
             gpu_memory_percent=engines.gpu_memory_percent or 90,
             engine_args=engines.engine_args or {},
         )

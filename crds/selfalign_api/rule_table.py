@@ -17,7 +17,7 @@ from selfalign_api.evaluation import Check, Evaluation
 from selfalign_api.generation import Generation, Judge, Role
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
-from selfalign_api.method import Model, Output, Source, Storage
+from selfalign_api.method import AuxiliaryModel, Model, Output, Source, Storage
 from selfalign_api.places import meant
 from selfalign_api.run import SelfAlignmentRun, Spec
 from selfalign_api.training import STAGES, IterationOverride, Loss, Training
@@ -86,6 +86,16 @@ def _python_name(on: type[ApiModel], field: str) -> str:
     return next(name for name, info in on.model_fields.items() if info.alias == field)
 
 
+def _no_dataset(on: type[M], get: Callable[[M], str]) -> Rule[M]:
+    return Rule(
+        on,
+        "url",
+        "!self.url.startsWith('hf://datasets/')",
+        "this is a dataset; for a model write hf://ORG/NAME or hf://ORG/NAME@REVISION",
+        lambda it: not get(it).startswith("hf://datasets/"),
+    )
+
+
 def _output(field: str, get: Callable[[Output], str | None]) -> Rule[Output]:
     return Rule(
         Output,
@@ -100,16 +110,12 @@ def _output(field: str, get: Callable[[Output], str | None]) -> Rule[Output]:
 
 PLACE_RULES: tuple[Rule[Any], ...] = (
     _place(Model, "url", lambda model: model.url),
+    _place(AuxiliaryModel, "url", lambda model: model.url),
     _place(Model, "chatTemplateUrl", lambda model: model.chat_template_url),
     _place(Role, "templateUrl", lambda role: role.template_url),
     _place(Source, "url", lambda source: source.url, "hf://datasets/ORG/NAME"),
-    Rule(
-        Model,
-        "url",
-        "!self.url.startsWith('hf://datasets/')",
-        "this is a dataset; for a model write hf://ORG/NAME or hf://ORG/NAME@REVISION",
-        lambda model: not model.url.startswith("hf://datasets/"),
-    ),
+    _no_dataset(Model, lambda model: model.url),
+    _no_dataset(AuxiliaryModel, lambda model: model.url),
     Rule(
         Source,
         "url",
@@ -228,6 +234,24 @@ def _roles(generation: Generation | None) -> tuple[Role, ...]:
     return () if generation is None else generation.roles or ()
 
 
+def _judge_name(spec: Spec) -> str:
+    return (spec.judge and spec.judge.model_name) or "self"
+
+
+def _counted(spec: Spec) -> tuple[str, ...]:
+    generation = spec.compute.generation if spec.compute is not None else None
+    return tuple(model.model_name for model in (generation.models if generation is not None else None) or ())
+
+
+def _kind_of_judge(spec: Spec) -> str:
+    kinds = {model.name: model.kind or "Causal" for model in spec.auxiliary_models or ()}
+    return kinds.get(_judge_name(spec), "Causal")
+
+
+def _helpers(spec: Spec) -> tuple[str, ...]:
+    return tuple(model.name for model in spec.auxiliary_models or ())
+
+
 GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Role,
@@ -270,6 +294,38 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
         ),
     ),
     Rule(
+        AuxiliaryModel,
+        "name",
+        "!(self.name in ['self', 'initial', 'policy'])",
+        "self, initial and policy name the run's own model; write another name",
+        lambda model: model.name not in ("self", "initial", "policy"),
+    ),
+    Rule(
+        Spec,
+        "judge.modelName",
+        given("judge.modelName")
+        + "self.judge.modelName in ['self', 'initial'] || (has(self.auxiliaryModels) && "
+        + "self.auxiliaryModels.exists(m, m.name == self.judge.modelName))",
+        "names no model; write self, initial, or the name of an entry of auxiliaryModels",
+        lambda spec: _judge_name(spec) in ("self", "initial", *_helpers(spec)),
+        meant=lambda spec: " or ".join(_helpers(spec)) or None,
+    ),
+    Rule(
+        Spec,
+        "judge.method",
+        given("judge.method")
+        + "(self.judge.method == 'score') == (has(self.judge.modelName) && has(self.auxiliaryModels) && "
+        + "self.auxiliaryModels.exists(m, m.name == self.judge.modelName && has(m.kind) && m.kind in "
+        + "['RewardModel', 'PairRanker']))",
+        "method score needs a model that scores and the other methods one that writes; write judge: {method: score, "
+        "modelName: NAME} with kind: RewardModel or PairRanker in auxiliaryModels, or method: logprobs",
+        lambda spec: (
+            spec.judge is None
+            or spec.judge.method is None
+            or (spec.judge.method == "score") == (_kind_of_judge(spec) in ("RewardModel", "PairRanker"))
+        ),
+    ),
+    Rule(
         Spec,
         "generation.roles",
         "self.recipe != 'spin' || "
@@ -299,6 +355,22 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
             or spec.generation.filters is None
             or spec.generation.filters.truncated is None
         ),
+    ),
+    Rule(
+        Spec,
+        "compute.generation.models",
+        given("compute.generation.models")
+        + "self.compute.generation.models.all(m, has(self.auxiliaryModels) && "
+        + "self.auxiliaryModels.exists(a, a.name == m.modelName))",
+        "counts for a model that is not there; write the names of entries of auxiliaryModels",
+        lambda spec: all(name in _helpers(spec) for name in _counted(spec)),
+    ),
+    Rule(
+        Judge,
+        "minScoreGap",
+        given("minScoreGap") + "has(self.method) && self.method == 'score'",
+        "minScoreGap is in a scoring model's units; write judge.method: score, or remove it",
+        lambda judge: judge.min_score_gap is None or judge.method == "score",
     ),
     Rule(
         Judge,

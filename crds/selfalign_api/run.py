@@ -11,7 +11,7 @@ from selfalign_api.evaluation import Evaluation, SaoOptions
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
-from selfalign_api.method import Data, Model, Output, Storage
+from selfalign_api.method import AuxiliaryModel, Data, Model, Output, Storage
 from selfalign_api.training import Iteration, Training
 
 GROUP = "selfalign.dev"
@@ -23,6 +23,7 @@ METHOD_FIELDS = (
     "iterations",
     "seed",
     "model",
+    "auxiliaryModels",
     "data",
     "generation",
     "judge",
@@ -60,6 +61,9 @@ class Spec(ApiModel):
 
     model: Annotated[Model, Field(examples=[{"url": "hf://google/gemma-2-9b-it"}])]
     """The model that aligns itself."""
+
+    auxiliary_models: Annotated[tuple[AuxiliaryModel, ...], Field(max_length=8), MapBy("name")] | None = None
+    """Further models, by name: a judge that is not the model itself."""
 
     data: Data | None = None
     """What the recipe reads."""

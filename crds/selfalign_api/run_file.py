@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from selfalign_api.plan import Frozen, Json, Plan
+from selfalign_api.plan import ADDED, Frozen, Json, Plan
+
+
+class EngineCounts(Frozen):
+    """How many engines, of how many GPUs each."""
+
+    replicas: int
+    tensor_parallel_size: int
 
 
 class GenerationMeans(Frozen):
@@ -15,8 +22,53 @@ class GenerationMeans(Frozen):
     device: Literal["CPU", "GPU"]
     replicas: int = 1
     tensor_parallel_size: int = 1
+    models: Annotated[dict[str, EngineCounts], ADDED] = {}  # of helpers that have other counts, by name
     gpu_memory_percent: int = 90
     engine_args: dict[str, Json] = {}
+
+    def of(self, lineage: str) -> GenerationMeans:
+        """The engines of one model."""
+        counts = self.models.get(lineage)
+        return self.model_copy(update={"models": {}} | (dict(counts) if counts else {}))
+
+    @property
+    def counts(self) -> tuple[EngineCounts, ...]:
+        """Those of all models, whose loads take turns."""
+        own = EngineCounts(replicas=self.replicas, tensor_parallel_size=self.tensor_parallel_size)
+        return (own, *self.models.values())
+
+    @property
+    def gpus_of_pod(self) -> int:
+        """GPUs of a pod: those of the largest engine of any model. 0 on CPU."""
+        return max(each.tensor_parallel_size for each in self.counts) if self.device == "GPU" else 0
+
+    @property
+    def pods(self) -> int:
+        """Pods that hold all engines of any one model; smaller engines share a pod of a larger one's size."""
+        return max(-(-each.replicas // self._in_pod(each)) for each in self.counts)
+
+    @property
+    def most_gpus(self) -> int:
+        """GPUs of all engines of any one model."""
+        return max(each.replicas * each.tensor_parallel_size for each in self.counts) if self.device == "GPU" else 0
+
+    @property
+    def most_engines(self) -> int:
+        """Engines of any one model."""
+        return max(each.replicas for each in self.counts)
+
+    @property
+    def most_in_pod(self) -> int:
+        """Engines of any one model in a pod."""
+        return max(map(self._in_pod, self.counts))
+
+    def in_pod(self, lineage: str) -> int:
+        """Engines of a model in a pod."""
+        of = self.of(lineage)
+        return self._in_pod(EngineCounts(replicas=of.replicas, tensor_parallel_size=of.tensor_parallel_size))
+
+    def _in_pod(self, counts: EngineCounts) -> int:
+        return max(1, self.gpus_of_pod // counts.tensor_parallel_size)
 
 
 class TrainingMeans(Frozen):

@@ -55,7 +55,23 @@ class Given(NamedTuple):
     history: tuple[Mapping[str, str], ...] = ()
 
 
-Request = Write | Compare | Given
+class Score(NamedTuple):
+    """What a scoring model says of an answer to a prompt."""
+
+    role: str
+    prompt: str
+    answer: str
+
+
+class Rank(NamedTuple):
+    """What a pair ranker says of every ordered pair of answers to a prompt."""
+
+    role: str
+    prompt: str
+    answers: tuple[str, ...]
+
+
+Request = Write | Compare | Given | Score | Rank
 
 
 class Completion(NamedTuple):
@@ -78,7 +94,41 @@ class Comparison(NamedTuple):
     second: float
 
 
-Reply = list[Completion] | Completion | Comparison  # to Write, Given, Compare
+class Scores(NamedTuple):
+    """The raw outputs of a scoring model, one a label: a reward model has one."""
+
+    logits: tuple[float, ...]
+
+    @property
+    def reward(self) -> float:
+        """The one output of a reward model."""
+        (logit,) = self.logits
+        return logit
+
+
+class Ranking(NamedTuple):
+    """`logits[i][j]`: how much better answer i is than answer j, with i shown first; zero where i is j."""
+
+    logits: tuple[tuple[float, ...], ...]
+
+    def gap(self, one: int, other: int) -> float:
+        """How much better `one` is than `other`, both orders counted."""
+        return self.logits[one][other] - self.logits[other][one]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The mean gap of each answer to all of them, itself counted."""
+        every = range(len(self.logits))
+        return tuple(sum(self.gap(one, other) for other in every) / len(every) for one in every)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """1 and the number of answers that are better; equal ones share the better rank."""
+        scores = self.scores
+        return tuple(1 + sum(other > score for other in scores) for score in scores)
+
+
+Reply = list[Completion] | Completion | Comparison | Scores | Ranking  # to Write, Given, Compare, Score, Rank
 Flow = Callable[[Row, "Ask"], Generator[Any, Any, Sequence[Row]]]  # yields Request or a list of them; returns rows
 
 
@@ -155,3 +205,11 @@ class Ask:
         user = self._turn(role, variables)
         first, second = (self.render(verdict, variables) for verdict in verdicts)
         return Compare(role, user, (first, second))
+
+    def score(self, prompt: str, answer: str, role: str = "judge") -> Score:
+        """Ask a scoring model what an answer is worth."""
+        return Score(role, prompt, answer)
+
+    def rank(self, prompt: str, answers: Sequence[str], role: str = "judge") -> Rank:
+        """Ask a pair ranker which of these answers is how much better than which."""
+        return Rank(role, prompt, tuple(answers))

@@ -43,18 +43,25 @@ def url_in_pod(url: str, mounts: Mapping[str, str]) -> str:
 
 
 def refuse_unmounted(spec: Spec) -> None:
-    """RunError ModelPathNotMounted when the model is a `file://` folder that some pod of the run lacks.
+    """RunError ModelPathNotMounted when a model is a `file://` folder that some pod which loads it lacks.
 
     It must lie in a volume of the podTemplate, or in an image that the run or its profile names: the operator's own
     images hold no model.
     """
-    place = parse_place(spec.model.url, "spec.model.url")
-    if isinstance(place, Folder) and (problems := list(_unmounted(spec, place.path))):
+    problems = list(_unmounted(spec, spec.model.url, "spec.model.url", SECTIONS))
+    engines = tuple(section for section in SECTIONS if section[0] != "train")
+    for model in spec.auxiliary_models or ():
+        problems += _unmounted(spec, model.url, f"spec.auxiliaryModels[{model.name}].url", engines)
+    if problems:
         raise RunError("ModelPathNotMounted", problems)
 
 
-def _unmounted(spec: Spec, path: PurePosixPath) -> Iterator[Problem]:
-    for kind, section in SECTIONS:
+def _unmounted(spec: Spec, url: str, field: str, sections: tuple[tuple[Kind, str], ...]) -> Iterator[Problem]:
+    place = parse_place(url, field)
+    if not isinstance(place, Folder):
+        return
+    path = place.path
+    for kind, section in sections:
         pods = pods_of(spec.compute, kind)
         mounted = [mount for part in pods.pod_templates for mount in mount_paths(part)]
         if any(path.is_relative_to(mount) for mount in mounted):
@@ -65,4 +72,4 @@ def _unmounted(spec: Spec, path: PurePosixPath) -> Iterator[Problem]:
                 f"is in no volume of the pods that {kind}; write pvc://CLAIM/PATH, mount a volume there in container "
                 f"{STEP_CONTAINER} of compute.podTemplate, or name the image that holds it in compute.{section}.image"
             )
-            yield Problem("spec.model.url", file_url(path), said)
+            yield Problem(field, file_url(path), said)

@@ -132,6 +132,45 @@ CASES = (
         "spec.model.url: hf://datasets/o/n: this is a dataset; for a model write hf://ORG/NAME or hf://ORG/NAME@REVISION",
     ),
     Case(
+        "spec: {auxiliaryModels: [{name: big, url: 'pvc://claim/model'}]}",
+        "spec: {auxiliaryModels: [{name: big, url: 'https://x/model'}]}",
+        f"spec.auxiliaryModels[big].url: https://x/model: write hf://ORG/NAME, {PLACES}{HERE}",
+    ),
+    Case(
+        "spec: {auxiliaryModels: [{name: big, url: 'hf://o/n@main', kind: Causal}]}",
+        "spec: {auxiliaryModels: [{name: big, url: 'hf://datasets/o/n'}]}",
+        "spec.auxiliaryModels[big].url: hf://datasets/o/n: this is a dataset; for a model write hf://ORG/NAME or "
+        "hf://ORG/NAME@REVISION",
+    ),
+    Case(
+        "spec: {auxiliaryModels: [{name: selfish, url: 'hf://o/n'}]}",
+        "spec: {auxiliaryModels: [{name: self, url: 'hf://o/n'}]}",
+        "spec.auxiliaryModels[self].name: self: self, initial and policy name the run's own model; write another name",
+    ),
+    Case(
+        "spec: {auxiliaryModels: [{name: big, url: 'hf://o/n'}], judge: {modelName: big}}",
+        "spec: {judge: {modelName: big}}",
+        "spec.judge.modelName: big names no model; write self, initial, or the name of an entry of auxiliaryModels",
+    ),
+    Case(
+        "spec: {auxiliaryModels: [{name: rm, url: 'hf://o/n', kind: RewardModel}], judge: {method: score, modelName: rm}}",
+        "spec: {auxiliaryModels: [{name: rm, url: 'hf://o/n'}], judge: {method: score, modelName: rm}}",
+        "spec.judge.method: score: method score needs a model that scores and the other methods one that writes; write "
+        "judge: {method: score, modelName: NAME} with kind: RewardModel or PairRanker in auxiliaryModels, or method: logprobs",
+    ),
+    Case(
+        "spec: {auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], "
+        "judge: {method: score, modelName: r, minScoreGap: 0.2}}",
+        "spec: {judge: {minScoreGap: 0.2}}",
+        "spec.judge.minScoreGap: 0.2: minScoreGap is in a scoring model's units; write judge.method: score, or remove it",
+    ),
+    Case(
+        "spec: {auxiliaryModels: [{name: big, url: 'hf://o/n'}], judge: {modelName: big}, "
+        "compute: {generation: {models: [{modelName: big, tensorParallelSize: 4}]}}}",
+        "spec: {compute: {generation: {models: [{modelName: big, tensorParallelSize: 4}]}}}",
+        "spec.compute.generation.models: counts for a model that is not there; write the names of entries of auxiliaryModels",
+    ),
+    Case(
         "spec: {evaluation: {prompts: {url: 'hf://datasets/o/n/f.json'}}}",
         "spec: {evaluation: {prompts: {url: 'hf://o/n'}}}",
         "spec.evaluation.prompts.url: hf://o/n: this is a model; for data write hf://datasets/ORG/NAME or "
@@ -321,6 +360,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "iterations": (1, 2),
     "seed": (0, 1),
     "model": ({"url": "hf://org/model"}, {"url": "hf://org/model@v2"}),
+    "auxiliaryModels": ([{"name": "big", "url": "hf://o/n"}], [{"name": "big", "url": "hf://o/m"}]),
     "data": ({"personas": {"count": 3}}, {"personas": {"count": 4}}),
     "generation": ({"roles": [{"name": "judge", "topP": 0.5}]}, {"roles": [{"name": "judge", "topP": 0.6}]}),
     "judge": ({"criteria": ["a", "b"]}, {"criteria": ["b", "a"]}),

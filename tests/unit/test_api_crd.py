@@ -69,11 +69,13 @@ def test_lists_with_a_key_are_maps_with_a_bound() -> None:
         if "x-kubernetes-list-type" in schema
     }
     assert keys == {
+        "spec.auxiliaryModels": (["name"], 8),
         "spec.generation.roles": (["name"], 16),
         "spec.training.stages": (["name"], 8),
         "spec.training.iterationOverrides": (["fromIteration"], 31),
         "spec.evaluation.checks": (["name"], 16),
         "spec.credentials": (["urlPrefix"], 16),
+        "spec.compute.generation.models": (["modelName"], 8),
     }
 
 

@@ -43,6 +43,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "iterations",
         "seed",
         "model",
+        "auxiliaryModels",
         "data",
         "generation",
         "judge",

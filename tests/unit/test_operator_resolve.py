@@ -47,6 +47,8 @@ def test_every_place_of_a_claim_is_mounted() -> None:
         "storage": {"url": "pvc://f", "reuseFrom": ["pvc://g/r"]},
     }
     assert sorted(effective(spec).mounts) == ["a", "b", "c", "d", "e", "f", "g"]
+    helper = {"auxiliaryModels": [{"name": "big", "url": "pvc://h/big"}], "judge": {"modelName": "big"}}
+    assert sorted(effective(spec | helper).mounts) == ["a", "b", "c", "d", "e", "f", "g", "h"]
 
 
 VOLUME = {"spec": {"containers": [{"name": "step", "volumeMounts": [{"name": "m", "mountPath": "/models"}]}]}}
@@ -80,6 +82,15 @@ def test_a_model_that_some_pod_lacks_is_refused(compute: dict[str, Any]) -> None
 )
 def test_a_model_in_a_volume_or_in_an_image_of_ones_own_is_taken(compute: dict[str, Any]) -> None:
     assert effective({"model": {"url": "file:///models/m"}, "compute": compute}).mounts == {"data": "/mnt/data"}
+
+
+def test_a_helper_must_lie_where_engines_run_and_not_where_ranks_do() -> None:
+    helper = {"auxiliaryModels": [{"name": "big", "url": "file:///models/big"}], "judge": {"modelName": "big"}}
+    engines = {"compute": {"generation": {"podTemplate": VOLUME}}}
+    assert effective(helper | engines).mounts
+    with pytest.raises(RunError, match=r"spec\.auxiliaryModels\[big\]\.url: file://.*pods that generate") as refused:
+        effective(helper)
+    assert refused.value.reason == "ModelPathNotMounted"
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

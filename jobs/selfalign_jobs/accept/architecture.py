@@ -15,13 +15,12 @@ from typing import Any
 from selfalign_api.errors import Problem
 from selfalign_jobs.accept.model_files import json_of
 from selfalign_jobs.accept.weights import PLAIN, Tensors
-from selfalign_jobs.places.models import FIELD, GivenModel
+from selfalign_jobs.places.models import GivenModel
 
 KNOWN = Path(__file__).with_name("architectures.json")
-REMOTE_CODE = "spec.model.remoteCode"
 # Beside config.json, of tools that quantise.
 QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
-FULL = "write the URL of the model before it was quantised: training takes weights in 32 or 16 bits"
+FULL = "write the URL of the model before it was quantised: {} weights in 32 or 16 bits"
 CLASSES = ("Model", "PreTrainedModel", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
 SCORES = (
     "ForSequenceClassification",
@@ -58,12 +57,12 @@ def code_problems(model: GivenModel, config: Mapping[str, Any], *, allowed: bool
             if not allowed:
                 if not _is_ours(known_as, config):
                     message = "write remoteCode: Allow to let it run in every step, once you have read it"
-                    yield Problem(REMOTE_CODE, None, f"{words}; {message}")
+                    yield Problem(model.field.removesuffix("url") + "remoteCode", None, f"{words}; {message}")
             elif repository:
                 message = f"{words}, which lies in another repository and may change there; copy it into this one"
-                yield Problem(FIELD, model.url, message)
+                yield Problem(model.field, model.url, message)
             elif f"{file.replace('.', '/')}.py" not in model.names:
-                yield Problem(FIELD, model.url, f"{words}, and has no {file}.py; copy the folder whole")
+                yield Problem(model.field, model.url, f"{words}, and has no {file}.py; copy the folder whole")
 
 
 def own_code(said: Mapping[str, Any]) -> dict[str, str]:
@@ -92,13 +91,15 @@ def _is_ours(name: str, config: Mapping[str, Any]) -> bool:
 # --- architecture ---------------------------------------------------------------------------------------------------------
 
 
-def architecture_problems(model: GivenModel, config: Mapping[str, Any], *, allowed: bool) -> Iterator[Problem]:
-    """An architecture that the engine does not serve, or that training does not load."""
+def architecture_problems(
+    model: GivenModel, config: Mapping[str, Any], *, allowed: bool, trained: bool
+) -> Iterator[Problem]:
+    """An architecture that the engine does not serve, or, of a model that is trained, that training does not load."""
     found, kind = known(), str(config.get("model_type"))
     names = config.get("architectures") or found["causal"].get(kind) or []
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         yield Problem(
-            FIELD, model.url, "has no architectures in its config.json; save the model again by save_pretrained"
+            model.field, model.url, "has no architectures in its config.json; save the model again by save_pretrained"
         )
         return
     own = own_code(config)
@@ -106,13 +107,13 @@ def architecture_problems(model: GivenModel, config: Mapping[str, Any], *, allow
     message = None
     if not its_own and not set(names) & {*found["generates"], *found["sees"]}:
         message = f"is {_a(names[0])}, {_no_writer(names[0])}"
-    elif not its_own and kind not in found["causal"]:
+    elif trained and not its_own and kind not in found["causal"]:
         message = (
             f"is {_a(names[0])} of type {kind}, which training cannot load "
             f"(transformers {found['transformers']} has no causal model of that type); write a model that it has"
         )
     if message:
-        yield Problem(FIELD, model.url, message)
+        yield Problem(model.field, model.url, message)
 
 
 def _no_writer(name: str) -> str:
@@ -133,20 +134,25 @@ def _a(name: str) -> str:
 # --- number format --------------------------------------------------------------------------------------------------------
 
 
-def quantised_problems(model: GivenModel, config: Mapping[str, Any], tensors: Tensors) -> Iterator[Problem]:
+def quantised_problems(
+    model: GivenModel, config: Mapping[str, Any], tensors: Tensors, *, trained: bool
+) -> Iterator[Problem]:
     """A checkpoint whose weights are quantised."""
     said = (
         config.get("quantization_config")
         or text_config(config).get("quantization_config")
         or config.get("quantization")
     )
+    how = None
     if isinstance(said, dict):
-        method = said.get("quant_method") or ("MLX" if "group_size" in said else "quantization_config")
-        yield Problem(FIELD, model.url, f"is quantised ({method}); {FULL}")
+        how = said.get("quant_method") or ("MLX" if "group_size" in said else "quantization_config")
     elif files := [name for name in QUANTISED_FILES if name in model.sizes]:
-        yield Problem(FIELD, model.url, f"is quantised ({files[0]} stands in the folder); {FULL}")
+        how = f"{files[0]} stands in the folder"
     elif odd := sorted({t.dtype for name, t in tensors.items() if t.dtype not in PLAIN and _is_weight(name)}):
-        yield Problem(FIELD, model.url, f"is quantised (its weights are {', '.join(odd)}); {FULL}")
+        how = f"its weights are {', '.join(odd)}"
+    if how is not None:
+        full = FULL.format("training takes" if trained else "generation.precision is of")
+        yield Problem(model.field, model.url, f"is quantised ({how}); {full}")
 
 
 def _is_weight(name: str) -> bool:

@@ -38,22 +38,24 @@ def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found:
     talk = Talk()
     try:
         tokenizer = read_tokenizer(model.folder, remote_code=given.remote_code)
-        chat = ModelChat(tokenizer, given.chat_template, given.chat_template_kwargs)
+        chat = ModelChat(tokenizer, given.chat_template, given.chat_template_kwargs, field=model.field)
     except ModuleNotFoundError as error:
         talk.notes.append(f"The tokenizer cannot be looked at here ({error}); the steps of the run will.")
         return talk
     except ConfigError as error:
-        talk.problems += [Problem(p.path, None if p.path != FIELD else model.url, p.message) for p in error.problems]
+        talk.problems += list(_of_model(model, error))
         return talk
     except Exception as error:  # transformers raises what it likes for files that it cannot read
         message = f"has a tokenizer that cannot be loaded: {' '.join(str(error).split())[:300]}"
-        talk.problems.append(Problem(FIELD, model.url, f"{message}; save it again with tokenizer.save_pretrained"))
+        talk.problems.append(
+            Problem(model.field, model.url, f"{message}; save it again with tokenizer.save_pretrained")
+        )
         return talk
     talk.problems += _variable_problems(given)
     talk.notes += _unread(given, chat)
     if rows is not None:
         beyond = [*_beyond(chat, rows), *_ends_beyond(model, rows)]
-        talk.problems += [Problem(FIELD, model.url, message) for message in beyond]
+        talk.problems += [Problem(model.field, model.url, message) for message in beyond]
     for name, turn in sample_turns(found, method).items():
         if isinstance(turn, Problem):
             talk.problems.append(turn)
@@ -66,6 +68,15 @@ def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found:
     if not talk.problems and (word := _endless(chat, model)):
         talk.notes.append(word)
     return talk
+
+
+def _of_model(model: GivenModel, error: ConfigError) -> Iterator[Problem]:
+    """What a tokenizer or a template is refused for, at the field that names the model."""
+    for problem in error.problems:
+        if problem.path in (FIELD, model.field):
+            yield Problem(model.field, model.url, problem.message)
+        else:
+            yield Problem(problem.path, None, problem.message)
 
 
 def _variable_problems(given: ModelSource) -> Iterator[Problem]:

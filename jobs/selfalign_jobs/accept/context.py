@@ -10,8 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from selfalign_api.plan import Evaluate, Generate, Plan, digest_of
+from selfalign_api.plan import AnyStep, EngineLoad, EngineSettings, Evaluate, Generate, Plan, digest_of
+from selfalign_jobs.accept.preflight import ModelSeen
 from selfalign_jobs.accept.resolve import Resolved
+from selfalign_jobs.places.models import POLICY
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import Method
 
@@ -19,25 +21,57 @@ SLACK = 16  # one token in so many: a text that is read again may be cut into ot
 ROUNDED = 64
 
 
-def with_context(
-    resolved: Resolved, prompts: Mapping[str, int], sources: Mapping[str, int], own: int | None
-) -> Resolved:
+def with_context(resolved: Resolved, models: Mapping[str, ModelSeen], sources: Mapping[str, int]) -> Resolved:
     """The run with a context: its own where it names one, else what is needed, in tokens.
 
-    `prompts` is how long each role's prompt is with one word for each variable; `sources` has the bytes of each source's
-    longest text, which is at the least the number of its tokens; `own` is what the model can hold.
+    `models` has how long each role's prompt is with one word for each variable, and what each model can hold; `sources`
+    the bytes of each source's longest text, which is at the least the number of its tokens.
     """
-    if resolved.method.engine.max_model_tokens is not None or not prompts:
-        return resolved
-    tokens = min(needed(resolved.method, prompts, sources), own or 1 << 31)
-    engine = resolved.method.engine.model_copy(update={"max_model_tokens": tokens})
-    values = resolved.values | {"generation": resolved.values["generation"] | {"maxModelTokens": tokens}}
-    steps = tuple(
-        step.model_copy(update={"engine": engine}) if isinstance(step, Generate | Evaluate) else step
-        for step in resolved.plan.steps
-    )
+    own = tokens_of(resolved.method, models[POLICY], sources)
+    engine = resolved.method.engine.model_copy(update={"max_model_tokens": own})
+    others = {name: tokens_of(resolved.method, seen, sources) for name, seen in models.items() if name != POLICY}
+    steps = tuple(_with_tokens(step, engine, others) for step in resolved.plan.steps)
+    values = resolved.values
+    if own is not None:
+        values = values | {"generation": values["generation"] | {"maxModelTokens": own}}
     plan = Plan(**dict(resolved.plan) | {"steps": steps, "digest": digest_of(values)})
     return replace(resolved, plan=plan, method=resolved.method.model_copy(update={"engine": engine}), values=values)
+
+
+def tokens_of(method: Method, seen: ModelSeen, sources: Mapping[str, int]) -> int | None:
+    """The context of a model's engine; None where nothing is known of it, and for one that has its own."""
+    if seen.conversation is not None:
+        return min(scored(method, seen.conversation, sources), seen.context or 1 << 31)
+    asked = method.engine.max_model_tokens
+    if asked is None and seen.prompts:
+        asked = needed(method, seen.prompts, sources)
+    return min((tokens for tokens in (asked, seen.context) if tokens is not None and asked is not None), default=None)
+
+
+def scored(method: Method, fixed: int, sources: Mapping[str, int]) -> int:
+    """Tokens of the longest prompt with its answer, as another tokenizer may cut them: half as many again."""
+    longest = recipe(method.recipe).longest(method, sources)
+    others = (tokens for name, tokens in longest.items() if name != "prompt")
+    most = fixed + longest["prompt"] + max(others, default=0)
+    return -(-(most + most // 2) // ROUNDED) * ROUNDED
+
+
+def _with_tokens(step: AnyStep, engine: EngineSettings, others: Mapping[str, int | None]) -> AnyStep:
+    """A step with the context of its engine, and of those of its helpers where that is another."""
+    if not isinstance(step, Generate | Evaluate):
+        return step
+
+    def load_of(load: EngineLoad) -> EngineLoad:
+        tokens = others.get(load.model.lineage)
+        return (
+            load if tokens in (None, engine.max_model_tokens) else load.model_copy(update={"max_model_tokens": tokens})
+        )
+
+    if isinstance(step, Generate):
+        update = {"load": load_of(step.load), "then": tuple(map(load_of, step.then))}
+    else:
+        update = {"loads": tuple(map(load_of, step.loads))}
+    return step.model_copy(update=update | {"engine": engine})
 
 
 def needed(method: Method, prompts: Mapping[str, int], sources: Mapping[str, int]) -> int:

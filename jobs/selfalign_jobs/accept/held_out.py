@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import ArtifactRef, Generate, Plan, SourceRef, Train
+from selfalign_api.plan import ArtifactRef, Generate, Plan, SourceRef, Train, origin_of
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.recipes.base import Recipe
 from selfalign_jobs.step import second_look
@@ -39,7 +39,7 @@ def _drawn(plan: Plan, found: Recipe, source: SourceRows, ref: ArtifactRef | Sou
     assert isinstance(ref, ArtifactRef)
     step = plan.step(ref.step)
     assert isinstance(step, Generate)
-    (job,) = (job for job in step.load.jobs if job.out == ref.name)
+    job = origin_of(step, ref.name)
     taken = found.prepares[job.rows.fn]((source,), job.rows.options)
     prompts: list[str] = taken["prompt"].to_pylist()
     return prompts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_api.errors import Problem
-from selfalign_jobs.places.models import FIELD, LOST, GivenModel
+from selfalign_jobs.places.models import LOST, GivenModel
 
 LFS = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = 1024  # a pointer is no longer
@@ -37,7 +37,7 @@ def file_problems(model: GivenModel) -> Iterator[Problem]:
     """What is wrong with the files, before any weights are looked at."""
 
     def problem(message: str) -> Problem:
-        return Problem(FIELD, model.url, message)
+        return Problem(model.field, model.url, message)
 
     here = [name for name in model.names if "/" not in name]
     broken = [problem(message) for name in here if (message := _broken(model, name))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Evaluate, Generate, Plan, SourceRef, prepares_of
+from selfalign_api.plan import Evaluate, Generate, ModelSource, Plan, Role, SourceRef, prepares_of
 from selfalign_api.run import Spec
 from selfalign_api.run_file import GenerationMeans, Means
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
@@ -17,15 +17,26 @@ from selfalign_jobs.accept.held_out import held_out_notes
 from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
 from selfalign_jobs.accept.resolve import Resolved
-from selfalign_jobs.accept.room import card_problems, context_problems, model_context, prompt_problems
+from selfalign_jobs.accept.room import card_problems, context_problems, model_context, prompt_problems, role_problems
+from selfalign_jobs.accept.scorers import conversation_tokens, ranker_problems, reward_problems
 from selfalign_jobs.accept.training import lora_problems, training_problems
 from selfalign_jobs.accept.weights import embedding_rows, parameters_of, read_weights, weight_problems
 from selfalign_jobs.machine import gpu_memory_here
-from selfalign_jobs.places.models import FIELD
+from selfalign_jobs.places.models import POLICY, GivenModel
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.base import Recipe, Rows, recipe
-from selfalign_jobs.recipes.method import Method
+
+
+@dataclass
+class ModelSeen:
+    """What was learned of a model."""
+
+    problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
+    prompts: dict[str, int] = field(default_factory=dict)  # tokens of each role's prompt, one word for each variable
+    context: int | None = None  # tokens that it can hold, where its config says so
+    conversation: int | None = None  # of a reward model: tokens of prompt and answer, with one word for each
 
 
 @dataclass(frozen=True)
@@ -34,9 +45,8 @@ class Seen:
 
     rows: dict[str, int]  # of each source
     longest: dict[str, int]  # bytes of each source's longest text
-    prompts: dict[str, int]  # tokens of each role's prompt, with one word for each variable
-    context: int | None  # tokens that the model can hold, where its config says so
-    notes: list[str]  # what of the model and the tables deserves a second look
+    models: dict[str, ModelSeen]  # by lineage
+    notes: list[str]  # what of the models and the tables deserves a second look
 
 
 def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str]) -> Seen:
@@ -47,68 +57,97 @@ def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str
         *verdict_problems(resolved.method.judge),
         *training_problems(resolved.plan, means.training),
     ]
-    model = _model(resolved, found, spec, means.generation)
-    problems += model.problems
+    models = {
+        name: _model(resolved, name, roles_of(resolved, name), found, spec, means.generation.of(name))
+        if resolved.plan.models[name].kind == "Causal"
+        else _scorer(resolved.models[name], resolved.plan.models[name])
+        for name in resolved.models
+    }
+    problems += [problem for model in models.values() for problem in model.problems]
     if problems:
-        of_folder = all(problem.path == FIELD for problem in problems)
+        of_folder = all(problem.path in {model.field for model in resolved.models.values()} for problem in problems)
         with refused_as("ModelNotFound" if of_folder else "InvalidSpec"):
             raise ConfigError(problems)
     sources = _tables(resolved.plan, found, mounts)
     return Seen(
         rows={name: source.num_rows for name, source in sources.items()},
         longest={name: source.longest for name, source in sources.items()},
-        prompts=model.prompts,
-        context=model.context,
-        notes=[*model.notes, *dict.fromkeys(held_out_notes(resolved.plan, found, sources))],
+        models=models,
+        notes=[
+            *(note for model in models.values() for note in model.notes),
+            *dict.fromkeys(held_out_notes(resolved.plan, found, sources)),
+        ],
     )
 
 
-@dataclass
-class _Model:
-    """What was learned of the model."""
+def roles_of(resolved: Resolved, lineage: str) -> dict[str, Role]:
+    """The roles of the recipe that a model plays: one that nobody asks needs no room."""
+    loads = [load for step in resolved.plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
+    played = {name for load in loads if load.model.lineage == lineage for job in load.jobs for name in job.roles}
+    if played - resolved.method.roles.keys():  # at a temperature of its own
+        played.add("respond")
+    return {name: role for name, role in resolved.method.roles.items() if name in played}
 
-    problems: list[Problem]
-    notes: list[str] = field(default_factory=list)
-    prompts: dict[str, int] = field(default_factory=dict)
-    context: int | None = None
 
-
-def _model(resolved: Resolved, found: Recipe, spec: Spec, engine: GenerationMeans) -> _Model:
-    """What is wrong with the model, from its listing inwards: what lies deeper is looked at once the outer is right."""
-    model, method, given = resolved.model, _asked(resolved), resolved.plan.models["policy"]
+def _model(
+    resolved: Resolved,
+    lineage: str,
+    roles: Mapping[str, Role],
+    found: Recipe,
+    spec: Spec,
+    engine: GenerationMeans,
+) -> ModelSeen:
+    """What is wrong with a model, from its listing inwards: what lies deeper is looked at once the outer is right."""
+    model, given, trained = resolved.models[lineage], resolved.plan.models[lineage], lineage == POLICY
+    method = resolved.method.model_copy(update={"roles": roles})
     if problems := list(file_problems(model)):
-        return _Model(problems)
+        return ModelSeen(problems)
     config = json_of(model, "config.json")
     text = text_config(config)
     problems += code_problems(model, config, allowed=given.remote_code)
-    problems += architecture_problems(model, config, allowed=given.remote_code)
-    problems += context_problems(text, method, spec)
+    problems += architecture_problems(model, config, allowed=given.remote_code, trained=trained)
+    if trained:
+        problems += context_problems(text, method, spec)
+    problems += role_problems(text, method)
     try:
         tensors = read_weights(model)
     except ConfigError as error:
-        return _Model([*problems, *error.problems])
-    if quantised := list(quantised_problems(model, config, tensors)):
-        return _Model([*problems, *quantised])
+        return ModelSeen([*problems, *error.problems])
+    if quantised := list(quantised_problems(model, config, tensors, trained=trained)):
+        return ModelSeen([*problems, *quantised])
     problems += weight_problems(model, tensors, text)
-    problems += lora_problems(resolved.plan, tensors)
+    if trained:
+        problems += lora_problems(resolved.plan, tensors)
     talk = look_at_chat(given, model, embedding_rows(tensors), found, method)
     problems += talk.problems
     problems += prompt_problems(text, method, talk.prompts)
     longest = max((tokens + method.roles[name].max_tokens for name, tokens in talk.prompts.items()), default=0)
     tokens = method.engine.max_model_tokens or longest
     problems += card_problems(text, method, engine, parameters_of(tensors), tokens, gpu_memory_here())
-    return _Model(problems, talk.notes, talk.prompts, model_context(text))
+    return ModelSeen(problems, talk.notes, talk.prompts, model_context(text))
 
 
-def _asked(resolved: Resolved) -> Method:
-    """The method with the roles that some flow of the plan asks: a judge that nobody asks needs no room."""
-    loads = [load for step in resolved.plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
-    asked = {name for load in loads for job in load.jobs for name in job.roles}
-    asked |= (
-        {"respond"} if any(name not in resolved.method.roles for name in asked) else set()
-    )  # at a temperature of its own
-    roles = {name: role for name, role in resolved.method.roles.items() if name in asked}
-    return resolved.method.model_copy(update={"roles": roles})
+def _scorer(model: GivenModel, given: ModelSource) -> ModelSeen:
+    """What is wrong with a model that scores."""
+    if problems := list(file_problems(model)):
+        return ModelSeen(problems)
+    config = json_of(model, "config.json")
+    problems += code_problems(model, config, allowed=given.remote_code)
+    try:
+        tensors = read_weights(model)
+    except ConfigError as error:
+        return ModelSeen([*problems, *error.problems])
+    if quantised := list(quantised_problems(model, config, tensors, trained=False)):
+        return ModelSeen([*problems, *quantised])
+    if given.kind == "PairRanker":
+        return ModelSeen([*problems, *ranker_problems(model, tensors)])
+    problems += reward_problems(model, config, tensors)
+    text = text_config(config)
+    problems += weight_problems(model, tensors, {**text, "tie_word_embeddings": None})  # it has another head
+    tokens = conversation_tokens(model, given)
+    if isinstance(tokens, list):
+        return ModelSeen([*problems, *tokens])
+    return ModelSeen(problems, context=model_context(text), conversation=tokens)
 
 
 def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, SourceRows]:

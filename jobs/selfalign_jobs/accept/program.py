@@ -83,7 +83,7 @@ def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], besi
     check_rules(run)
     resolved = resolve(run, means.generation.device, mounts, beside)
     seen = preflight.check(resolved, run.spec, means, mounts)
-    resolved = with_context(resolved, seen.prompts, seen.longest, seen.context)
+    resolved = with_context(resolved, seen.models, seen.longest)
     return replace(resolved, rows=seen.rows, looked_at=tuple(seen.notes))
 
 

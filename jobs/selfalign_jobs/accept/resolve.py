@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from selfalign_api import __version__
 from selfalign_api.digest import DIGEST_FIELDS, method_digest
 from selfalign_api.digest import method_of as digested_method
-from selfalign_api.errors import ConfigError, refused_as
+from selfalign_api.errors import ConfigError, Problem, refused_as
 from selfalign_api.load import as_json, read_file
 from selfalign_api.machine import Device
 from selfalign_api.merge import merge
@@ -33,13 +33,14 @@ from selfalign_api.plan import (
     Role,
     Train,
     TrainSettings,
+    models_of,
 )
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.foreseen import foreseen
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest
-from selfalign_jobs.places.models import GivenModel, given_model
+from selfalign_jobs.places.models import POLICY, GivenModel, given_model, model_field
 from selfalign_jobs.places.sources import DIALOGUES, field_of, here, source_files
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import (
@@ -64,7 +65,7 @@ class Resolved:
     plan: Plan
     method: Method
     values: dict[str, Json]
-    model: GivenModel
+    models: Mapping[str, GivenModel]  # by lineage, as the plan has them
     rows: Mapping[str, int] = field(default_factory=dict)  # of the sources, once they are looked at
     looked_at: tuple[str, ...] = ()  # what of model and tables deserves a second look
 
@@ -83,17 +84,14 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     method = method_of(values)
     _overrides(method)
     sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
-    with refused_as("ModelNotFound"):
-        found = given_model(values["model"]["url"], mounts, folder)
-    model = ModelSource(
-        url=found.url,
-        digest=found.digest,
-        chat_template=values["model"].get("chatTemplate"),
-        chat_template_kwargs=values["model"].get("chatTemplateKwargs", {}),
-        remote_code=values["model"].get("remoteCode") == "Allow",
-    )
+    found = {POLICY: _model(POLICY, values["model"], mounts, folder)}
+    found |= {given["name"]: _model(given["name"], given, mounts, folder) for given in _helpers(values)}
+    models = {POLICY: _model_source(found[POLICY], values["model"])}
+    models |= {given["name"]: _model_source(found[given["name"]], given) for given in _helpers(values)}
     steps = recipe(method.recipe).plan(method)
-    digests = {"model.url": model.digest} | {_path(name): s.digest for name, s in sources.items() if s.url is not None}
+    _used(models, steps)
+    digests = {model_field(lineage).removeprefix("spec."): model.digest for lineage, model in models.items()}
+    digests |= {_path(name): s.digest for name, s in sources.items() if s.url is not None}
     plan = Plan(
         version=__version__,
         name=run.metadata.name,
@@ -101,11 +99,61 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         recipe=method.recipe,
         seed=method.seed,
         digest=method_digest(values, digests),
-        models={"policy": model},
+        models=models,
         sources=sources,
         steps=(*steps, *publish_steps(steps, run.spec.output, folder)),
     )
     return Resolved(plan, method, digested_method(values, digests), found)
+
+
+def _helpers(values: Mapping[str, Json]) -> list[dict[str, Json]]:
+    found: list[dict[str, Json]] = values.get("auxiliaryModels", [])
+    return found
+
+
+def _model(lineage: str, given: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> GivenModel:
+    with refused_as("ModelNotFound"):
+        return given_model(given["url"], mounts, folder, model_field(lineage))
+
+
+def _model_source(found: GivenModel, given: Mapping[str, Json]) -> ModelSource:
+    return ModelSource(
+        url=found.url,
+        digest=found.digest,
+        chat_template=given.get("chatTemplate"),
+        chat_template_kwargs=given.get("chatTemplateKwargs", {}),
+        remote_code=given.get("remoteCode") == "Allow",
+        kind=given.get("kind", "Causal"),
+    )
+
+
+def _scorer(values: Mapping[str, Json]) -> Literal["RewardModel", "PairRanker"] | None:
+    """What kind of scoring model judges. ConfigError where the judge's method, the recipe's own perhaps, is of another kind."""
+    judge = values["judge"]
+    kind = {helper["name"]: helper["kind"] for helper in _helpers(values)}.get(judge.get("modelName"), "Causal")
+    if (judge["method"] == "score") != (kind != "Causal"):
+        message = (
+            f"is {judge['method']} where it is not written, and the judge is of kind {kind}; write judge.method: "
+            f"{'logprobs' if kind == 'Causal' else 'score'}"
+        )
+        raise ConfigError.one("spec.judge.method", message)
+    return None if kind == "Causal" else kind
+
+
+def _used(models: Mapping[str, ModelSource], steps: Sequence[AnyStep]) -> None:
+    """ConfigError for helpers that no step loads."""
+    loaded = {POLICY, *(ref.lineage for step in steps for ref in models_of(step))}
+    problems = [
+        Problem(
+            model_field(name).removesuffix(".url"),
+            None,
+            f"nothing of this run uses it; write judge.modelName: {name}, or remove it",
+        )
+        for name in models
+        if name not in loaded
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _overrides(method: Method) -> None:
@@ -158,6 +206,8 @@ def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, st
     }
     values: dict[str, Json] = merge(merge(floor, defaults), given)
     values["evaluation"].setdefault("checks", DEFAULT_CHECKS)
+    for helper in _helpers(values):
+        helper.setdefault("kind", "Causal")
     for role in values["generation"]["roles"]:
         if url := role.pop("templateUrl", None):
             role["template"] = _text(f"spec.generation.roles[{role['name']}].templateUrl", url, mounts, folder)
@@ -185,7 +235,11 @@ def method_of(values: Mapping[str, Json]) -> Method:
             max_model_tokens=generation.get("max_model_tokens"),
             max_set_aside_percent=generation["max_set_aside_percent"],
         ),
-        judge=Judge(**{k: tuple(x) if isinstance(x, list) else x for k, x in judge.items() if k != "model_name"}),
+        judge=Judge(
+            **{k: tuple(x) if isinstance(x, list) else x for k, x in judge.items() if k != "model_name"},
+            scorer=_scorer(values),
+        ),
+        judge_model=judge.get("model_name", "self"),
         iteration=IterationPolicy(**{"max_new_pairs": None} | v["iteration"]),
         training=Training(
             loss=Loss(**training["loss"]),

@@ -41,18 +41,21 @@ def model_context(config: Mapping[str, Any]) -> int | None:
 
 
 def context_problems(config: Mapping[str, Any], method: Method, spec: Spec) -> Iterator[Problem]:
-    """Lengths beyond what the model can hold, and roles that may write more than that."""
+    """Lengths beyond what the run's own model can hold."""
     own, asked = model_context(config), method.engine.max_model_tokens
     if own is not None and asked is not None and asked > own:
         yield Problem(
             "spec.generation.maxModelTokens", asked, f"is beyond the model's own context of {own}; write {own}"
         )
-        return
     length = spec.training.max_length_tokens if spec.training else None  # the recipe's is a bound that nothing reaches
     if own is not None and length is not None and length > own:
         message = f"is beyond the model's context of {own} tokens, which no sequence exceeds; write {own} or less"
         yield Problem("spec.training.maxLengthTokens", length, message)
-    context = asked or own
+
+
+def role_problems(config: Mapping[str, Any], method: Method) -> Iterator[Problem]:
+    """Roles that may write more than the model that plays them can hold."""
+    context = _context(config, method)
     for name, role in method.roles.items():
         if context is not None and role.max_tokens >= context:
             yield Problem(
@@ -64,7 +67,7 @@ def context_problems(config: Mapping[str, Any], method: Method, spec: Spec) -> I
 
 def prompt_problems(config: Mapping[str, Any], method: Method, prompts: Mapping[str, int]) -> Iterator[Problem]:
     """Roles none of whose records can fit: `prompts` is how long a role's prompt is at the least, in tokens."""
-    context = method.engine.max_model_tokens or model_context(config)
+    context = _context(config, method)
     for name, tokens in prompts.items():
         room = method.roles[name].max_tokens
         if context is not None and room < context < tokens + room:
@@ -77,6 +80,11 @@ def prompt_problems(config: Mapping[str, Any], method: Method, prompts: Mapping[
     if prompts.get("respond", 0) > most:
         message = f"is less than any prompt of respond takes ({prompts['respond']} tokens at the least); write more"
         yield Problem("spec.training.maxPromptTokens", most, message)
+
+
+def _context(config: Mapping[str, Any], method: Method) -> int | None:
+    """Tokens of the engine's context, as far as they are known."""
+    return min((n for n in (method.engine.max_model_tokens, model_context(config)) if n is not None), default=None)
 
 
 def card_problems(

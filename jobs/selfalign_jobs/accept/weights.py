@@ -12,7 +12,7 @@ from typing import Any
 
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_jobs.accept.model_files import json_of
-from selfalign_jobs.places.models import FIELD, GivenModel
+from selfalign_jobs.places.models import GivenModel
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FIRST_BYTES = 100_000  # holds most headers: one request where weights are elsewhere
@@ -49,7 +49,7 @@ class _Broken(Exception):
 
 def read_weights(model: GivenModel) -> dict[str, Tensor]:
     """Every tensor of the model, by name. Raises ConfigError with what is wrong with its files."""
-    problems = [Problem(FIELD, model.url, message) for message in _index_problems(model)]
+    problems = [Problem(model.field, model.url, message) for message in _index_problems(model)]
     if problems:
         raise ConfigError(problems)
     index = None if SINGLE in model.sizes else _weight_map(model)
@@ -60,7 +60,7 @@ def read_weights(model: GivenModel) -> dict[str, Tensor]:
     read = {name: header for name, header in headers.items() if not isinstance(header, str)}
     words += _missing(index or {}, read)
     if words:
-        raise ConfigError([Problem(FIELD, model.url, message) for message in words])
+        raise ConfigError([Problem(model.field, model.url, message) for message in words])
     return {name: tensor for header in read.values() for name, tensor in header.items()}
 
 
@@ -68,7 +68,7 @@ def weight_problems(model: GivenModel, tensors: Tensors, config: Mapping[str, An
     """Where the tensors are not those of the config."""
 
     def problem(message: str) -> Problem:
-        return Problem(FIELD, model.url, message)
+        return Problem(model.field, model.url, message)
 
     rows, said = embedding_rows(tensors), config.get("vocab_size")
     if rows is None and not _as_an_embedding(tensors, said):

@@ -83,7 +83,7 @@ class RayWorkers:
 
     def __init__(self, setup: HostSetup) -> None:
         means = setup.means
-        resources = ray_resources(means, engines=1)
+        resources = ray_resources(means)
         options: dict[str, Any] = {
             "num_cpus": resources["num_cpus"],
             "num_gpus": resources["num_gpus"],

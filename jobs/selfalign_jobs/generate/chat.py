@@ -62,9 +62,12 @@ class ModelChat:
         variables: Mapping[str, Json] | None = None,
         rows: int | None = None,
         ends: frozenset[int] = frozenset(),
+        field: str = FIELD,
     ) -> None:
         """`chat_template` replaces the folder's own; `variables` are further ones of it; the embedding has so many `rows`;
         the engine ends an answer at any of `ends`, and at the tokenizer's own end token.
+
+        `field` is where the run file names the model.
 
         Raises ConfigError for a model without a chat template, or with one that does not show what a user says.
         """
@@ -72,11 +75,11 @@ class ModelChat:
         self._tokenizer = tokenizer.backend
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.template = chat_template if chat_template is not None else _default(tokenizer.templates)
+        self.template = chat_template if chat_template is not None else _default(tokenizer.templates, field)
         self.variables = {**tokenizer.special, **(variables or {})}
         self.end_id: int = tokenizer.end_id
         self._ends = {self.end_id, *ends}
-        self.content = self._content_shown(FIELD if chat_template is None else TEMPLATE_FIELD)
+        self.content = self._content_shown(field if chat_template is None else TEMPLATE_FIELD)
         opening = self.text(PROBE)
         self._breaks = [
             token.content
@@ -154,7 +157,10 @@ class ModelChat:
             if not said:
                 return content
             wrong += said
-        raise ConfigError.one(field, f"{wrong[0]}; write model.chatTemplateUrl: URL of a template that shows it")
+        mend = (
+            "write the URL of another model" if _is_helper(field) else "write model.chatTemplateUrl: URL of a template"
+        )
+        raise ConfigError.one(field, f"{wrong[0]}; {mend} that shows it")
 
     def _reasoning(self, markers: Markers, beginning: str) -> Reasoning:
         """`beginning` is what the template writes of the assistant's turn."""
@@ -207,16 +213,24 @@ def _ends(model: Path) -> frozenset[int]:
     return frozenset(found)
 
 
-def _default(templates: Mapping[str, str]) -> str:
+def _default(templates: Mapping[str, str], field: str) -> str:
     """The chat template that stands for all. Raises ConfigError without one."""
     if DEFAULT in templates:
         return templates[DEFAULT]
     if templates:
         named = ", ".join(sorted(templates))
-        message = f"has the chat templates {named} and none named {DEFAULT}; write one as model.chatTemplateUrl"
+        message = f"has the chat templates {named} and none named {DEFAULT}; "
+        message += "save it under that name" if _is_helper(field) else "write one as model.chatTemplateUrl"
     else:
-        message = "has no chat template; write model.chatTemplateUrl, or take an instruct model"
-    raise ConfigError.one(FIELD, f"the model {message}")
+        message = "has no chat template; "
+        message += "" if _is_helper(field) else "write model.chatTemplateUrl, or "
+        message += "take an instruct model"
+    raise ConfigError.one(field, f"the model {message}")
+
+
+def _is_helper(field: str) -> bool:
+    """Whether a model is not the run's own, whose template a run file can replace."""
+    return field not in (FIELD, TEMPLATE_FIELD)
 
 
 def _not_shown(prompt: str) -> Iterator[str]:

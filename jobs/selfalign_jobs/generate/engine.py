@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from selfalign_jobs.flow import Comparison
+from selfalign_jobs.flow import Comparison, Ranking, Scores
 
 
 class Sampling(NamedTuple):
@@ -26,6 +26,17 @@ class Labels(NamedTuple):
     second: int
 
 
+class Head(NamedTuple):
+    """The raw outputs of a scoring model's head at the last token."""
+
+
+class Pairs(NamedTuple):
+    """The raw output of a pair ranker for each ordered pair of `answers`; the prompt's ids are the pairs', one after another."""
+
+    answers: int
+    lengths: tuple[int, ...]  # of (0, 1), (0, 2) … (1, 0) …
+
+
 class Sample(NamedTuple):
     """One sample: its ids, the end token included unless `finish_reason` is "length"."""
 
@@ -33,19 +44,23 @@ class Sample(NamedTuple):
     finish_reason: str
 
 
+Task = Sampling | Labels | Head | Pairs
+Answer = tuple[Sample, ...] | Comparison | Scores | Ranking
+
+
 class EngineRequest(NamedTuple):
     """A prompt, as token ids, and what is asked of it."""
 
     id: str
     prompt_ids: list[int]
-    task: Sampling | Labels
+    task: Task
 
 
 class EngineResult(NamedTuple):
     """The answer to the request of that id."""
 
     id: str
-    answer: tuple[Sample, ...] | Comparison
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,13 @@ def _refused(spec: EngineSpec, error: Exception) -> ConfigError | None:
     for refusal in REFUSALS:
         if (found := re.search(refusal.said, text)) is not None:
             words = refusal.words.format("", *(group or "" for group in found.groups()))
-            return ConfigError.one(refusal.field, words, _value(spec, refusal.field))
+            return ConfigError.one(_field(spec, refusal), words, _value(spec, refusal.field))
     return None
+
+
+def _field(spec: EngineSpec, refusal: Refusal) -> str:
+    """The field of a refusal; one that is about the model is where the run file names this model."""
+    return spec.field if refusal.field == "spec.model.url" else refusal.field
 
 
 def _unknown(spec: EngineSpec, error: Exception) -> ConfigError:
@@ -136,7 +141,7 @@ def _unknown(spec: EngineSpec, error: Exception) -> ConfigError:
     said = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
     named = next((name for name, value in arguments.items() if _names(text, name, value)), None)
     if named is None:
-        return ConfigError.one(ARGUMENTS if arguments else "spec.model.url", f"vLLM cannot run the model so: {said}")
+        return ConfigError.one(ARGUMENTS if arguments else spec.field, f"vLLM cannot run the model so: {said}")
     if "unexpected keyword argument" in text:
         return ConfigError.one(f"{ARGUMENTS}.{named}", "the pinned vLLM has no such argument; remove it")
     return ConfigError.one(f"{ARGUMENTS}.{named}", f"vLLM refuses it: {said}", arguments[named])

@@ -32,6 +32,8 @@ class EngineSpec:
     settings: EngineSettings
     means: GenerationMeans
     trust_remote_code: bool = False
+    scores: bool = False  # a model with a scoring head
+    field: str = "spec.model.url"  # where the run file names it
     engines_here: int = 1  # on one node, which share its memory
 
 
@@ -80,6 +82,8 @@ def engine_arguments(spec: EngineSpec, model: Path, capability: tuple[int, int] 
         "disable_log_stats": True,
         "seed": 0,
         **_precision(spec.settings),
+        # Said, not guessed: a model whose name ends in RewardModel would be loaded as an embedder.
+        **({"runner": "pooling", "convert": "classify"} if spec.scores else {}),
         **(ON_CPU if spec.means.device == "CPU" else _of_gpu(spec, capability)),
     }
     if spec.means.device == "CPU":

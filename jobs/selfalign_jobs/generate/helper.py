@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.generate.session import RAY_PORT, ray_environment, ray_resources, sockets_folder
+from selfalign_jobs.generate.session import RAY_PORT, node_resources, ray_environment, sockets_folder
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.gang import LOOK_SECONDS, Gang
 
@@ -71,7 +71,7 @@ class _Node:
     def _command(self, address: str) -> list[str]:
         options = {"address": f"{address}:{RAY_PORT}", "node-ip-address": self._gang.address}
         options |= {"temp-dir": sockets_folder()}  # else where the head has its own
-        options |= {name.replace("_", "-"): str(value) for name, value in ray_resources(self._means, engines=1).items()}
+        options |= {name.replace("_", "-"): str(value) for name, value in node_resources(self._means, pod=True).items()}
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         return [*start, *(f"--{name}={value}" for name, value in options.items())]
 

@@ -15,7 +15,10 @@ from selfalign_jobs.generate.in_flight import SLICE_SECONDS, host_seconds, max_o
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
 from selfalign_jobs.generate.records import Batch, Record
 from selfalign_jobs.generate.render import Renderer
+from selfalign_jobs.generate.score_render import PairRenderer, ScoreRenderer
 from selfalign_jobs.recipes.base import FlowDef
+
+MakeScorer = Callable[[Path, int], ScoreRenderer | PairRenderer]  # of a model's folder and its context
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,15 @@ class HostSetup:
 
     means: GenerationMeans
     locate: Callable[[], Path]  # the model's folder on this node, fetched there if need be
-    make_chat: Callable[[Path], Chat]
+    make_chat: Callable[[Path], Chat]  # of a model that writes
     make_engine: Callable[[Path, int], Engine]  # of a model's folder, and how many engines share the GPU
     jobs: Mapping[str, FlowJob]  # by the table that each makes
     flows: Mapping[str, FlowDef]  # by the same
     run_seed: int
     environment: Callable[[], Mapping[str, str]]  # of the process, before the engine's libraries are imported
+    make_scorer: Callable[[Path, int], ScoreRenderer | PairRenderer] | None = (
+        None  # of one that scores, and its context
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,21 @@ class EngineHost:
     def __init__(self, setup: HostSetup, model: Path, engines: int = 1) -> None:
         """Load tokenizer and engine, one of `engines` on its GPU; the environment must be `setup.environment()`."""
         self._flows = setup.flows
-        chat = setup.make_chat(model)
+        chat = (
+            None if setup.make_scorer else setup.make_chat(model)
+        )  # what is wrong with it is known before an engine starts
         self._engine = setup.make_engine(model, engines)
         self.facts: EngineFacts = self._engine.facts
+        context = self.facts.context_tokens
+
+        def renderer(job: FlowJob) -> Renderer | ScoreRenderer | PairRenderer:
+            if chat is not None:
+                return Renderer(chat, job.roles, context)
+            assert setup.make_scorer is not None
+            return setup.make_scorer(model, context)
+
         jobs = {
-            out: JobSetup(
-                job, setup.flows[out].run, Renderer(chat, job.roles, self.facts.context_tokens), setup.run_seed
-            )
-            for out, job in setup.jobs.items()
+            out: JobSetup(job, setup.flows[out].run, renderer(job), setup.run_seed) for out, job in setup.jobs.items()
         }
         self._loop = FlowLoop(self._engine, jobs, max_open_flows(self.facts), host_seconds(self.facts))
         warm_up(setup.flows)

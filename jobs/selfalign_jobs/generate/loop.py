@@ -11,25 +11,40 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfalign_api.plan import FlowJob
-from selfalign_jobs.flow import Ask, Comparison, Ended, Flow, Given, Reply, Request, Row, SetAside, Write
+from selfalign_jobs.flow import (
+    Ask,
+    Comparison,
+    Ended,
+    Flow,
+    Given,
+    Ranking,
+    Reply,
+    Request,
+    Row,
+    Scores,
+    SetAside,
+    Write,
+)
 from selfalign_jobs.generate.engine import (
     Engine,
     EngineRequest,
     EngineResult,
-    Labels,
-    Sampling,
+)
+from selfalign_jobs.generate.engine import (
+    Task as EngineTask,
 )
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
 from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.score_render import PairRenderer, ScoreRenderer
 
 
 @dataclass(frozen=True)
 class JobSetup:
-    """A flow job, ready to run: its flow, and the renderer with the model's chat template and the job's roles."""
+    """A flow job, ready to run: its flow, and what renders its requests for the model that answers them."""
 
     job: FlowJob
     flow: Flow
-    renderer: Renderer
+    renderer: Renderer | ScoreRenderer | PairRenderer
     run_seed: int
 
 
@@ -167,7 +182,7 @@ class FlowLoop:
                 continue
             renderer = flow.setup.renderer
             try:  # all, before any is submitted
-                given = {place: renderer.given(r) for place, r in enumerate(requests) if isinstance(r, Given)}
+                given = _given(renderer, requests)
                 asked = {place: (r, *renderer.render(r)) for place, r in enumerate(requests) if place not in given}
             except SetAside as too_long:  # the flow may catch it and ask for something else
                 reply = too_long
@@ -182,7 +197,7 @@ class FlowLoop:
                     return
                 reply = flow.replies if flow.several else flow.replies[0]
 
-    def _submit(self, flow: _Open, asked: dict[int, tuple[Request, list[int], Sampling | Labels]]) -> None:
+    def _submit(self, flow: _Open, asked: dict[int, tuple[Request, list[int], EngineTask]]) -> None:
         flow.waiting = len(asked)
         for place, (request, prompt_ids, task) in asked.items():
             self._requests += 1
@@ -199,14 +214,15 @@ class FlowLoop:
             counts = flow.tokens[request.role] = [0, 0]
         counts[0] += len(prompt_ids)
         flow.waiting -= 1
-        if isinstance(answer, Comparison):
+        if isinstance(answer, Comparison | Scores | Ranking):
             flow.replies[place] = answer
         else:
-            assert isinstance(request, Write)
+            renderer = flow.setup.renderer
+            assert isinstance(request, Write) and isinstance(renderer, Renderer)
             for sample in answer:
                 counts[1] += len(sample.ids)
             try:
-                flow.replies[place] = flow.setup.renderer.completions(request, prompt_ids, answer)
+                flow.replies[place] = renderer.completions(request, prompt_ids, answer)
             except SetAside as no_prefix:
                 self._forget(flow)
                 self._resume(flow, no_prefix)
@@ -236,6 +252,13 @@ class FlowLoop:
         else:
             record.status, record.reason = "dropped", "no rows"
         self._finished[task.job].append(record)
+
+
+def _given(renderer: Renderer | ScoreRenderer | PairRenderer, requests: Sequence[Request]) -> dict[int, Reply]:
+    """The replies that no engine makes, by place: only a model that writes has them."""
+    if not isinstance(renderer, Renderer):
+        return {}
+    return {place: renderer.given(each) for place, each in enumerate(requests) if isinstance(each, Given)}
 
 
 def _sequences(request: Request) -> int:

@@ -18,9 +18,11 @@ from selfalign_api.plan import (
     FlowJob,
     Generate,
     Json,
+    Kind,
     ModelRef,
     ModelSource,
     Plan,
+    origin_of,
 )
 from selfalign_api.run_file import GenerationMeans, StepConfig
 from selfalign_jobs.generate import notes
@@ -29,13 +31,15 @@ from selfalign_jobs.generate.chat import Chat, ModelChat
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.engine_setup import EngineSpec, environment
-from selfalign_jobs.generate.host import HostSetup
+from selfalign_jobs.generate.host import HostSetup, MakeScorer
+from selfalign_jobs.generate.pair_ranker import ranker_of
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
+from selfalign_jobs.generate.score_render import PairRenderer, ScoreRenderer
 from selfalign_jobs.generate.session import engines_here, ray_session
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.machine import check_driver, cpus_here
-from selfalign_jobs.places.models import locate_model
+from selfalign_jobs.places.models import locate_model, model_field
 from selfalign_jobs.places.store import Manifest, TableEntry
 from selfalign_jobs.recipes.base import FlowDef, recipe
 from selfalign_jobs.step.context import StepContext
@@ -100,11 +104,20 @@ def generate(
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
     flows = recipe(context.config.plan.recipe).flows
     told: list[str] = []
-    for job in step.load.jobs:
+    for job in (job for load in step.loads for job in load.jobs):
         if is_pairs(flows[job.flow].schema):
-            told += notes.on_pairs(context.folder, made.tables[job.out], made.outcomes[job.out], job.judge)
+            told += notes.on_pairs(context.folder, made.tables[job.out], _outcomes(step, job, made), job.judge)
             told += notes.on_turns(context.folder, job, context.config.plan.sources)
     return finish(context, step, started, made, made.figures, told)
+
+
+def _outcomes(step: Generate, job: FlowJob, made: Generated) -> Counter[tuple[str, str | None]]:
+    """What became of the records of a table, those that ended before their rows came to this load too."""
+    outcomes = Counter(made.outcomes[job.out])
+    origin = origin_of(step, job.out)
+    if origin is not job:
+        outcomes += Counter({how: number for how, number in made.outcomes[origin.out].items() if how[0] != "rows"})
+    return outcomes
 
 
 def finish(
@@ -142,8 +155,7 @@ def run_loads(
     What is durable is read first: a load whose records are all durable starts no engine, and without any there is no Ray.
     """
     made = Generated()
-    plan, means = context.config.plan, means_of(context.config)
-    here = engines_here(means, context.gang)
+    plan, all_means = context.config.plan, means_of(context.config)
     with ExitStack() as session:
         has_ray = False
         for load in loads:
@@ -151,17 +163,26 @@ def run_loads(
             tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
             if not all(all(table.writer.ledger.done) for table in tables.values()):
                 given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
+                tokens = load.max_model_tokens or settings.max_model_tokens
+                kind = given.kind if given else "Causal"
+                means = all_means.of(load.model.lineage)
+                if kind == "PairRanker":  # it runs on one GPU
+                    means = means.model_copy(update={"tensor_parallel_size": 1})
+                here = engines_here(all_means, load.model.lineage, context.gang)
                 spec = EngineSpec(
-                    settings=settings,
+                    settings=settings.model_copy(update={"max_model_tokens": tokens}),
                     means=means,
                     trust_remote_code=given.remote_code if given else False,
+                    scores=kind == "RewardModel",
+                    field=model_field(load.model.lineage),
                     engines_here=here,
                 )
                 setup = HostSetup(
                     means=means,
                     locate=partial(_locate, context.config, load.model, means),
                     make_chat=partial(make_chat, given=given),
-                    make_engine=partial(_make_engine, make_engine, spec),
+                    make_engine=partial(_make_engine, _make_ranker if kind == "PairRanker" else make_engine, spec),
+                    make_scorer=_scorer(kind, given, spec.field),
                     jobs={job.out: job for job in load.jobs},
                     flows=flows,
                     run_seed=plan.seed,
@@ -169,7 +190,7 @@ def run_loads(
                 )
                 context.progress.begin("engine start", means.replicas, "engines")
                 if not has_ray:
-                    session.enter_context(ray_session(means, context.gang))
+                    session.enter_context(ray_session(all_means, context.gang))
                     has_ray = True
                 driver = _drive(context, setup, tables, settings)
                 made.start_seconds += driver.start_seconds
@@ -182,11 +203,26 @@ def run_loads(
     return made
 
 
+def _scorer(kind: Kind, given: ModelSource | None, field: str) -> MakeScorer | None:
+    """What makes the renderer of a model that scores; None for one that writes."""
+    if kind == "Causal":
+        return None
+    if kind == "PairRanker":
+        return lambda model, _: PairRenderer(ranker_of(model, field)[1])
+    return lambda model, context: ScoreRenderer(ModelChat.of(model, given), context)
+
+
 def _table_job(context: StepContext, job: FlowJob, flow: FlowDef) -> TableJob:
     config = context.config
     rows = PreparedRows(prepare_table(context, job.rows, job.out), job.out, config.plan.step_digest(config.step))
     ledger = read_ledger(context.folder, rows, config.attempt)
     return TableJob(job.out, job.flow, rows, PartWriter(context.folder, job.out, flow.schema, config.attempt, ledger))
+
+
+def _make_ranker(spec: EngineSpec, model: Path) -> Engine:
+    from selfalign_jobs.generate.ranker_engine import RankerEngine
+
+    return RankerEngine(spec, model)
 
 
 def _make_engine(make: MakeEngine, spec: EngineSpec, model: Path, engines: int) -> Engine:

@@ -11,9 +11,9 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.plan import Role
-from selfalign_jobs.flow import Compare, Completion, Given, SetAside, Write
+from selfalign_jobs.flow import Compare, Completion, Given, Request, SetAside, Write
 from selfalign_jobs.generate.chat import Chat
-from selfalign_jobs.generate.engine import Labels, Sample, Sampling
+from selfalign_jobs.generate.engine import Labels, Sample, Sampling, Task
 from selfalign_jobs.generate.reasoning import Reasoning
 
 SHOWN_CHARACTERS = 200  # of an answer that missed its prefix, kept to be looked at
@@ -39,9 +39,13 @@ class Renderer:
         self._roles = roles
         self._context_tokens = context_tokens
 
-    def render(self, request: Write | Compare) -> tuple[list[int], Sampling | Labels]:
+    def render(self, request: Request) -> tuple[list[int], Task]:
         """Prompt ids, and what is asked of them. Raises SetAside for what cannot be asked."""
-        return self._write(request) if isinstance(request, Write) else self._compare(request)
+        if isinstance(request, Write):
+            return self._write(request)
+        if isinstance(request, Compare):
+            return self._compare(request)
+        raise TypeError(f"a model that writes text gives no {type(request).__name__}")
 
     def _write(self, request: Write) -> tuple[list[int], Sampling]:
         """SetAside("too long") when prompt and answer exceed the context."""

@@ -26,9 +26,16 @@ RAY_PORT = 6379  # of the head of a gang
 RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
 
 
-def ray_resources(means: GenerationMeans, engines: int) -> dict[str, int]:
-    """What Ray is told that `engines` engines take: a node has it, an actor asks for it."""
-    gpus = engines * means.tensor_parallel_size if means.device == "GPU" else 0
+def ray_resources(means: GenerationMeans) -> dict[str, int]:
+    """What an engine takes of a node: its actor asks Ray for it."""
+    gpus = means.tensor_parallel_size if means.device == "GPU" else 0
+    return {"num_cpus": 1, "num_gpus": gpus, "object_store_memory": OBJECT_STORE_BYTES}
+
+
+def node_resources(means: GenerationMeans, *, pod: bool) -> dict[str, int]:
+    """What Ray is told that a pod of a gang has, or a machine: room for the engines of any one model."""
+    engines = means.most_in_pod if pod else means.most_engines
+    gpus = means.gpus_of_pod if pod else means.most_gpus
     return {"num_cpus": engines, "num_gpus": gpus, "object_store_memory": OBJECT_STORE_BYTES}
 
 
@@ -44,9 +51,11 @@ def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def engines_here(means: GenerationMeans, gang: Gang | None) -> int:
-    """Engines on one node: all of them on a machine, one in each pod of a gang or of a cluster that is there."""
-    return 1 if gang is not None or os.environ.get("RAY_ADDRESS") else means.replicas
+def engines_here(means: GenerationMeans, lineage: str, gang: Gang | None) -> int:
+    """Engines of a model on one node: all of them on a machine, a pod's in a gang or a cluster that is there."""
+    if gang is not None or os.environ.get("RAY_ADDRESS"):
+        return means.in_pod(lineage)
+    return means.of(lineage).replicas
 
 
 @contextmanager
@@ -97,7 +106,7 @@ def _init_ray(means: GenerationMeans, gang: Gang | None, folder: str | None) -> 
         os.environ["RAY_GCS_SERVER_PORT"] = str(RAY_PORT)
     ray.init(
         address="local",  # unset, Ray joins any cluster that is, or was, on this machine
-        **ray_resources(means, engines_here(means, gang)),
+        **node_resources(means, pod=gang is not None),
         include_dashboard=False,
         logging_level=logging.ERROR,
         _temp_dir=folder,

@@ -13,15 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfalign_jobs.flow import Comparison
+from selfalign_api.errors import ConfigError
+from selfalign_jobs.flow import Comparison, Scores
 from selfalign_jobs.generate.engine import (
+    Answer,
     EngineFacts,
     EngineRequest,
     EngineResult,
+    Head,
     KvUse,
     Labels,
     Sample,
     Sampling,
+    Task,
 )
 from selfalign_jobs.generate.engine_refusals import configuring, starting
 from selfalign_jobs.generate.engine_setup import EngineSpec, cpu_cache_gib, engine_arguments
@@ -49,6 +53,9 @@ class VllmEngine:
             config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
         with starting(spec):
             self._engine = LLMEngine(config, Executor.get_class(config), log_stats=False)
+        if spec.scores and "classify" not in (tasks := self._engine.get_supported_tasks()):
+            message = f"is served for {', '.join(tasks)} and gives no score; write a model …ForSequenceClassification"
+            raise ConfigError.one(spec.field, message, str(model))
         self._preemptions = _Preemptions(self._engine)
         self._submitted: list[EngineRequest] = []  # since the last step
         self._labels: dict[str, Labels] = {}  # of the comparisons under way
@@ -100,7 +107,7 @@ class VllmEngine:
 
     def _params(self, request: EngineRequest) -> Any:
         """VLLM's form of what is asked; benchmarks fix lengths here."""
-        return sampling_params(request.task)
+        return pooling_params() if isinstance(request.task, Head) else sampling_params(request.task)
 
 
 class _Preemptions:
@@ -122,8 +129,17 @@ def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": prompt_ids}
 
 
-def sampling_params(task: Sampling | Labels) -> Any:
-    """VLLM's form of what is asked."""
+@lru_cache(maxsize=1)
+def pooling_params() -> Any:
+    """VLLM's form of asking a scoring head: what it gives, and not its sigmoid or softmax, which vLLM's default is."""
+    from vllm import PoolingParams
+
+    return PoolingParams(task="classify", use_activation=False)
+
+
+def sampling_params(task: Task) -> Any:
+    """VLLM's form of what is asked of a model that writes."""
+    assert isinstance(task, Sampling | Labels)
     if isinstance(task, Labels):
         # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
         params = copy(_common_params(Sampling(1, 0.0, 1.0, 0, 1, 0)))
@@ -152,7 +168,9 @@ def _common_params(sampling: Sampling) -> Any:
     )
 
 
-def _answer(output: Any, labels: Labels | None) -> tuple[Sample, ...] | Comparison:
+def _answer(output: Any, labels: Labels | None) -> Answer:
+    if hasattr(output.outputs, "data"):
+        return Scores(tuple(output.outputs.data.double().flatten().tolist()))
     if labels is None:
         return tuple(
             Sample(tuple(part.token_ids), "length" if part.finish_reason == "length" else "stop")

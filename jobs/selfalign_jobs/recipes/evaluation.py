@@ -10,7 +10,7 @@ HELD_OUT = 500  # prompts set apart for evaluation when the run names none
 
 
 def evaluate_step(method: Method, k: int, asked: Prepare, before: ArtifactRef) -> Evaluate:
-    """The model of iteration k answers what is `asked`; the initial model judges, where a check asks for verdicts.
+    """The model of iteration k answers what is `asked`; the initial model or a helper judges, where a check asks for verdicts.
 
     `before` are the initial model's answers: of an earlier step, or made here, where nothing has loaded that model yet.
     """
@@ -24,7 +24,7 @@ def evaluate_step(method: Method, k: int, asked: Prepare, before: ArtifactRef) -
         judging = FlowJob(
             flow="compare", rows=both, out="verdicts", roles={"judge": method.roles["judge"]}, judge=method.judge
         )
-        loads.append(EngineLoad(model=ModelRef(), jobs=(judging,)))
+        loads.append(method.judge_load(ModelRef(), judging))
     checks = tuple(check_of(check, before, after, name) for check in method.evaluation.checks)
     return Evaluate(name=name, iteration=k, loads=tuple(loads), engine=method.engine, checks=checks)
 

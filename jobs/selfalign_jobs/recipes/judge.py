@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selfalign_jobs.flow import Ask, Comparison, Completion, Reply, Request
+from selfalign_jobs.flow import Ask, Comparison, Completion, Ranking, Reply, Request, Scores
 
 Outcome = Literal["first", "second", "tie", "unparsed"]
 
@@ -58,17 +58,26 @@ class Verdict:
     margin_forward: float | None = None
     margin_backward: float | None = None
     tie_margin: float = 0.0
+    scores: tuple[float, float] | None = None  # of a scoring model, whose difference is the verdict
+    min_score_gap: float = 0.0
 
     @property
     def better(self) -> Literal["first", "second"] | None:
         """The better answer; None for a tie, an unparsed verdict, or orders that disagree on a parsed verdict."""
-        if self.p_first is None or abs(self.p_first - 0.5) <= self.tie_margin:
+        if self.p_first is None or abs(self.p_first - 0.5) <= self.tie_margin or self.is_narrow:
             return None
         return "first" if self.p_first > 0.5 else "second"
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether scores are nearer to one another than they must be."""
+        return self.scores is not None and abs(self.scores[0] - self.scores[1]) < self.min_score_gap
+
+    @property
     def reason(self) -> str:
         """Why there is no better answer."""
+        if self.is_narrow:
+            return "score gap below minScoreGap"
         if "unparsed" in (self.forward, self.backward):
             return "unparsed verdict"
         if self.margin_forward is None and self.backward is not None and self.forward != self.backward:
@@ -77,7 +86,9 @@ class Verdict:
 
     @property
     def margin(self) -> float | None:
-        """Mean margin of the orders, in nats; positive when the first is better."""
+        """Mean margin of the orders, in nats, or the gap of the scores; positive when the first is better."""
+        if self.scores is not None:
+            return self.scores[0] - self.scores[1]
         margins = [m for m in (self.margin_forward, self.margin_backward) if m is not None]
         return sum(margins) / len(margins) if margins else None
 
@@ -104,6 +115,8 @@ def judge(ask: Ask, prompt: str, first: str, second: str) -> Judging:
         return _control(ask)
     if method == "logprobs":
         return _by_log_probabilities(ask, prompt, first, second)
+    if method == "score":
+        return _by_scores(ask, prompt, first, second)
     return _by_parsing(ask, prompt, first, second, both_orders=method == "generate")
 
 
@@ -127,6 +140,20 @@ def _by_log_probabilities(ask: Ask, prompt: str, first: str, second: str) -> Jud
     return Verdict(
         _sign(margin_forward), _sign(margin_backward), p_first, margin_forward, margin_backward, ask.judge.tie_margin
     )
+
+
+def _by_scores(ask: Ask, prompt: str, first: str, second: str) -> Judging:
+    """By a reward model's scores, or by both orders of a pair ranker."""
+    if ask.judge.scorer == "PairRanker":
+        ranking = yield ask.rank(prompt, (first, second))
+        assert isinstance(ranking, Ranking)
+        scores = (ranking.logits[0][1], ranking.logits[1][0])
+    else:
+        replies = yield [ask.score(prompt, answer) for answer in (first, second)]
+        rewards = [reply.reward for reply in replies if isinstance(reply, Scores)]
+        scores = (rewards[0], rewards[1])
+    gap = scores[0] - scores[1]
+    return Verdict(_sign(gap), None, _sigmoid(gap), scores=scores, min_score_gap=ask.judge.min_score_gap or 0.0)
 
 
 def _by_parsing(ask: Ask, prompt: str, first: str, second: str, *, both_orders: bool) -> Judging:

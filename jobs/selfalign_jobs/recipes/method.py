@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from selfalign_api.plan import EngineSettings, Frozen, Json, Judge, Loss, ModelRef, Role, TrainSettings
+from selfalign_api.plan import (
+    EngineLoad,
+    EngineSettings,
+    FlowJob,
+    Frozen,
+    Json,
+    Judge,
+    Loss,
+    ModelRef,
+    Role,
+    TrainSettings,
+)
 
 
 class Draw(Frozen):
@@ -103,7 +114,7 @@ class Evaluation(Frozen):
 
 
 class Method(Frozen):
-    """A run's method, resolved."""
+    """A run's method, resolved. Helpers are models of the plan by their names."""
 
     recipe: str
     iterations: int
@@ -113,7 +124,18 @@ class Method(Frozen):
     filters: Filters
     engine: EngineSettings
     judge: Judge
+    judge_model: str  # self, initial, or a helper
     iteration: IterationPolicy
     training: Training
     evaluation: Evaluation
     options: dict[str, Json]
+
+    def judge_of(self, own: ModelRef) -> ModelRef:
+        """The model that judges, where `own` does for `self`. The control asks none, so it needs no other."""
+        if self.judge_model == "self" or self.judge.method == "random":
+            return own
+        return ModelRef() if self.judge_model == "initial" else ModelRef(lineage=self.judge_model)
+
+    def judge_load(self, own: ModelRef, job: FlowJob) -> EngineLoad:
+        """The judge's engine load, which judges or scores."""
+        return EngineLoad(model=self.judge_of(own), task="text" if self.judge.scorer is None else "score", jobs=(job,))

@@ -17,6 +17,23 @@ VERDICT_FIELDS = [
     pa.field("margin_backward", pa.float64()),
 ]
 
+# A prompt with two answers, for another model to judge.
+CANDIDATES = pa.schema(
+    [
+        pa.field("persona", pa.string()),
+        pa.field("prompt", pa.string()),
+        pa.field("first", pa.string()),
+        pa.field("second", pa.string()),
+        pa.field("prompt_ids", IDS),
+        pa.field("first_ids", IDS),
+        pa.field("second_ids", IDS),
+        pa.field("first_finish", pa.string()),
+        pa.field("second_finish", pa.string()),
+        pa.field("prompt_seed", pa.uint64()),
+        pa.field("answer_seed", pa.uint64()),
+    ]
+)
+
 PAIRS = pa.schema(
     [
         pa.field("persona", pa.string()),
@@ -34,6 +51,9 @@ PAIRS = pa.schema(
         *VERDICT_FIELDS,
     ]
 )
+
+# Of pairs that a scoring model judged: a reward model's scores; of a pair ranker, how much better each is, shown first.
+SCORED_PAIRS = pa.schema([*PAIRS, pa.field("chosen_score", pa.float64()), pa.field("rejected_score", pa.float64())])
 
 TRAINED = ("prompt", "prompt_ids", "chosen_ids", "rejected_ids")  # the columns of pairs that training reads
 

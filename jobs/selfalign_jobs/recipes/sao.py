@@ -18,10 +18,10 @@ from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, answers_job, evaluate_step
-from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES, judge
+from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES, Verdict, judge
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.rows import ANSWERS, PAIRS, TRAINED
-from selfalign_jobs.recipes.tables import draw, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.rows import ANSWERS, CANDIDATES, PAIRS, SCORED_PAIRS, TRAINED
+from selfalign_jobs.recipes.tables import as_made, draw, joined_answers, questions, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 WRITE_PROMPT = """\
@@ -49,6 +49,12 @@ Pairs = Generator[Request | list[Request], Any, list[Row]]
 
 def sao(row: Row, ask: Ask) -> Pairs:
     """Persona (or a prompt of the user's) → prompt → two answers → verdict → one pair."""
+    (candidates,) = yield from answer_twice(row, ask)
+    return (yield from judge_two(candidates, ask))
+
+
+def answer_twice(row: Row, ask: Ask) -> Pairs:
+    """Persona (or a prompt of the user's) → prompt → two answers, for whoever judges."""
     persona = row.get("persona")
     prompt, prompt_seed = (row["prompt"], None) if "prompt" in row else (yield from write_prompt(persona, ask))
     seen: dict[str, Any] = {"persona": persona, "prompt": prompt, "prompt_seed": prompt_seed}
@@ -60,26 +66,51 @@ def sao(row: Row, ask: Ask) -> Pairs:
     if ask.options["truncated"] == "Drop" and "length" in (first.finish_reason, second.finish_reason):
         raise Dropped("answer cut at maxTokens", row=seen)
     if ask.options["identical"] == "Drop" and first.text == second.text:
-        raise Dropped("identical answers", row=seen | {"chosen": first.text, "rejected": second.text})
+        raise Dropped("identical answers", first.text, row=seen)
+    return [
+        seen
+        | {
+            "first": first.text,
+            "second": second.text,
+            "first_ids": first.ids,
+            "second_ids": second.ids,
+            "first_finish": first.finish_reason,
+            "second_finish": second.finish_reason,
+        }
+    ]
 
-    verdict = yield from judge(ask, prompt, first.text, second.text)
+
+def judge_two(row: Row, ask: Ask) -> Pairs:
+    """Two answers → verdict → one pair."""
+    seen = {name: row[name] for name in ("persona", "prompt", "prompt_seed", "prompt_ids", "answer_seed")}
+    verdict = yield from judge(ask, row["prompt"], row["first"], row["second"])
     if verdict.better is None:
         raise Dropped(verdict.reason, row=seen | verdict.columns)
 
-    chosen, rejected = (first, second) if verdict.better == "first" else (second, first)
+    chosen, rejected = ("first", "second") if verdict.better == "first" else ("second", "first")
     return [
         seen
         | verdict.columns
         | {
-            "chosen": chosen.text,
-            "rejected": rejected.text,
-            "chosen_ids": chosen.ids,
-            "rejected_ids": rejected.ids,
-            "chosen_finish": chosen.finish_reason,
-            "rejected_finish": rejected.finish_reason,
+            "chosen": row[chosen],
+            "rejected": row[rejected],
+            "chosen_ids": row[f"{chosen}_ids"],
+            "rejected_ids": row[f"{rejected}_ids"],
+            "chosen_finish": row[f"{chosen}_finish"],
+            "rejected_finish": row[f"{rejected}_finish"],
             "first_chosen": verdict.better == "first",
         }
+        | scores_of(verdict)
     ]
+
+
+def scores_of(verdict: Verdict) -> dict[str, float]:
+    """The scores of both sides, where a scoring model judged."""
+    if verdict.scores is None:
+        return {}
+    first, second = verdict.scores
+    chosen, rejected = (first, second) if verdict.better == "first" else (second, first)
+    return {"chosen_score": chosen, "rejected_score": rejected}
 
 
 def held_out(row: Row, ask: Ask) -> Pairs:
@@ -109,37 +140,72 @@ def plan(method: Method) -> tuple[Step, ...]:
     """Iteration k writes, answers and judges with the model of k-1, trains it, and evaluates the result."""
     steps: list[Step] = []
     for k in range(1, method.iterations + 1):
-        policy = ModelRef(iteration=k - 1)
-        jobs = [pairs_job(method, k)]
-        if k == 1 and method.evaluation.when != "Never":
-            jobs.append(initial_answers_job(method))  # the initial model is loaded here anyway
-        steps.append(
-            Generate(
-                name=f"i{k}-generate",
-                iteration=k,
-                load=EngineLoad(model=policy, jobs=tuple(jobs)),
-                engine=method.engine,
-            )
-        )
-        steps.append(train_on_pairs(method, k, held_out_table(method)))
+        steps += [generate_step(method, k), train_on_pairs(method, k, held_out_table(method))]
         if method.evaluation.after(k, method.iterations):
             asked = Prepare(fn="questions", inputs=(held_out_table(method) or INITIAL_ANSWERS,))
             steps.append(evaluate_step(method, k, asked, INITIAL_ANSWERS))
     return tuple(steps)
 
 
+def generate_step(method: Method, k: int) -> Generate:
+    """Personas (or the user's prompts) of iteration k into pairs: by one engine load, or, judged by another model, two."""
+    name, policy = f"i{k}-generate", ModelRef(iteration=k - 1)
+    judging = method.judge_of(policy)
+    first = pairs_job(method, k) if judging == policy else candidates_job(method, k)
+    jobs = [first]
+    if k == 1 and method.evaluation.when != "Never":
+        jobs.append(initial_answers_job(method))  # the initial model is loaded here anyway
+    then = () if judging == policy else (method.judge_load(policy, judging_job(method, name)),)
+    return Generate(
+        name=name, iteration=k, load=EngineLoad(model=policy, jobs=tuple(jobs)), then=then, engine=method.engine
+    )
+
+
 def pairs_job(method: Method, k: int) -> FlowJob:
-    """Personas (or the user's prompts) of iteration k into pairs."""
-    kind = "prompts" if "prompts" in method.data else "personas"
+    """Rows of iteration k into pairs, by a model that judges itself."""
     roles = {name: method.roles[name] for name in ("writePrompt", "respond", "judge")}
     return FlowJob(
         flow="sao",
-        rows=Prepare(fn="draw", inputs=(SourceRef(name=kind),), options=draw_options(method, k)),
+        rows=drawn_rows(method, k),
         out="pairs",
         roles=roles,
         judge=method.judge,
-        options={"identical": method.filters.identical, "truncated": method.filters.truncated},
+        options=filter_options(method),
     )
+
+
+def candidates_job(method: Method, k: int) -> FlowJob:
+    """Rows of iteration k into prompts with two answers."""
+    roles = {name: method.roles[name] for name in ("writePrompt", "respond")}
+    return FlowJob(
+        flow="answer-twice",
+        rows=drawn_rows(method, k),
+        out="candidates",
+        roles=roles,
+        options=filter_options(method),
+    )
+
+
+def judging_job(method: Method, step: str) -> FlowJob:
+    """Prompts with two answers, of this step, into pairs."""
+    return FlowJob(
+        flow="judge-two" if method.judge.scorer is None else "score-two",
+        rows=Prepare(fn="as-made", inputs=(ArtifactRef(step=step, name="candidates"),)),
+        out="pairs",
+        roles={"judge": method.roles["judge"]},
+        judge=method.judge,
+    )
+
+
+def filter_options(method: Method) -> dict[str, Any]:
+    """Which answers make no pair."""
+    return {"identical": method.filters.identical, "truncated": method.filters.truncated}
+
+
+def drawn_rows(method: Method, k: int) -> Prepare:
+    """The personas (or the user's prompts) of iteration k."""
+    kind = "prompts" if "prompts" in method.data else "personas"
+    return Prepare(fn="draw", inputs=(SourceRef(name=kind),), options=draw_options(method, k))
 
 
 def draw_options(method: Method, k: int) -> dict[str, Any]:
@@ -262,12 +328,18 @@ RECIPE = Recipe(
             PAIRS,
             {"prompt": "prompts written", "prompt_ids": "answered twice", "verdict_forward": "judged"},
         ),
+        "answer-twice": FlowDef(
+            answer_twice, CANDIDATES, {"prompt": "prompts written", "prompt_ids": "answered twice"}
+        ),
+        "judge-two": FlowDef(judge_two, PAIRS, {"verdict_forward": "judged"}),
+        "score-two": FlowDef(judge_two, SCORED_PAIRS, {"verdict_forward": "scored"}),
         "held-out": FlowDef(held_out, ANSWERS),
         "answer": ANSWER,
         "compare": COMPARE,
     },
     prepares={
         "draw": draw,
+        "as-made": as_made,
         "questions": questions,
         "training-pairs": training_pairs,
         "joined-answers": joined_answers,

@@ -64,6 +64,12 @@ def rows_drawn(rows: int, options: Mapping[str, Json]) -> int:
     return int(options["count"] or max(0, rows - options["apart"]) // options["parts"])
 
 
+def as_made(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:  # noqa: ARG001
+    """The rows of a table, for the next model."""
+    (table,) = tables
+    return table
+
+
 def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:  # noqa: ARG001
     """The distinct prompts of a table, in its order, with their reference answers where there are any."""
     (table,) = tables

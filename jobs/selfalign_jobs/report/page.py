@@ -84,6 +84,8 @@ def run_file(evidence: Evidence) -> str | None:
     spec["model"]["url"] = plan.models["policy"].url
     if spec["model"].pop("chatTemplate", None) is not None:
         spec["model"]["chatTemplateUrl"] = f"./{CHAT_TEMPLATE}"
+    for helper in spec.get("auxiliaryModels", ()):
+        helper["url"] = plan.models[helper["name"]].url
     for name, source in plan.sources.items():
         if source.url is not None:
             given = spec["evaluation"]["prompts"] if name == "evaluation" else spec["data"][name]

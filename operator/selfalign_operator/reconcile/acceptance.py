@@ -105,7 +105,7 @@ def _access(claim: ClaimView, effective: EffectiveRun) -> tuple[EventReason, str
 def _most_pods(effective: EffectiveRun) -> int:
     """Pods of the largest step."""
     means = effective.means
-    return max(means.generation.replicas, means.training.nodes, means.evaluation.replicas)
+    return max(means.generation.pods, means.training.nodes, means.evaluation.pods)
 
 
 def _warn_of_one_node(turn: Turn, effective: EffectiveRun) -> None:

@@ -39,7 +39,7 @@ def run_objects(effective: EffectiveRun, token: str) -> tuple[Manifest, ...]:
 def has_gang(effective: EffectiveRun) -> bool:
     """Whether pods of a step must find one another."""
     means = effective.means
-    return max(means.generation.replicas, means.training.nodes, means.evaluation.replicas) > 1
+    return max(means.generation.pods, means.training.nodes, means.evaluation.pods) > 1
 
 
 def service(effective: EffectiveRun) -> Manifest:

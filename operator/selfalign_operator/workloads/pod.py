@@ -55,7 +55,7 @@ def shape_of(effective: EffectiveRun, attempt: Attempt) -> Shape:
         training = effective.means.training
         return Shape(training.nodes, training.gpus_per_node if training.device == "GPU" else 0, small=False)
     engines = effective.means.generation if attempt.kind == "generate" else effective.means.evaluation
-    return Shape(engines.replicas, engines.tensor_parallel_size if engines.device == "GPU" else 0, small=False)
+    return Shape(engines.pods, engines.gpus_of_pod, small=False)
 
 
 def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Manifest]) -> Manifest:

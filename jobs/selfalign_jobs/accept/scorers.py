@@ -1,0 +1,86 @@
+"""Models that score: a reward model's architecture, head and template; a pair ranker's tokens and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jinja2
+
+from selfalign_api.errors import ConfigError, Problem
+from selfalign_api.plan import ModelSource
+from selfalign_jobs.accept.architecture import known
+from selfalign_jobs.accept.weights import Tensors
+from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.pair_ranker import ranker_of, shape_problems
+from selfalign_jobs.generate.score_render import Conversations
+from selfalign_jobs.generate.tokenizer import read_tokenizer
+from selfalign_jobs.places.models import GivenModel
+
+ENDING = "ForSequenceClassification"
+HEAD = re.compile(r"(^|\.)(score|classifier|classifier\.(out_proj|dense)|classification_head\.out_proj)\.weight$")
+WRITE = (
+    f"write a model …{ENDING} with one output, as TRL's RewardTrainer and AutoModelForSequenceClassification save it"
+)
+
+
+def reward_problems(model: GivenModel, config: Mapping[str, Any], tensors: Tensors) -> Iterator[Problem]:
+    """An architecture that gives no score of a whole answer, and a head of another width than one."""
+
+    def problem(message: str) -> Problem:
+        return Problem(model.field, model.url, message)
+
+    name = str((config.get("architectures") or ["None"])[0])
+    if not _is_served(name):
+        yield problem(f"is a {name}, {_why_not(name)}; {WRITE}")
+        return
+    heads = {key: tensor.shape for key, tensor in tensors.items() if HEAD.search(key)}
+    if not heads:
+        yield problem(f"has no scoring head (score.weight) among its {len(tensors)} tensors; {WRITE}")
+        return
+    key, shape = list(heads.items())[-1]
+    if shape[0] != 1:
+        yield problem(f"gives {shape[0]} numbers of an answer ({key}), and a RewardModel gives one; {WRITE}")
+    labels = config.get("id2label")
+    said = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    if shape[0] == 1 and said != 1:
+        yield problem(f"has one output ({key}), and config.json says {said} labels; write its num_labels: 1")
+
+
+def _is_served(name: str) -> bool:
+    """Whether vLLM has it, by name or as a causal model with one linear layer in the place of its head."""
+    return name.endswith(ENDING) and (
+        name in known()["scores"] or name.replace(ENDING, "ForCausalLM") in known()["generates"]
+    )
+
+
+def _why_not(name: str) -> str:
+    if name.endswith(ENDING):
+        return f"which vLLM {known()['vllm']} does not serve"
+    if name.endswith(("RewardModel", "ForRewardModeling")):
+        return "whose name vLLM loads as an embedder, or as a score of every token"
+    return "which gives no score of an answer"
+
+
+def conversation_tokens(model: GivenModel, given: ModelSource) -> int | list[Problem]:
+    """Tokens of the shortest conversation by a reward model's own template, or why there is none."""
+    try:
+        chat = ModelChat(read_tokenizer(model.folder, remote_code=given.remote_code), field=model.field)
+        return len(Conversations(chat).ids("word", "word"))
+    except ConfigError as error:
+        return [Problem(model.field, model.url, problem.message) for problem in error.problems]
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        message = f"has a chat template that refuses a finished conversation: {error or type(error).__name__}"
+        return [Problem(model.field, model.url, message)]
+
+
+def ranker_problems(model: GivenModel, tensors: Tensors) -> Iterator[Problem]:
+    """A folder without the special tokens of a pair ranker, or whose tensors do not fit."""
+    try:
+        config, _ = ranker_of(model.folder, model.field)
+    except ConfigError as error:
+        yield from (Problem(problem.path, model.url, problem.message) for problem in error.problems)
+        return
+    for message in shape_problems(config, {name: tensor.shape for name, tensor in tensors.items()}):
+        yield Problem(model.field, model.url, f"{message}; write the folder of a model as llm-blender/PairRM-hf")

@@ -1,0 +1,75 @@
+"""What scoring models read: a whole conversation by their own template, or a pair ranker's three parts."""
+
+from __future__ import annotations
+
+from selfalign_jobs.flow import Rank, Request, Score, SetAside
+from selfalign_jobs.generate.chat import CONTENTS, ModelChat
+from selfalign_jobs.generate.chat_template import render_chat
+from selfalign_jobs.generate.engine import Head, Pairs, Task
+from selfalign_jobs.generate.pair_ranker import RankerTokens
+
+SAID = "Cr3 is said"  # an answer that stands nowhere else in a template
+
+
+class Conversations:
+    """Finished conversations of one turn, by a model's own template."""
+
+    def __init__(self, chat: ModelChat) -> None:
+        """Raises what the template raises of a finished conversation."""
+        self._chat = chat
+        after = self._rendered("a", SAID).rpartition(SAID)[2]
+        self._closes = any(id in chat.tokenizer.added for id in chat.encode(after))
+
+    def ids(self, prompt: str, answer: str) -> list[int]:
+        """Ids of prompt and answer."""
+        return self._chat.encode(self.text(prompt, answer))
+
+    def text(self, prompt: str, answer: str) -> str:
+        """Prompt and answer; where the template leaves the turn open, with the end token after it.
+
+        An answer that was cut has its end too: a reward model never saw an unfinished turn.
+        """
+        text = self._rendered(prompt, answer)
+        return text if self._closes else text.rstrip() + self._chat.tokenizer.added[self._chat.end_id].content
+
+    def _rendered(self, prompt: str, answer: str) -> str:
+        content = CONTENTS[self._chat.content]
+        messages = [{"role": "user", "content": content(prompt)}, {"role": "assistant", "content": content(answer)}]
+        return render_chat(self._chat.template, messages, {**self._chat.variables, "add_generation_prompt": False})
+
+
+class ScoreRenderer:
+    """Prompt and answer as a finished conversation, whose last token the score is read at."""
+
+    def __init__(self, chat: ModelChat, context_tokens: int) -> None:
+        self._conversations = Conversations(chat)
+        self._context_tokens = context_tokens
+
+    def render(self, request: Request) -> tuple[list[int], Task]:
+        """The conversation's ids. Raises SetAside("too long") for one beyond the context."""
+        if not isinstance(request, Score):
+            raise TypeError(f"a model that scores gives no {type(request).__name__}")
+        ids = self._conversations.ids(request.prompt, request.answer)
+        if len(ids) > self._context_tokens:
+            raise SetAside("too long", f"{len(ids)} tokens of prompt and answer, {self._context_tokens} of context")
+        return ids, Head()
+
+
+class PairRenderer:
+    """Every ordered pair of answers, as a pair ranker reads them."""
+
+    def __init__(self, tokens: RankerTokens) -> None:
+        self._tokens = tokens
+
+    def render(self, request: Request) -> tuple[list[int], Task]:
+        """The ids of all pairs, one after another."""
+        if not isinstance(request, Rank):
+            raise TypeError(f"a pair ranker gives no {type(request).__name__}")
+        every = range(len(request.answers))
+        pairs = [
+            self._tokens.pair(request.prompt, request.answers[i], request.answers[j])
+            for i in every
+            for j in every
+            if i != j
+        ]
+        return [id for pair in pairs for id in pair], Pairs(len(request.answers), tuple(map(len, pairs)))
