@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,17 +49,11 @@ def play() -> None:
     """Put the gauge in the GPU's place, and watch."""
     import torch
 
-    from selfalign_jobs.train import policy, work
+    from selfalign_jobs.train import work
     from selfalign_jobs.train.trainer import StepTrainer
 
-    expected, engine, trainer, export = (
-        work.states_to_come,
-        policy.inference_engine,
-        work.Rank.trainer,
-        work.Rank.export,
-    )
+    expected, export = work.states_to_come, work.Rank.export
     rehearse = StepTrainer.rehearse
-    scored: list[weakref.ref[Any]] = []
 
     def noted(*given: Any) -> int:
         to_come.append(expected(*given))
@@ -71,14 +64,6 @@ def play() -> None:
         seen["dummies"].append(micro.places)
         found = [p.grad for p in self.model.parameters() if p.grad is not None]
         seen["gradients"] = [len(found), max((float(grad.abs().max()) for grad in found), default=0.0)]
-
-    def watched_engine(model: Any, *given: Any) -> Any:
-        scored.extend(weakref.ref(parameter) for parameter in model.parameters())
-        return engine(model, *given)
-
-    def after_reference(self: Any) -> Any:
-        seen["reference_parameters"] = [len(scored), sum(ref() is not None for ref in scored)]
-        return trainer(self)
 
     def at_the_end(self: Any, trained: Any) -> None:
         seen.update(threads=torch.get_num_threads(), to_come=to_come[-1], states=states(trained))
@@ -94,9 +79,7 @@ def play() -> None:
         (work, "CudaGauge", Gauge),
         (work, "states_to_come", noted),
         (work, "answer_scores", scored_at),
-        (work.Rank, "trainer", after_reference),
         (work.Rank, "export", at_the_end),
-        (policy, "inference_engine", watched_engine),
         (StepTrainer, "rehearse", watched),
     ):
         setattr(owner, name, played)

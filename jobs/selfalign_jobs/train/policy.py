@@ -135,3 +135,14 @@ def inference_engine(model: Any, settings: TrainSettings, means: TrainingMeans, 
     engine = deepspeed.initialize(model=model, config=config)[0]
     engine.eval()
     return engine
+
+
+def release(engine: Any) -> None:
+    """Let go of a reference that has scored: DeepSpeed's hooks, and its stack of running modules, would hold the shards."""
+    if not hasattr(engine, "destroy"):
+        return
+    from deepspeed.runtime.zero import parameter_offload
+
+    engine.destroy()
+    engine.module = None
+    parameter_offload.FWD_MODULE_STACK.clear()  # it begins with the whole model, and is never emptied

@@ -169,9 +169,7 @@ class Rank:
         mixed = self.zero_stage is None and precision != "float32"
         with torch.autocast(self.device.type, policy.DTYPES[precision]) if mixed else nullcontext():
             found = self._scored(engine)
-        if hasattr(engine, "destroy"):  # DeepSpeed's: its hooks would hold the shards
-            engine.destroy()
-            engine.module = None
+        policy.release(engine)
         del engine
         gc.collect()
         if self.device.type == "cuda":
