@@ -22,6 +22,7 @@ CHECKS = (
     {"name": "accuracy", "type": "ExactMatch", "exactMatch": {"temperatures": [0, 1]}},
     {"name": "cool", "type": "ExactMatch", "exactMatch": {"temperatures": [0.7]}},
 )
+HELPER = {"name": "judge-70b", "url": "file:///judge"}
 HELD_OUT = {"url": "file:///data/heldout.jsonl", "columns": {"reference": "answer"}}
 
 
@@ -56,11 +57,15 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
             "learningRate": draw(maybe(st.floats(1e-8, 1e-3))),
             "epochs": draw(maybe(st.integers(1, 3))),
         },
-        "judge": draw(
-            maybe(st.fixed_dictionaries({"method": st.sampled_from(["logprobs", "generate", "paper", "random"])}))
-        ),
+        "judge": {
+            "method": draw(maybe(st.sampled_from(["logprobs", "generate", "paper", "random"]))),
+            "modelName": draw(maybe(st.sampled_from(["self", "initial", HELPER["name"]]))),
+        },
     }
-    return {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
+    written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
+    if parts["judge"]["modelName"] == HELPER["name"]:
+        written["auxiliaryModels"] = [HELPER]
+    return written
 
 
 @st.composite

@@ -15,7 +15,7 @@ from played_shapes import SHAPES, known, played
 from rich.console import Console
 
 from selfalign_api.method import Output
-from selfalign_api.plan import Evaluate, Generate, Plan, SourceRef, Train, artifacts_of
+from selfalign_api.plan import Evaluate, Generate, Judge, Plan, SourceRef, Train, artifacts_of
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.accept.foreseen import foreseen
 from selfalign_jobs.accept.resolve import publish_steps
@@ -24,6 +24,7 @@ from selfalign_jobs.local.show_plan import plan_table
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 from selfalign_jobs.publish.program import publish
 from selfalign_jobs.report import finish_report, render_report, summary
+from selfalign_jobs.report.of_tables import unit_of
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.train.card import card
@@ -208,3 +209,8 @@ def test_tables_of_one_iteration_are_published_side_by_side(tmp_path: Path) -> N
         "data/iter-2.parquet",
     }
     assert "240 pairs" in (target / "README.md").read_text()
+
+
+def test_margins_of_a_scoring_model_are_no_nats() -> None:
+    assert unit_of(Judge(method="score", verdicts=("a", "b"), scorer="RewardModel")) == "score gap"
+    assert unit_of(Judge(verdicts=("a", "b"))) == unit_of(None) == "nats"

@@ -162,9 +162,9 @@ def run_loads(
             flows = {job.out: recipe(plan.recipe).flows[job.flow] for job in load.jobs}
             tables = {job.out: _table_job(context, job, flows[job.out]) for job in load.jobs}
             if not all(all(table.writer.ledger.done) for table in tables.values()):
-                given = plan.models.get(load.model.lineage)  # of a lineage that only training makes: none
+                given = plan.given(load.model)
                 tokens = load.max_model_tokens or settings.max_model_tokens
-                kind = given.kind if given else "Causal"
+                kind = given.kind
                 means = all_means.of(load.model.lineage)
                 if kind == "PairRanker":  # it runs on one GPU
                     means = means.model_copy(update={"tensor_parallel_size": 1})
@@ -172,7 +172,7 @@ def run_loads(
                 spec = EngineSpec(
                     settings=settings.model_copy(update={"max_model_tokens": tokens}),
                     means=means,
-                    trust_remote_code=given.remote_code if given else False,
+                    trust_remote_code=given.remote_code,
                     scores=kind == "RewardModel",
                     field=model_field(load.model.lineage),
                     engines_here=here,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from selfalign_api.plan import ArtifactRef, Generate, Plan, SourceRef, Train, artifacts_of
+from selfalign_api.plan import ArtifactRef, Generate, Judge, Plan, SourceRef, Train, artifacts_of
 from selfalign_jobs.recipes.answers import repetition
 from selfalign_jobs.recipes.base import Recipe, Remark, recipe
 from selfalign_jobs.report.chart import bar, histogram, scatter
@@ -26,6 +26,17 @@ from selfalign_jobs.step.pair_figures import (
     lengths,
     verdicts,
 )
+
+BOTH_ORDERS = Markup(
+    "<b>Margins of both orders</b>: log p(first sample better) − log p(second better), with the first sample shown first and "
+    "shown second; a dot a record"
+)
+KEPT = Markup("<b>Margins of the kept pairs</b>: how sure the judge was; ▲ mean")
+
+
+def unit_of(judge: Judge | None) -> str:
+    """What margins are counted in: nats, or, of a scoring model, as its scores are."""
+    return "score gap" if judge is not None and judge.method == "score" else "nats"
 
 
 def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
@@ -132,16 +143,17 @@ def _verdicts(iteration: Iteration, made: Made) -> Iterator[Section]:
     found: Verdicts = verdicts(made.table, made.job.judge.tie_margin if made.job.judge else 0.0)
     if not found.judged:
         return
-    charts: list[Markup] = []
+    charts: list[tuple[Markup, Markup]] = []
     forward, backward = order_margins(made.table)
     if len(forward):
         corners = ("orders agree", "prefers the second", "prefers the first")
         titles = ("Margins of both orders", "shown first, nats", "shown second, nats")
-        charts.append(scatter(*titles, forward, backward, corners))
-        kept = kept_pairs(made.table)["margin"].drop_null().to_numpy()
-        if len(kept):
-            charts.append(histogram("Margins of the kept pairs", "margin, nats", "% of pairs", kept, np.array([])))
-    facts = {"verdicts": found, "charts": charts, "judge": made.job.judge}
+        charts.append((BOTH_ORDERS, scatter(*titles, forward, backward, corners)))
+    kept, unit = kept_pairs(made.table)["margin"].drop_null().to_numpy(), unit_of(made.job.judge)
+    if len(kept):
+        chart = histogram("Margins of the kept pairs", f"margin, {unit}", "% of pairs", kept, np.array([]))
+        charts.append((KEPT, chart))
+    facts = {"verdicts": found, "charts": charts, "judge": made.job.judge, "unit": unit}
     notes = tuple(second_look.on_verdicts(found))
     yield Section("verdicts", "Verdicts", "verdicts", facts, notes, of=of(iteration, made))
 
