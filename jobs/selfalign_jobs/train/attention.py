@@ -24,7 +24,7 @@ NAME = "selfalign_packed"
 FLEX_MULTIPLE = 128  # places that flex_attention's blocks have
 VARLEN_HEAD = 256  # the largest head of torch's varlen_attn
 ALIKE = 64  # places by which the examples of a batched call differ at most
-LONGEST_IN_GROUP = 512  # beyond it what the mask hides costs more than calls
+LONGEST_IN_GROUP = 256  # beyond it what the mask hides costs as much as calls
 
 
 def backend_of(device: str, dtype: torch.dtype, softcap: float | None, head: int) -> str:
