@@ -161,9 +161,7 @@ def remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:
         return
     own, given = (pc.mean(kept[f"{side}_tokens"]).as_py() for side in ("rejected", "chosen"))
     cut = pc.mean(pc.cast(pc.equal(kept["rejected_finish"], "length"), pa.float64())).as_py()
-    yield Remark(
-        "pairs", "ownAnswerTokens", own, f"tokens have the own answers, {given:.1f} the demonstrations, on average."
-    )
+    yield Remark("pairs", "ownAnswerTokens", own, f"tokens an own answer has on average, a demonstration {given:.1f}.")
     yield Remark("pairs", "ownAnswersCut", cut, "of the own answers are cut at maxTokens.", share=True)
 
 
