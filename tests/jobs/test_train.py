@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Lora, Loss, Plan
+from selfalign_api.plan import Lora, Loss, Optimizer, Plan
 from selfalign_jobs.entry import run_step
 from selfalign_jobs.places.store import Manifest, read_manifest, read_parts
 from selfalign_jobs.step.context import StepContext
@@ -339,7 +339,7 @@ def test_kill_9_inside_a_save_costs_that_save_only_and_the_weights_end_the_same(
     while True:  # hold the rank still, look, and kill it only in the middle of a save
         program.wait_for(lambda: bool(half_written()))
         os.kill(rank, signal.SIGSTOP)
-        if any((f / "model.safetensors").exists() for f in half_written()):
+        if any((f / "weights.pt").exists() for f in half_written()):
             break
         os.kill(rank, signal.SIGCONT)
     (half,) = half_written()
@@ -358,13 +358,19 @@ def test_kill_9_inside_a_save_costs_that_save_only_and_the_weights_end_the_same(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_checkpoint_of_other_ranks_is_refused_with_what_to_write(tmp_path: Path, plan: Plan, pairs: pa.Table) -> None:
+def test_what_belongs_to_a_number_of_ranks_is_refused_on_others_with_what_to_write(
+    tmp_path: Path, pairs: pa.Table
+) -> None:
+    plan, _ = trainings.training(settings={"optimizer": Optimizer(type="adafactor")})
     context = trainings.context(plan, tmp_path, pairs)
     manifest = '{"attempt": 1, "step": 5, "ranks": 2, "zero_stage": 2, "seconds": 1.0, "files": []}'
     context.folder.write(f"checkpoints/attempt-1/step-5/{CHECKPOINT_MANIFEST}", manifest.encode())
     code, message = ending(lambda: run_step(context))
     assert code == 64
-    assert "was written by 2 ranks with zeroStage 2, and now there are 1 with no ZeRO" in message["error"]
+    assert (
+        "was saved by 2 ranks with zeroStage 2, now there is 1 rank with no ZeRO, and what adafactor keeps of a tensor is of the "
+        "former; write the former nodes, gpusPerNode, zeroStage and offload, or delete that folder" in message["error"]
+    )
 
 
 # --- other ranks, adapters, losses ------------------------------------------------------------------------------------

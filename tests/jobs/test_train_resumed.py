@@ -18,7 +18,7 @@ from selfalign_jobs.train.dataset import TokenIds, lengths_of
 from selfalign_jobs.train.loader import Steps, collator
 from selfalign_jobs.train.objectives import objective_of
 from selfalign_jobs.train.saving import Saving
-from selfalign_jobs.train.settings import PAIR_COLUMNS, trainer_arguments
+from selfalign_jobs.train.settings import PAIR_COLUMNS, shape_of, trainer_arguments
 from selfalign_jobs.train.steps import Layout, order
 from selfalign_jobs.train.trainer import LogRow, StepTrainer
 
@@ -63,7 +63,7 @@ def trainer(folder: Path, budget: int, *, stop_at: int = 0, interval: float = 1e
         on_log=on_log,
     )
     saving = Saving(
-        stop=stop, folder=store(folder), attempt=1, zero_stage=None, interval_seconds=interval, keep=2,
+        stop=stop, folder=store(folder), attempt=1, shape=shape_of(means, None), interval_seconds=interval, keep=2,
         on_begin=made.start_clock,
     )  # fmt: skip
     made.add_callback(saving)

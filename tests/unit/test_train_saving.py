@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from transformers import TrainerControl
 
+from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.train.checkpoint import published
 from selfalign_jobs.train.saving import Saving
+from selfalign_jobs.train.settings import shape_of
+
+ONE_RANK = shape_of(TrainingMeans(device="CPU"), None)
 
 
 class SlowFolder(Folder):
@@ -33,13 +37,14 @@ class Training:
 
     def __init__(self, folder: Path, interval: float = 0, error: OSError | None = None) -> None:
         store = Folder.open((folder / "store").as_uri())
+        (folder / "store" / "checkpoints").mkdir(parents=True)  # pyarrow lists no folder that is made meanwhile
         self.store = SlowFolder(store.filesystem, store.path)
         object.__setattr__(self.store, "gate", threading.Event())
         object.__setattr__(self.store, "error", error)
         self.stop = threading.Event()
         self.output = folder / "output"
         self.saving = Saving(
-            stop=self.stop, folder=self.store, attempt=1, zero_stage=None, interval_seconds=interval, keep=1,
+            stop=self.stop, folder=self.store, attempt=1, shape=ONE_RANK, interval_seconds=interval, keep=1,
             on_begin=lambda: None,
         )  # fmt: skip
         self.arguments: Any = SimpleNamespace(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfalign_api.plan import Frozen
 from selfalign_jobs.places.store import Folder, read_json
+from selfalign_jobs.train.settings import Shape
 
 FOLDER = "checkpoints"
 MANIFEST = "checkpoint.json"
@@ -18,8 +19,14 @@ class Checkpoint(Frozen):
     step: int
     ranks: int
     zero_stage: int | None  # None: written without DeepSpeed
+    offloaded: bool = False  # whether the optimiser was
     seconds: float  # of training so far, over all attempts
     files: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """What it was saved by."""
+        return Shape(ranks=self.ranks, zero_stage=self.zero_stage, offloaded=self.offloaded)
 
     @property
     def name(self) -> str:

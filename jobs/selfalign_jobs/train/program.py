@@ -42,10 +42,12 @@ from selfalign_jobs.train.settings import (
     REFERENCE_LOSSES,
     Batches,
     Reads,
+    Shape,
     batches_of,
     check,
     packs,
     rank_count,
+    shape_of,
     told_of,
     uses_deepspeed,
     zero_stage_of,
@@ -77,6 +79,7 @@ def train_share(context: StepContext, step: Train, gang: Gang) -> None:
     """Run the ranks of a node that is not the gang's head; nothing is to do when the step is done. Raises as `train`."""
     if any(finished_elsewhere(context.config)):
         return
+    _models(context.config, step)  # beside the other nodes, before one waits for another
     deadline = time.monotonic() + _startup_seconds()
 
     def done() -> bool:
@@ -100,10 +103,7 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     ranks = rank_count(means)
     here = range(ranks // nodes.count * nodes.index, ranks // nodes.count * (nodes.index + 1))
     _gpus(means, len(here))
-    start = locate_model(config, step.start)
-    reference = None
-    if step.loss.type in REFERENCE_LOSSES and step.reference is not None:
-        reference = locate_model(config, step.reference)
+    start, reference = _models(config, step)
     reads = Reads.of(step.loss.type)
     kept = prepared_file(context, step.data, "pairs", partial(with_ids, context, step))
     pairs = context.folder.read_batches(kept, reads.columns, ROWS_A_CHUNK)
@@ -113,12 +113,11 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
         context.progress.metrics.pair_tokens.labels(name.removesuffix("_ids")).set(mean)
     layout = Layout(packs(json.loads((start / "config.json").read_text())), reads.rewards)
     estimate = Estimate.of(start, settings, means, len(here))
-    resume = _resumable(context, ranks)
-    stage = resume.zero_stage if resume else zero_stage_of(means)
-    if stage is None and uses_deepspeed(means):
-        stage = estimate.zero_stage(int(places_of(lengths, layout).max()))
-    batches = batches_of(settings, ranks, lengths, means.micro_batch_tokens, estimate.room(stage), layout)
-    _say_begin(batches, stage)
+    saved = checkpoint.newest(context.folder)
+    shape = shape_of(means, _zero_stage(means, saved, estimate, int(places_of(lengths, layout).max())))
+    resume = _resumable(saved, shape, step)
+    batches = batches_of(settings, ranks, lengths, means.micro_batch_tokens, estimate.room(shape.zero_stage), layout)
+    _say_begin(batches, shape)
     tell([*_notes_before(context, step, found)])
     job = Job(
         config=config,
@@ -126,7 +125,7 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
         reference=str(reference) if reference else None,
         work=str(work),
         batches=batches,
-        zero_stage=stage,
+        zero_stage=shape.zero_stage,
         resume=resume,
     )
     (work / JOB).write_text(job.model_dump_json())
@@ -138,10 +137,28 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
     return found, outcomes[0].result
 
 
-def _say_begin(batches: Batches, zero_stage: int | None) -> None:
+def _zero_stage(
+    means: TrainingMeans, saved: checkpoint.Checkpoint | None, estimate: Estimate, largest: int
+) -> int | None:
+    """The stage that is asked for, else that of a checkpoint that goes on as it lies, else the one that fits."""
+    stage = zero_stage_of(means)
+    if stage is not None or not uses_deepspeed(means):
+        return stage
+    if saved is not None and saved.shape == shape_of(means, saved.zero_stage):
+        return saved.zero_stage
+    return estimate.zero_stage(largest)
+
+
+def _say_begin(batches: Batches, shape: Shape) -> None:
     """How it is going to be computed, in the step's log."""
     layout = "packed, prompts shared" if batches.packed else "padded"
-    print(f"training {batches.steps} steps, {_words(zero_stage)}, {layout}", file=sys.stderr)
+    print(f"training {batches.steps} steps, {shape}, {layout}", file=sys.stderr)
+
+
+def _models(config: StepConfig, step: Train) -> tuple[Path, Path | None]:
+    """Folders of this machine with the model that is trained, and with the reference of a loss that has one."""
+    compared_with = step.reference if step.loss.type in REFERENCE_LOSSES else None
+    return locate_model(config, step.start), locate_model(config, compared_with) if compared_with is not None else None
 
 
 def _notes_before(context: StepContext, step: Train, found: Examples) -> Iterator[str]:
@@ -252,27 +269,20 @@ def _gpus(means: TrainingMeans, asked: int) -> None:
         )
 
 
-def _resumable(context: StepContext, ranks: int) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint. Raises ConfigError when other ranks wrote it than would read it."""
-    found = checkpoint.newest(context.folder)
-    means = context.config.means.training
-    zero = zero_stage_of(means)
-    as_begun = zero is None and uses_deepspeed(means)
-    if found is None or (
-        found.ranks == ranks and (found.zero_stage == zero or (as_begun and found.zero_stage is not None))
-    ):
+def _resumable(found: checkpoint.Checkpoint | None, now: Shape, step: Train) -> checkpoint.Checkpoint | None:
+    """The checkpoint to go on from. Raises ConfigError for one that cannot be put together for another shape."""
+    if found is None or found.shape == now:
         return found
-    now = "zeroStage 2 or 3" if as_begun else _words(zero)
+    bound = {"float16": "the loss scale of float16", "adafactor": "what adafactor keeps of a tensor"}
+    kept = bound.get(step.settings.precision) or bound.get(step.settings.optimizer.type)
+    if kept is None:
+        print(f"goes on from {found.name}, saved by {found.shape}, on {now}", file=sys.stderr)
+        return found
     raise ConfigError.one(
         "spec.compute.training",
-        f"{found.name} was written by {found.ranks} ranks with {_words(found.zero_stage)}, and now there are "
-        f"{ranks} with {now}; write the former nodes, gpusPerNode, zeroStage and offload, "
-        "or delete that folder to train from the beginning",
+        f"{found.name} was saved by {found.shape}, now there is {now}, and {kept} is of the former; write the former nodes, "
+        "gpusPerNode, zeroStage and offload, or delete that folder to train from the beginning",
     )
-
-
-def _words(zero_stage: int | None) -> str:
-    return "no ZeRO" if zero_stage is None else f"zeroStage {zero_stage}"
 
 
 @contextmanager

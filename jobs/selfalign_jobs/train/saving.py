@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.train.checkpoint import Checkpoint, prune, publish
+from selfalign_jobs.train.settings import Shape
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
@@ -47,6 +49,18 @@ def together(act: Callable[[], T]) -> list[T]:
     if failed is not None:
         raise failed
     return [value for value, _ in found]
+
+
+def awaited(act: Callable[[], T]) -> Future[T]:
+    """What became of `act` on this rank, once all ranks are through with theirs.
+
+    However long a download takes: the ranks ask one another again and again, and none waits inside a collective.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="awaited") as beside:
+        mine = beside.submit(act)
+        while any(agreed(not mine.done())):
+            time.sleep(POLL_SECONDS)
+    return mine
 
 
 class Upload:
@@ -85,14 +99,14 @@ class Saving(TrainerCallback):
         stop: threading.Event,
         folder: Folder,
         attempt: int,
-        zero_stage: int | None,
+        shape: Shape,
         interval_seconds: float,
         keep: int,
         on_begin: Callable[[], None],
     ) -> None:
         """`stop` is set by this rank's SIGTERM; `folder` is the step's; `on_begin` is called when the first step begins."""
         self._stop, self._folder, self._attempt = stop, folder, attempt
-        self._zero_stage, self._interval, self._keep = zero_stage, interval_seconds, keep
+        self._shape, self._interval, self._keep = shape, interval_seconds, keep
         self._on_begin = on_begin
         self._saved = time.monotonic()
         self._pending: Checkpoint | None = None  # written, and not published yet
@@ -124,9 +138,8 @@ class Saving(TrainerCallback):
         self._pending = Checkpoint(
             attempt=self._attempt,
             step=state.global_step,
-            ranks=args.world_size,
-            zero_stage=self._zero_stage,
             seconds=state.log_history[-1]["seconds"],
+            **self._shape.model_dump(),
         )
         _barrier()  # the other ranks of this node have written theirs
         self._upload = Upload(self._folder, local, self._pending.name) if args.local_process_index == 0 else None
@@ -152,7 +165,7 @@ class Saving(TrainerCallback):
         files = tuple(sorted({name for names in uploaded for name in names}))
         checkpoint = self._pending.model_copy(update={"files": files})
         first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-        together(lambda: self._count(checkpoint) if first else None)
+        together(awaited(lambda: self._count(checkpoint) if first else None).result)
         self._pending = self._upload = None
 
     def _uploaded(self) -> tuple[str, ...]:

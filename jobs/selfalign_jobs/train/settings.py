@@ -55,6 +55,20 @@ class Reads(Frozen):
         return cls(columns=PAIR_COLUMNS)
 
 
+class Shape(Frozen):
+    """How the state of a training is cut: a checkpoint of the same shape is taken up as it lies (elastic.py has the others)."""
+
+    ranks: int
+    zero_stage: int | None  # None: without DeepSpeed
+    offloaded: bool
+
+    def __str__(self) -> str:
+        """As one says it: `2 ranks with zeroStage 3`."""
+        ranks = "1 rank" if self.ranks == 1 else f"{self.ranks} ranks"
+        zero = "no ZeRO" if self.zero_stage is None else f"zeroStage {self.zero_stage}"
+        return f"{ranks} with {zero}{', offloaded' if self.offloaded else ''}"
+
+
 class Batches(Frozen):
     """How the examples of a training are dealt out; which of them a step takes depends on none of it but `steps`."""
 
@@ -201,6 +215,11 @@ def zero_stage_of(means: TrainingMeans) -> int | None:
 def uses_deepspeed(means: TrainingMeans) -> bool:
     """ZeRO shards over ranks: with one rank and nothing offloaded there is nothing for DeepSpeed to do."""
     return rank_count(means) > 1 or means.offload != "None"
+
+
+def shape_of(means: TrainingMeans, zero_stage: int | None) -> Shape:
+    """The shape of a training by these means, at this stage."""
+    return Shape(ranks=rank_count(means), zero_stage=zero_stage, offloaded=means.offload != "None")
 
 
 def deepspeed_config(settings: TrainSettings, means: TrainingMeans, zero_stage: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from transformers import TrainingArguments
 
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_jobs.step.second_look import dead_steps, has_collapsed
+from selfalign_jobs.train import elastic
 from selfalign_jobs.train.batch import MicroBatch
 from selfalign_jobs.train.flops import Work, peak_flops
 from selfalign_jobs.train.loader import StepBatch, Steps, step_loader
 from selfalign_jobs.train.objectives import Objective, Scored
 from selfalign_jobs.train.scoring import answer_scores
+from selfalign_jobs.train.settings import Shape
 
 LogRow = dict[str, float]
 FIGURES = ("rewards_chosen", "rewards_rejected", "accuracy")  # means over examples, of objectives that have them
@@ -43,6 +46,7 @@ class StepTrainer(transformers.Trainer):
         self.objective, self.on_log = objective, on_log
         super().__init__(model=model, args=args, train_dataset=steps)
         self._reference: Tensor | None = None
+        self._other: Shape | None = None
         self._sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.args.device)
         self._step_began = time.monotonic()
         self._seconds = 0.0
@@ -58,6 +62,21 @@ class StepTrainer(transformers.Trainer):
         """Log-probabilities of each answer under the reference, (examples, answers): before the first step."""
         # In float32 whatever the precision.
         self._reference = torch.tensor(log_probs, dtype=torch.float32, device=self.args.device)
+
+    def take_over(self, other: Shape) -> None:
+        """What is resumed from was saved by another shape than this one: it is put together anew (elastic.py)."""
+        self._other = other
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
+        if self._other is None:
+            elastic.load_weights(self.model, Path(resume_from_checkpoint))
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        as_it_lies = resume_from_checkpoint if self._other is None else None
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, as_it_lies)
+        if self._other is not None and resume_from_checkpoint is not None:
+            elastic.take_over(self, Path(resume_from_checkpoint), self._other)
+        return prepared
 
     def get_train_dataloader(self) -> DataLoader[StepBatch]:
         """All steps of this rank, in the fixed order: the training is one pass over them."""
@@ -183,6 +202,8 @@ class StepTrainer(transformers.Trainer):
         self._step_began = time.monotonic()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """With a checkpoint DeepSpeed writes all that it resumes from: gathered weights beside it would be read by nobody."""
-        if not (_internal_call and self.is_deepspeed_enabled):
-            super().save_model(output_dir, _internal_call)
+        """With a checkpoint DeepSpeed writes all that it resumes from; without it the trained weights are kept, by name."""
+        if not _internal_call:
+            super().save_model(output_dir)
+        elif not self.is_deepspeed_enabled and output_dir is not None:
+            elastic.save_weights(self.model, Path(output_dir))

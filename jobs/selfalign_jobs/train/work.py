@@ -35,9 +35,9 @@ from selfalign_jobs.train.loader import Steps, collator
 from selfalign_jobs.train.objectives import objective_of
 from selfalign_jobs.train.oracle import hold_to_oracle
 from selfalign_jobs.train.probe import Bounds, CudaGauge, agreed_places, dummies, measured_places, states_to_come
-from selfalign_jobs.train.saving import Saving, agreed, together
+from selfalign_jobs.train.saving import Saving, agreed, awaited, together
 from selfalign_jobs.train.scoring import add_reward_head, add_scoring_head, answer_scores
-from selfalign_jobs.train.settings import threads_of, trainer_arguments, uses_deepspeed
+from selfalign_jobs.train.settings import shape_of, threads_of, trainer_arguments, uses_deepspeed
 from selfalign_jobs.train.steps import Layout, lowest_budget, order, places_of
 from selfalign_jobs.train.trainer import StepTrainer
 
@@ -73,6 +73,8 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
     trainer.add_callback(saving)
     checkpoint = rank.job.resume
     resume = rank.fetched(checkpoint) if checkpoint else None
+    if checkpoint is not None and checkpoint.shape != rank.shape:
+        trainer.take_over(checkpoint.shape)
     rank.begin("train", rank.job.batches.steps, "steps", done=checkpoint.step if checkpoint else 0)
     if any(agreed(stop.is_set())):
         raise Stopped("stopped before the training began; the next attempt begins it")
@@ -117,7 +119,7 @@ class Rank:
         if uses_deepspeed(self.means):
             _start_deepspeed(self.means.device)
         self.job = job = _agreed_job(job)
-        self.zero_stage = job.zero_stage
+        self.zero_stage, self.shape = job.zero_stage, shape_of(self.means, job.zero_stage)
         self.folder = step_folder(Folder.open(job.config.storage), step.iteration, step.name)
         self.examples = mapped_examples(job.folder / EXAMPLES)
         self.source = job.config.plan.given(step.start)
@@ -155,7 +157,7 @@ class Rank:
 
     def kept_reference(self) -> np.ndarray | None:
         """The log-probabilities that an earlier attempt kept."""
-        kept = reference.read(self.folder, self.examples, self.kernel)
+        kept = awaited(lambda: reference.read(self.folder, self.examples, self.kernel)).result()
         missing = any(agreed(kept is None))  # another node may not see yet what was written
         return None if missing else kept
 
@@ -222,8 +224,8 @@ class Rank:
                 stop_asked=self.stop.is_set,
                 on_progress=self.reporter.advance if self.reporter is not None else _nobody,
             )
-        if self.reporter is not None:
-            reference.write(self.folder, self.examples, self.kernel, found)
+        first = self.reporter is not None
+        awaited(lambda: reference.write(self.folder, self.examples, self.kernel, found) if first else None).result()
         return found
 
     def trainer(self) -> StepTrainer:
@@ -264,7 +266,7 @@ class Rank:
             stop=self.stop,
             folder=self.folder,
             attempt=self.job.config.attempt,
-            zero_stage=self.zero_stage,
+            shape=self.shape,
             interval_seconds=self.means.checkpoint_interval_seconds,
             keep=self.means.keep_checkpoints,
             on_begin=on_begin,
@@ -273,7 +275,7 @@ class Rank:
     def fetched(self, checkpoint: Checkpoint) -> str:
         """The folder of a checkpoint on this node, whose first rank fetches it."""
         first = self.arguments.local_process_index == 0
-        found = together(lambda: fetch(self.folder, checkpoint, self.job.folder) if first else None)
+        found = together(awaited(lambda: fetch(self.folder, checkpoint, self.job.folder) if first else None).result)
         return str(found[self.arguments.process_index - self.arguments.local_process_index])
 
     def export(self, trainer: StepTrainer) -> None:
@@ -306,15 +308,16 @@ class Rank:
 def _agreed_job(job: Job) -> Job:
     """The job with what rank 0's node found: another may have other memory free, or an older view of the store.
 
-    Of the ZeRO stages the highest, which fits every node; a checkpoint belongs to its own.
+    Of the ZeRO stages the highest, which fits every node; a checkpoint of these ranks goes on at its own.
     """
     if not torch.distributed.is_initialized():
         return job
     if torch.distributed.get_backend() == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     found = together(lambda: (job.batches, job.resume, job.zero_stage))
-    batches, resume, _ = found[0]
-    stage = max(stage or 0 for _, _, stage in found) if resume is None else resume.zero_stage
+    batches, resume, stage = found[0]
+    if resume is None or resume.shape != shape_of(job.config.means.training, stage):
+        stage = max(of_rank or 0 for _, _, of_rank in found)
     return job.model_copy(update={"batches": batches, "resume": resume, "zero_stage": stage})
 
 
