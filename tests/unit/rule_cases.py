@@ -356,7 +356,7 @@ def spec(**fields: Any) -> Spec:
 
 # Two values of every field of the method.
 METHOD: dict[str, tuple[Any, Any]] = {
-    "recipe": ("sao", "spin"),
+    "recipe": ("sao", "pairs"),  # with the data that it needs, below
     "iterations": (1, 2),
     "seed": (0, 1),
     "model": ({"url": "hf://org/model"}, {"url": "hf://org/model@v2"}),
@@ -391,8 +391,15 @@ LIFE = {
     "credentials": [{"urlPrefix": "hf://", "secretName": "hf"}],
 }
 
+OWN_PAIRS = {"preferences": {"url": "hf://datasets/o/n"}}
+
 CHANGES = (
-    *(Change(f"{name} changed", spec(**{name: a}), spec(**{name: b}), (name,)) for name, (a, b) in METHOD.items()),
+    Change("recipe changed", spec(), spec(recipe=METHOD["recipe"][1], data=OWN_PAIRS), ("recipe", "data")),
+    *(
+        Change(f"{name} changed", spec(**{name: a}), spec(**{name: b}), (name,))
+        for name, (a, b) in METHOD.items()
+        if name != "recipe"
+    ),
     *(
         change
         for name, (value, _) in METHOD.items()

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfalign_api.load import parse
+from selfalign_api.places import file_url
 from selfalign_api.plan import Json, Train
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
@@ -92,7 +93,8 @@ def _first_of_each(steps: tuple[object, ...]) -> Iterator[Train]:
 
 def a_run(found: Recipe) -> SelfAlignmentRun:
     """The smallest run of a recipe: what it needs, and nothing else."""
-    data = {kind: {"url": f"file:///data/{kind}.jsonl"} for kind, needed in found.data.items() if needed}
-    spec = {"recipe": found.name, "model": {"url": "file:///model"}} | ({"data": data} if data else {})
+    folder = Path("/data")
+    data = {kind: {"url": file_url(folder / f"{kind}.jsonl")} for kind, needed in found.data.items() if needed}
+    spec = {"recipe": found.name, "model": {"url": file_url(folder / "model")}} | ({"data": data} if data else {})
     document = {"apiVersion": "selfalign.dev/v1alpha1", "kind": "SelfAlignmentRun", "metadata": {"name": found.name}}
     return parse(SelfAlignmentRun, document | {"spec": spec}, "")
