@@ -64,4 +64,4 @@ def test_a_model_as_it_is_saved_is_accepted(family: str, tmp_path: Path) -> None
     found = examine(load_run(run), ON_CPU, {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
     assert found.looked_at == ()
     # What an adapter may sit on is read from the headers; training asks the model itself.
-    assert linear_modules(read_weights(found.model)) == policy.linear_modules(folder, remote_code=False)
+    assert linear_modules(read_weights(found.models["policy"])) == policy.linear_modules(folder, remote_code=False)
