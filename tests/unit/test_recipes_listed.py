@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,15 @@ def test_the_rules_ask_for_the_data_that_a_recipe_needs(name: str) -> None:
         data = run.spec.data.model_copy(update={kind: None})
         with pytest.raises(ConfigError, match=kind):
             check_rules(run.model_copy(update={"spec": run.spec.model_copy(update={"data": data})}))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_who_changes_a_recipes_defaults_changes_nobody_elses(name: str) -> None:
+    """Lists and maps within them too."""
+    first = recipe(name).defaults_for({})
+    kept = deepcopy(first)
+    first["judge"]["criteria"].append("length")
+    first["judge"]["tieMargin"] = 0.4
+    first["generation"]["roles"][-1]["temperature"] = 9
+    first["training"]["loss"]["beta"] = -1
+    assert recipe(name).defaults_for({}) == kept

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from selfalign_api.plan import Json
 from selfalign_jobs.flow import Ask, Comparison, Completion, Ranking, Reply, Request, Scores
 
 Outcome = Literal["first", "second", "tie", "unparsed"]
@@ -34,14 +35,20 @@ says nothing about their worth.
 Write exactly one line, "ranking: A > B" if answer A is better, or "ranking: B > A" if answer B is better.
 """
 
-# What a run fills in that leaves its judge out.
-JUDGE_ROLE = {"name": "judge", "template": JUDGE, "temperature": 0, "maxTokens": 64, "reasoning": "Strip"}  # ours
-JUDGE_VALUES = {
-    "method": "logprobs",  # ours; the paper's own is `paper`
-    "verdicts": ["ranking: A > B", "ranking: B > A"],
-    "criteria": ["relevance and specificity", "accuracy", "completeness", "clarity"],
-    "tieMargin": 0,
-}
+
+def judge_role() -> dict[str, Json]:
+    """The judge's voice where a run leaves it out; like the next, made anew for whoever changes it."""
+    return {"name": "judge", "template": JUDGE, "temperature": 0, "maxTokens": 64, "reasoning": "Strip"}  # ours
+
+
+def judge_values() -> dict[str, Json]:
+    """How a run judges that does not say."""
+    return {
+        "method": "logprobs",  # ours; the paper's own is `paper`
+        "verdicts": ["ranking: A > B", "ranking: B > A"],
+        "criteria": ["relevance and specificity", "accuracy", "completeness", "clarity"],
+        "tieMargin": 0,
+    }
 
 
 @dataclass(frozen=True, slots=True)

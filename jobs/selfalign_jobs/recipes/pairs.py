@@ -14,7 +14,7 @@ from selfalign_api.plan import ArtifactRef, Prepare, SourceRef
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import Recipe, Step
 from selfalign_jobs.recipes.evaluation import evaluate_step
-from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES
+from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.own_tables import apart_questions, draw_options, own_pairs
 from selfalign_jobs.recipes.tables import joined_answers, questions
@@ -68,11 +68,11 @@ def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
             "maxSetAsidePercent": 1,
             "roles": [
                 {"name": "respond", "temperature": 0.6, "topP": 0.95, "maxTokens": 2048, "reasoning": "Keep"},
-                JUDGE_ROLE,
+                judge_role(),
             ],
             "filters": {"identical": "Drop", "truncated": "Keep"},
         },
-        "judge": JUDGE_VALUES,
+        "judge": judge_values(),
         "iteration": {"start": "previous", "reference": "previous", "dataWindow": "Current"},
         "training": {
             "loss": {"type": "simpo", "beta": 2, "gamma": 1} if loss == "simpo" else {"type": "dpo", "beta": 0.1},

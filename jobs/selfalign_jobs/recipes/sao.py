@@ -18,7 +18,7 @@ from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, answers_job, evaluate_step
-from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES, Verdict, judge
+from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, Verdict, judge, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.rows import ANSWERS, CANDIDATES, PAIRS, SCORED_PAIRS, TRAINED
 from selfalign_jobs.recipes.tables import as_made, draw, joined_answers, questions, training_pairs
@@ -268,11 +268,11 @@ def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
                 },
                 # topP, maxTokens: ours; what a model thinks before it answers is trained with the answer
                 {"name": "respond", "temperature": 0.6, "topP": 0.95, "maxTokens": 2048, "reasoning": "Keep"},
-                JUDGE_ROLE,
+                judge_role(),
             ],
             "filters": {"identical": "Drop", "truncated": "Keep"},  # the paper filters nothing
         },
-        "judge": JUDGE_VALUES,
+        "judge": judge_values(),
         "iteration": {"start": "previous", "reference": "previous", "dataWindow": "Current"},  # ours
         "training": {
             "loss": {"type": "simpo", "beta": 10, "gamma": 3} if loss == "simpo" else {"beta": 0.1},  # 0.1: ours

@@ -20,7 +20,7 @@ from selfalign_jobs.flow import Ask, Dropped, Request, Row
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
-from selfalign_jobs.recipes.judge import JUDGE_ROLE, JUDGE_VALUES, JUDGE_VARIABLES
+from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.own_tables import apart_questions, draw_options
 from selfalign_jobs.recipes.rows import PAIRS, TRAINED, history_of
@@ -119,11 +119,11 @@ def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
             "roles": [
                 # The algorithm samples; the data that the authors released was greedy (temperature: 0).
                 {"name": "respond", "temperature": 1.0, "topP": 1.0, "maxTokens": 256, "reasoning": "Strip"},
-                JUDGE_ROLE,  # of the evaluation, and ours
+                judge_role(),  # of the evaluation, and ours
             ],
             "filters": {"identical": "Drop", "truncated": "Keep"},  # ours: the paper keeps all
         },
-        "judge": JUDGE_VALUES,
+        "judge": judge_values(),
         "iteration": {"start": "previous", "reference": "previous", "dataWindow": "LastTwo"},
         "training": {
             "loss": {"type": "simpo", "beta": 2, "gamma": 1}  # ours
