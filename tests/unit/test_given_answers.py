@@ -16,6 +16,7 @@ from selfalign_jobs.flow import Given, SetAside, Write
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes.tables import counts_of
+from selfalign_jobs.train import written as module
 from selfalign_jobs.train.written import written
 
 CHAT = ModelChat.of(TINY, None)
@@ -111,3 +112,21 @@ def test_rows_that_the_model_cannot_have_written_are_left_out_and_counted() -> N
     assert table["prompt"].to_pylist() == ["fox"]
     assert counts_of(table) == {"pairs": 1, "unwritten": 1}
     assert [table["prompt_ids"][0].as_py(), table["chosen_ids"][0].as_py()] == list(CHAT.given("fox", "cow"))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4, 7])
+def test_rows_keep_their_order_and_their_ids_however_many_are_made_at_once(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_ROWS", 2)
+    prompts = [f"{number} hens" for number in range(rows)]
+    answers = ["cow<|im_end|>pig" if number % 3 == 1 else "cow" for number in range(rows)]
+    texts = {"prompt": pa.array(prompts, pa.string()), "chosen": pa.array(answers, pa.string())}
+    texts |= {"rejected": pa.array(["pig"] * rows, pa.string()), "history": pa.nulls(rows, pa.string())}
+    shown: list[int] = []
+    table = written(pa.table(texts), CHAT, shown.append)
+    left = [prompt for prompt, answer in zip(prompts, answers, strict=True) if answer == "cow"]
+    assert table["prompt"].to_pylist() == left
+    assert table["prompt_ids"].to_pylist() == [list(CHAT.given(prompt, "cow")[0]) for prompt in left]
+    assert table["rejected_ids"].type == pa.list_(pa.int32())
+    assert shown == list(range(0, rows, 2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
@@ -20,6 +19,7 @@ from selfalign_jobs.step.context import StepContext, Stopped
 
 SIDES = ("chosen", "rejected")
 SHOWN_ROWS = 500  # about a second
+MADE = pa.schema([("row", pa.int64()), ("prompt_ids", IDS), *((f"{side}_ids", IDS) for side in SIDES)])
 
 
 def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
@@ -43,27 +43,25 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
 
 def written(table: pa.Table, chat: ModelChat, show: Callable[[int], None] = lambda _: None) -> pa.Table:
     """The same with the model's chat at hand; how many rows are done is shown now and then."""
-    kept: list[int] = []
-    ids: dict[str, list[Any]] = {name: [] for name in ("prompt_ids", *(f"{side}_ids" for side in SIDES))}
-    refused = None
-    for number, row in enumerate(table.to_pylist()):
-        if number % SHOWN_ROWS == 0:
-            show(number)
-        try:
-            found = _ids(row, chat)
-        except SetAside as unwritten:
-            refused = unwritten
-            continue
-        kept.append(number)
-        for name, values in found.items():
-            ids[name].append(values)
-    if refused is not None and not kept:
+    parts, done, refused = [MADE.empty_table()], 0, None
+    for batch in table.to_batches(max_chunksize=SHOWN_ROWS):  # only so many rows' ids are numbers of Python's at once
+        show(done)
+        made: list[dict[str, Any]] = []
+        for number, row in enumerate(batch.to_pylist(), done):
+            try:
+                made.append({"row": number} | _ids(row, chat))
+            except SetAside as unwritten:
+                refused = unwritten
+        parts.append(pa.Table.from_pylist(made, MADE))
+        done += len(batch)
+    found = pa.concat_tables(parts)
+    if refused is not None and not found.num_rows:
         raise ConfigError.one("spec.data.preferences.url", f"has no row that the model could have written: {refused}")
-    counts = counts_of(table)
-    rows = gathered(table, np.array(kept, np.int64))
-    for name, values in ids.items():
-        rows = rows.append_column(name, pa.array(values, IDS))
-    return with_counts(rows, counts | {"pairs": len(kept), "unwritten": table.num_rows - len(kept)})
+    rows = gathered(table, found["row"].to_numpy())
+    for name in found.column_names[1:]:
+        rows = rows.append_column(name, found[name])
+    counts = counts_of(table) | {"pairs": found.num_rows, "unwritten": table.num_rows - found.num_rows}
+    return with_counts(rows, counts)
 
 
 def _ids(row: Mapping[str, Any], chat: ModelChat) -> dict[str, list[int]]:
