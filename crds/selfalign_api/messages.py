@@ -114,9 +114,8 @@ def _unknown(location: tuple[int | str, ...], root: type[BaseModel], path: str) 
     name = str(location[-1])
     names = list(_fields(model_in(root, location[:-1])))
     elsewhere = sorted(f"{path}.{found}".lstrip(".") for found in _paths(root) if found.split(".")[-1] == name)
-    if near := _nearest(
-        name, names, 0.8 if elsewhere else 0.66
-    ):  # the very name elsewhere is more than one a bit like it
+    cutoff = 0.8 if elsewhere else 0.66  # the very name elsewhere is more than one a bit like it
+    if near := _nearest(name, names, cutoff):
         return f"no such field; did you mean {near}?"
     if elsewhere:
         return f"no such field here; did you mean {' or '.join(elsewhere)}?"

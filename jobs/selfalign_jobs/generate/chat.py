@@ -23,7 +23,7 @@ FIRST, LAST = "Aq1 begins here", "and Bq2 ends it."
 PROBE = f"{FIRST}\n\nin between, {LAST}"
 NOT_SHOWN = "the chat template does not show what the user says"
 
-ANSWER = "Cr3 is said"
+ANSWER = "Cr3 is said"  # stands nowhere else in a template
 
 History = Sequence[Mapping[str, str]]  # the messages, {role, content}, before a user's turn
 Content = Callable[[str], Json]  # words of a message as the template takes them
@@ -104,6 +104,10 @@ class ModelChat:
     def text(self, user: str, history: History = ()) -> str:
         """The prompt: one user turn, and the beginning of the assistant's; before it what was said, if anything."""
         return self._rendered(user, self.content, history)
+
+    def finished(self, user: str, answer: str) -> str:
+        """A conversation of one turn with its answer, as the template ends it."""
+        return self._rendered(user, self.content, answer=answer)
 
     def _rendered(self, user: str, content: str, history: History = (), answer: str | None = None) -> str:
         said = [*history, {"role": "user", "content": user}]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from selfalign_jobs.flow import Rank, Request, Score, SetAside
-from selfalign_jobs.generate.chat import CONTENTS, ModelChat
-from selfalign_jobs.generate.chat_template import render_chat
+from selfalign_jobs.generate.chat import ANSWER, ModelChat
 from selfalign_jobs.generate.engine import Head, Pairs, Task
 from selfalign_jobs.generate.pair_ranker import RankerTokens
-
-SAID = "Cr3 is said"  # an answer that stands nowhere else in a template
 
 
 class Conversations:
@@ -17,7 +14,7 @@ class Conversations:
     def __init__(self, chat: ModelChat) -> None:
         """Raises what the template raises of a finished conversation."""
         self._chat = chat
-        after = self._rendered("a", SAID).rpartition(SAID)[2]
+        after = chat.finished("a", ANSWER).rpartition(ANSWER)[2]
         self._closes = any(id in chat.tokenizer.added for id in chat.encode(after))
 
     def ids(self, prompt: str, answer: str) -> list[int]:
@@ -29,13 +26,8 @@ class Conversations:
 
         An answer that was cut has its end too: a reward model never saw an unfinished turn.
         """
-        text = self._rendered(prompt, answer)
+        text = self._chat.finished(prompt, answer)
         return text if self._closes else text.rstrip() + self._chat.tokenizer.added[self._chat.end_id].content
-
-    def _rendered(self, prompt: str, answer: str) -> str:
-        content = CONTENTS[self._chat.content]
-        messages = [{"role": "user", "content": content(prompt)}, {"role": "assistant", "content": content(answer)}]
-        return render_chat(self._chat.template, messages, {**self._chat.variables, "add_generation_prompt": False})
 
 
 class ScoreRenderer:

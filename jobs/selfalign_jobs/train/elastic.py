@@ -64,10 +64,8 @@ def take_over(trainer: Any, folder: Path, shape: Shape) -> None:
     """
     _Engine(trainer).fill(Index(_saved(folder, shape, _names_by_group(trainer))))
     scheduler, saved = trainer.lr_scheduler, _mapped(folder / SCHEDULER)
-    rate, groups = (
-        saved["_last_lr"][0],
-        trainer.optimizer.param_groups,
-    )  # one rate; DeepSpeed has no group without parameters
+    rate = saved["_last_lr"][0]  # one for all groups, of which DeepSpeed has none without parameters
+    groups = trainer.optimizer.param_groups
     counted = {count: saved[count] for count in ("last_epoch", "_step_count")}
     scheduler.load_state_dict(scheduler.state_dict() | counted | {"_last_lr": [rate] * len(groups)})
     for group in groups:
@@ -229,13 +227,8 @@ class _Engine:
         deepspeed = trainer.model_wrapped if trainer.is_deepspeed_enabled else None
         self._zero = deepspeed.optimizer if deepspeed is not None and deepspeed.zero_optimization() else None
         self._parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-        base = (
-            self._zero
-            if self._zero is not None
-            else deepspeed.optimizer
-            if deepspeed is not None
-            else trainer.optimizer
-        )
+        holder = trainer if deepspeed is None else deepspeed
+        base = holder.optimizer if self._zero is None else self._zero
         self._optimizer = getattr(base, "optimizer", base)  # under ZeRO's, or accelerate's
 
     def fill(self, saved: Index) -> None:
