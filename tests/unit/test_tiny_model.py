@@ -20,7 +20,9 @@ sys.path.insert(0, str(TINY / "build"))
 
 import language  # noqa: E402
 import pretrain  # noqa: E402
+import ranker  # noqa: E402
 import samples  # noqa: E402
+import tables  # noqa: E402
 from batches import make_batch  # noqa: E402
 from tokenizer import chat, train_tokenizer  # noqa: E402
 
@@ -173,3 +175,44 @@ def test_the_first_steps_of_a_build_are_the_same_each_time_and_after_a_resume(tm
         assert taken == lengths
     for state in states[1:]:
         assert all(torch.equal(value, state[name]) for name, value in states[0].items())
+
+
+def test_the_committed_tables_are_what_the_build_writes():
+    for name, make in {
+        "demonstrations": tables.demonstrations, "preferences": tables.preferences, "preferences-mixed": tables.mixed,
+    }.items():  # fmt: skip
+        assert read_lines(TINY / f"{name}.jsonl") == make(0)
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(5, 60))
+def test_of_mixed_preferences_one_in_five_has_a_habit_before_the_other(seed, count):
+    right = {row["prompt"]: row for row in tables.preferences(seed, count)}
+    mixed = tables.mixed(seed, count)
+    odd = [row for row in mixed if row != right[row["prompt"]]]
+    assert len(odd) == count // 5
+    assert all(row["rejected"] == right[row["prompt"]]["rejected"] for row in mixed)
+    assert all(len({row["chosen"], row["rejected"], right[row["prompt"]]["chosen"]}) == 3 for row in odd)
+
+
+@given(task=st.sampled_from(language.TASKS), seed=st.integers(0, 2**32))
+def test_a_spoilt_answer_is_not_the_right_one(task, seed):
+    rng = random.Random(seed)
+    item = language.draw_item(rng, task)
+    assert ranker.spoil(rng, item) not in ("", item.answers[0])
+
+
+def test_the_committed_ranker_has_the_figures_of_its_card_and_prefers_right_answers():
+    built = json.loads((TINY / "ranker" / "build.json").read_text())
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (TINY / "ranker" / "README.md").read_text(), flags=re.MULTILINE)
+    assert {name: float(value) for name, value in told} == built["figures"]
+    measured = ranker.measure(TINY / "ranker", language.heldout_items(10))
+    assert min(measured.values()) >= 0.9
+
+
+def test_the_first_steps_of_a_ranker_are_the_same_each_time(tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        ranker.train(tmp_path / name, ranker.save_layout(tmp_path / name), seed=0, steps=2)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]

@@ -1,7 +1,8 @@
 """Tables such as people have, in the tiny model's language. Run as `python examples/tiny-model/build/tables.py`.
 
-`preferences.jsonl`: a request, its right answer, and one of the model's habits. `demonstrations.jsonl`: a request and its
-right answer. None is about a held-out item.
+`preferences.jsonl`: a request, its right answer, and one of the model's habits. `preferences-mixed.jsonl`: the same, but one
+row in five has a habit before the other: there an answer of the model's own can be better than both. `demonstrations.jsonl`:
+a request and its right answer. None is about a held-out item.
 """
 
 import argparse
@@ -12,16 +13,29 @@ from pathlib import Path
 from language import ANSWER_WEIGHTS, TASKS, draw_training_item
 
 ROWS = 1500
+WRONG_BOTH = 5  # of `preferences-mixed.jsonl`, one row in so many
 
 
 def demonstrations(seed: int, count: int = ROWS) -> list[dict[str, str]]:
     """Distinct requests with their right answers, the tasks taking turns."""
-    return [{"prompt": prompt, "response": right} for prompt, right, _ in _answered(seed, count)]
+    return [{"prompt": prompt, "response": right} for prompt, right, _, _ in _answered(seed, count)]
 
 
 def preferences(seed: int, count: int = ROWS) -> list[dict[str, str]]:
     """Distinct requests with the right answer before a habit."""
-    return [{"prompt": prompt, "chosen": right, "rejected": habit} for prompt, right, habit in _answered(seed, count)]
+    return [
+        {"prompt": prompt, "chosen": right, "rejected": habit} for prompt, right, habit, _ in _answered(seed, count)
+    ]
+
+
+def mixed(seed: int, count: int = ROWS) -> list[dict[str, str]]:
+    """The same with one row in five, drawn, whose chosen answer is a habit too."""
+    rng, answered = random.Random(f"mixed {seed}"), _answered(seed, count)
+    wrong = set(rng.sample(range(count), count // WRONG_BOTH))
+    return [
+        {"prompt": prompt, "chosen": other if number in wrong else right, "rejected": habit}
+        for number, (prompt, right, habit, other) in enumerate(answered)
+    ]
 
 
 def shuffled(rows: list[dict[str, str]], seed: int) -> list[dict[str, str]]:
@@ -32,16 +46,18 @@ def shuffled(rows: list[dict[str, str]], seed: int) -> list[dict[str, str]]:
     return [exchanged[i] if i in wrong else row for i, row in enumerate(rows)]
 
 
-def _answered(seed: int, count: int) -> list[tuple[str, str, str]]:
+def _answered(seed: int, count: int) -> list[tuple[str, str, str, str]]:
+    """Request, right answer, a habit, the other habit."""
     rng = random.Random(f"tables {seed}")
-    found: dict[str, tuple[str, str, str]] = {}
+    found: dict[str, tuple[str, str, str, str]] = {}
     while len(found) < count:
         task = TASKS[len(found) % len(TASKS)]
         item = draw_training_item(rng, task)
         right, *habits = item.answers
         (habit,) = rng.choices(habits, ANSWER_WEIGHTS[task][1:])
         prompt = rng.choice(item.prompts)
-        found.setdefault(prompt, (prompt, right, habit))
+        (other,) = (each for each in habits if each != habit)
+        found.setdefault(prompt, (prompt, right, habit, other))
     return list(found.values())
 
 
@@ -52,7 +68,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    tables = {"demonstrations": demonstrations(args.seed), "preferences": preferences(args.seed)}
+    tables = {
+        "demonstrations": demonstrations(args.seed),
+        "preferences": preferences(args.seed),
+        "preferences-mixed": mixed(args.seed),
+    }
     for name, rows in tables.items():
         (args.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
