@@ -12,7 +12,7 @@ from typing import Any
 from selfalign_api.plan import digest_of
 from selfalign_api.run import METHOD_FIELDS
 
-__all__ = ["DIGEST_FIELDS", "differing_fields", "method_digest", "method_of", "source_urls"]
+__all__ = ["DIGEST_FIELDS", "differing_fields", "leaves", "method_digest", "method_of", "source_urls"]
 
 DIGEST_FIELDS = tuple(field for field in METHOD_FIELDS if field not in ("storage", "output"))
 FREE = "model.chatTemplateKwargs."  # what stands in it belongs to the chat template, whatever it is called
@@ -40,12 +40,24 @@ def method_of(spec: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, 
 def source_urls(spec: Mapping[str, Any]) -> dict[str, str]:
     """Every URL of the method by its path, such as `model.url` or `generation.roles[judge].templateUrl`."""
     method = {field: spec[field] for field in DIGEST_FIELDS if field in spec}
-    return {path: value for path, value in _leaves(method, "") if _is_url(path)}
+    return {path: value for path, value in leaves(method) if _is_url(path)}
 
 
 def differing_fields(a: Any, b: Any) -> list[str]:
     """Dotted paths at which two JSON values differ, in the order of `a`, then what only `b` has. 1 equals 1.0."""
     return list(_differing(a, b, ""))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a JSON document with its path."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for label, item in zip(_labels(value), value, strict=True):
+            yield from leaves(item, f"{path}[{label}]")
+    else:
+        yield path, value
 
 
 def _differing(a: Any, b: Any, path: str) -> Iterator[str]:
@@ -86,17 +98,6 @@ def _is_map(entries: list[Any]) -> bool:
 def _is_url(path: str) -> bool:
     name = path.rpartition(".")[2]
     return (name == "url" or name.endswith("Url")) and not path.startswith(FREE)
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list):
-        for label, item in zip(_labels(value), value, strict=True):
-            yield from _leaves(item, f"{path}[{label}]")
-    else:
-        yield path, value
 
 
 def _replaced(value: Any, path: str, sources: Mapping[str, str]) -> Any:

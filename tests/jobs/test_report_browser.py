@@ -1,15 +1,20 @@
-"""The report in a real browser: nothing fails, nothing is loaded, both colour schemes, on a phone and on paper."""
+"""Report and comparison in a real browser: nothing fails, nothing is loaded, both colour schemes, on a phone and on paper."""
 
 import os
 import shutil
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from browser import Page, chromium
 from played_shapes import SHAPES, known, played
 from report_run import Chances, make_run
+from rich.console import Console
 
+from selfalign_jobs.compare import compare
+from selfalign_jobs.compare.beside import LINES
+from selfalign_jobs.places.store import Folder
 from selfalign_jobs.report import render_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -27,15 +32,21 @@ def page() -> Iterator[Page]:
         yield found
 
 
-@pytest.fixture(scope="module", params=["sao", *SHAPES])
+@pytest.fixture(scope="module", params=["sao", *SHAPES, "comparison"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Finished runs: SAO's of two iterations whose model writes scripts and images into its prompts, and of other shapes."""
+    """Finished runs: SAO's of two iterations whose model writes scripts and images into its prompts, of other shapes, and ten
+    runs side by side, more than there are kinds of lines."""
     folder = tmp_path_factory.mktemp("report")
     target = folder / "report.html"
     if request.param == "sao":
         run = make_run(folder / "run", Chances(personas=150, held_out=60, iterations=2, hostile=True))
         target.write_text(render_report(run.folder, run.plan), encoding="utf-8")
         return target
+    if request.param == "comparison":
+        chances = [Chances(personas=40, held_out=60, iterations=k, hostile=True) for k in (1, 2)]
+        runs = [make_run(folder / str(k), chance, seed=k).folder for k, chance in enumerate(chances)]
+        compare(runs * 5, Folder.open(folder.as_uri()), Console(file=StringIO()))
+        return folder / "compare.html"
     with known(request.param):
         target.write_text(render_report(*played(folder, request.param)), encoding="utf-8")
     return target
@@ -63,7 +74,7 @@ def test_text_is_readable_in_both_schemes(page: Page, report: Path) -> None:
     for scheme in ("light", "dark"):
         page.show(report, width=1200, height=900, scheme=scheme)
         paper = _luminance(page, "--paper")
-        for name in ("--ink", "--soft", "--a", "--b"):
+        for name in ("--ink", "--soft", "--a", "--b", *(f"--s{line}" for line in range(LINES))):
             light, dark = sorted((_luminance(page, name), paper), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (scheme, name)
 

@@ -141,6 +141,9 @@ def _play(place: Folder, plan: Plan, step: Step, rng: np.random.Generator, open_
     tables = {}
     for job in (job for load in step.loads for job in load.jobs):
         _prepare(place, job.out, 100)
+        if base.recipe(plan.recipe).flows[job.flow].schema == ANSWERS:
+            asked = [{"prompt": f"Held out question {n}?", "reference": str(n)} for n in range(100)]
+            place.write_table(f"prepared/{job.out}.parquet", pa.Table.from_pylist(asked))
         schema = base.recipe(plan.recipe).flows[job.flow].schema
         records = [_record(number, schema, rng) for number in range(40 if open_ else 100)]
         part = f"parts/{job.out}/00001-000001-aaaaaaaa.parquet"
@@ -168,6 +171,8 @@ def _record(number: int, schema: pa.Schema, rng: np.random.Generator) -> Record:
     """Of ten records one is set aside, and one dropped."""
     if number % 10 == 3:
         return Record(f"{number}", number, 0, "set-aside", "too long")
+    if schema == ANSWERS:
+        return Record(f"{number}", number, 0, "rows", rows=tuple(_answers(number, rng)))
     row = {name: value for name, value in _row(number, rng).items() if name in schema.names}
     if number % 10 == 7:
         return Record(f"{number}", number, 0, "dropped", "score under the threshold", rows=(row,))
@@ -183,6 +188,13 @@ def _row(number: int, rng: np.random.Generator) -> dict[str, Any]:
         "rejected_ids": tokens * 2, "chosen_finish": "stop", "rejected_finish": "stop",
         "chosen_score": gap - 1, "rejected_score": -gap,
     }  # fmt: skip
+
+
+def _answers(number: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Answers to a held-out prompt (report_run.py has the same ones), right in six of ten."""
+    for role in ("greedy", "sampled"):
+        answer = str(number) if rng.random() < 0.6 else "something else"
+        yield {"prompt": f"Held out question {number}?", "reference": str(number), "role": role, "answer": answer}
 
 
 def _log(step: Train, rng: np.random.Generator) -> pa.Table:

@@ -27,7 +27,7 @@ from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.score_render import Conversations
 from selfalign_jobs.recipes.judge import judge
 from selfalign_jobs.report.evidence import Evidence
-from selfalign_jobs.report.page import run_file
+from selfalign_jobs.report.lineage import run_file
 
 JUDGE = ModelRef(lineage="big")
 EVALUATED = {

@@ -21,7 +21,7 @@ from selfalign_jobs.local.panel import headline
 from selfalign_jobs.places.store import read_manifest, read_parts, step_folder
 from selfalign_jobs.report import finish_report, render_report, summary
 from selfalign_jobs.report.evidence import read_evidence
-from selfalign_jobs.report.page import run_file
+from selfalign_jobs.report.lineage import run_file
 
 SMALL = {"personas": 120, "held_out": 60}
 

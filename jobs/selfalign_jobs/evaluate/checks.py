@@ -23,7 +23,7 @@ def exact_match_figures(check: Check, before: pa.Table, after: pa.Table, seed: i
     """
     figures: Figures = {}
     for role in (role_at(temperature) for temperature in check.temperatures):
-        old, new = _right(before, role), _right(after, role)
+        old, new = right_answers(before, role), right_answers(after, role)
         prompts = sorted(old.keys() & new.keys())
         if not prompts:
             raise ConfigError.one(
@@ -39,7 +39,7 @@ def exact_match_figures(check: Check, before: pa.Table, after: pa.Table, seed: i
     return figures
 
 
-def _right(answers: pa.Table, role: str) -> dict[str, bool]:
+def right_answers(answers: pa.Table, role: str) -> dict[str, bool]:
     """Whether the answer to each prompt with a reference is right. Prompts are distinct by how they are prepared."""
     rows = answers.filter(pc.equal(answers["role"], role)).select(["prompt", "reference", "answer"]).to_pylist()
     return {row["prompt"]: exact_match(row["answer"], row["reference"]) for row in rows if row["reference"] is not None}

@@ -81,10 +81,11 @@ def win_rate(p_first: Sequence[float | None], tie_margin: float, seed: int) -> E
     `p_first` is the mean probability over both orders that the first answer is better: a prompt within `tie_margin` of
     0.5 is a tie, None (no verdict could be read) counts as one. 0.5 is what a judge that sees no difference gives.
     """
-    return bootstrap_mean([_points(p, tie_margin) for p in p_first], seed)
+    return bootstrap_mean([points(p, tie_margin) for p in p_first], seed)
 
 
-def _points(p_first: float | None, tie_margin: float) -> float:
+def points(p_first: float | None, tie_margin: float) -> float:
+    """What a verdict on the first answer counts: 1 won, 0 lost, a half for a tie and for none."""
     if p_first is None or abs(p_first - 0.5) <= tie_margin:
         return 0.5
     return 1.0 if p_first > 0.5 else 0.0

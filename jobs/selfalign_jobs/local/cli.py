@@ -1,4 +1,4 @@
-"""The command `selfalign`: run, validate, plan, report, recipes, crd; further ones by entry point (render)."""
+"""The command `selfalign`: run, validate, plan, report, compare, recipes, crd; further ones by entry point (render)."""
 
 from __future__ import annotations
 
@@ -105,6 +105,10 @@ def parser() -> argparse.ArgumentParser:
 
     report = command("report", "Write the report of a run again, finished or not.", report_command)
     report.add_argument("folder", help="the run's folder or its URL, as `selfalign run` printed it")
+    beside = command("compare", "Compare runs: one page, one JSON file, a table.", compare_command)
+    beside.add_argument("first", metavar="RUN", help="the folder or URL of a run that has been evaluated")
+    beside.add_argument("others", metavar="RUN", nargs="+", help="those that are compared with it")
+    beside.add_argument("--out", default=".", metavar="DIR", help="where compare.html and compare.json go; here")
     known = command("recipes", "List the recipes that are built: paper, data, trainings, defaults.", recipes_command)
     known.add_argument("-o", "--output", choices=("table", "json"), default="table", help="json has every default too")
     command("crd", "Print the CustomResourceDefinition that a cluster needs.", crd_command)
@@ -212,14 +216,26 @@ def report_command(options: argparse.Namespace) -> int:
     """`selfalign report`."""
     from selfalign_jobs.report import finish_report
 
-    url = options.folder if "://" in options.folder else file_url(Path(options.folder).resolve())
-    folder = Folder.open(url)
+    folder = folder_at(options.folder)
     if not folder.exists(PLAN_FILE):
         raise ConfigError.one(
             "FOLDER", f"{folder.place} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
         )
     finish_report(folder, read_plan(folder), Console())
     return Exit.DONE
+
+
+def compare_command(options: argparse.Namespace) -> int:
+    """`selfalign compare`."""
+    from selfalign_jobs.compare import compare
+
+    compare([folder_at(run) for run in (options.first, *options.others)], folder_at(options.out), Console())
+    return Exit.DONE
+
+
+def folder_at(place: str) -> Folder:
+    """A folder by its path or its URL."""
+    return Folder.open(place if "://" in place else file_url(Path(place).resolve()))
 
 
 def recipes_command(options: argparse.Namespace) -> int:

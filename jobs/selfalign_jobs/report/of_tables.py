@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -118,9 +119,8 @@ def _source(made: Made) -> str:
     return given or next((ref.name for ref in inputs), "rows")
 
 
-def _funnel(iteration: Iteration, made: Made, found: Recipe, remarks: Sequence[Remark]) -> Section:
-    assert made.table is not None
-    stages = stages_of(iteration, made, found)
+def funnel_rows(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """A funnel as its part of the template shows it."""
     widest = max(1, stages[0].records)
     rows = []
     for stage in stages:
@@ -128,13 +128,26 @@ def _funnel(iteration: Iteration, made: Made, found: Recipe, remarks: Sequence[R
         words = f"{count(stage.records)} {stage.label}, {count(lost)} of them lost after"
         segments = [((stage.records - lost) / widest, "a", words), (lost / widest, "lost", words)]
         rows.append({"stage": stage, "share": stage.records / widest, "bar": bar(segments)})
+    return rows
+
+
+def _funnel(iteration: Iteration, made: Made, found: Recipe, remarks: Sequence[Remark]) -> Section:
+    assert made.table is not None
+    stages = stages_of(iteration, made, found)
     kept = next(stage.records for stage in stages if stage.label == f"{made.job.out} kept")
     ended = stages[0].records - sum(n for reason, n in stages[0].lost if reason == OPEN)
     notes = list(second_look.on_prompts(repetition(made.table))) if "prompt" in made.table.column_names else []
     if ended == stages[0].records and makes_pairs(found, made):
         notes += second_look.on_records(ended, kept, Counter({why: n for stage in stages for why, n in stage.lost}))
     title = f"From {stages[0].label.removesuffix(' drawn')} to {made.job.out}"
-    return Section("funnel", title, "funnel", {"rows": rows, "remarks": remarks}, tuple(notes), of=of(iteration, made))
+    return Section(
+        "funnel",
+        title,
+        "funnel",
+        {"rows": funnel_rows(stages), "remarks": remarks},
+        tuple(notes),
+        of=of(iteration, made),
+    )
 
 
 def _verdicts(iteration: Iteration, made: Made) -> Iterator[Section]:

@@ -76,15 +76,14 @@ def sections_of_trainings(evidence: Evidence, iteration: Iteration) -> Iterator[
         if trained.log is not None and trained.log.num_rows:
             lineage = trained.step.result.lineage
             of = lineage if several[lineage] == 1 else trained.facts.step.name
-            yield _training(evidence.plan, trained, trained.log, of)
+            yield _training(evidence.plan, trained, of)
 
 
-def _training(plan: Plan, trained: Trained, log: pa.Table, of: str) -> Section:
+def _training(plan: Plan, trained: Trained, of: str) -> Section:
     step, labels = trained.step, labels_of(plan, trained.step)
     charts = []
     for series in SERIES[step.objective]:
-        curve = Curve(_floats(log, "step"), _floats(log, series.column))
-        if np.isfinite(curve.values).any():
+        if (curve := curve_of(trained, series)) is not None:
             title = series.title.format(labels)
             chart = curve_chart(title, "optimiser step", series.unit, curve, level=series.level, noisy=series.noisy)
             charts.append((title, chart))
@@ -101,6 +100,13 @@ def _training(plan: Plan, trained: Trained, log: pa.Table, of: str) -> Section:
         "taken": "" if learns_from(step) else _taken(trained),  # else the funnel says it
     }
     return Section("training", "Training", "training", facts, trained.facts.notes, of=of)
+
+
+def curve_of(trained: Trained, series: Series) -> Curve | None:
+    """A column of the training's log; None where it has no value."""
+    assert trained.log is not None
+    curve = Curve(_floats(trained.log, "step"), _floats(trained.log, series.column))
+    return curve if np.isfinite(curve.values).any() else None
 
 
 def labels_of(plan: Plan, step: Train) -> str:

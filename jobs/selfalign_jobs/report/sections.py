@@ -1,4 +1,4 @@
-"""The sections of a report in reading order: the result, what each iteration made and trained, the time it took."""
+"""The sections of a report in reading order: the result, what each iteration made and trained, the time it took, its lineage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from selfalign_jobs.report.chart import bar
 from selfalign_jobs.report.evidence import REST, Evidence
+from selfalign_jobs.report.lineage import lineage_section
 from selfalign_jobs.report.of_tables import sections_of_tables
 from selfalign_jobs.report.of_trainings import sections_of_trainings
 from selfalign_jobs.report.result import result_section
@@ -31,6 +32,7 @@ def all_sections(evidence: Evidence) -> Iterator[Section]:
         for section in told_apart(found):
             yield replace(section, id=f"{section.id}-{iteration.number}", group=group)
     yield _time(evidence)
+    yield lineage_section(evidence)
 
 
 def _time(evidence: Evidence) -> Section:
