@@ -6,10 +6,11 @@ was computed from: whoever computed it from something old gets a 409.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -56,7 +57,8 @@ class Applier:
             if (refusal := await self._try(run, manifest)) is not None:
                 return Applied((refusal,))
         made: dict[str, Any] = {}
-        for manifest in decision.creations:
+        missing = await self._missing(run, decision.ensured)
+        for manifest in (*missing, *decision.creations):
             created = await self._create(run, manifest)
             if isinstance(created, Refusal):
                 return Applied((created,))
@@ -93,6 +95,19 @@ class Applier:
                 return None  # made by an earlier try of this very decision; `_create` sees whose it is
             return _refusal(manifest, error)
         return None
+
+    async def _missing(self, run: RunView, manifests: Sequence[Manifest]) -> list[Manifest]:
+        """Those that are not there, or not the run's. A Secret is made again and found there: it is not read."""
+
+        async def lacks(manifest: Manifest) -> bool:
+            resource = resource_of(manifest)
+            if resource.kind == "Secret":
+                return True
+            found = await self.kube.get(resource, run.namespace, manifest["metadata"]["name"])
+            return found is None or controller_uid(found.get("metadata", {})) != run.uid
+
+        lacking = await asyncio.gather(*map(lacks, manifests))
+        return [manifest for manifest, is_lacking in zip(manifests, lacking, strict=True) if is_lacking]
 
     async def _create(self, run: RunView, manifest: Manifest) -> dict[str, Any] | Refusal:
         """The object as it is now, made by this call or by an earlier one."""

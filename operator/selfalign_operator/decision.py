@@ -40,6 +40,7 @@ class Decision:
     status: Status
     urgent: bool = True  # False: only progress changed, and the status may wait until 30 s after its last write
     dry_runs: tuple[Manifest, ...] = ()  # the apiserver must take these before anything is created
+    ensured: tuple[Manifest, ...] = ()  # the run's own objects, made before: what is missing of them is made again
     creations: tuple[Manifest, ...] = ()  # the run's own objects first, the attempt's workload last
     workload_of: str | None = None  # the step whose `workload` is the last creation: apply fills in its uid
     deletions: tuple[Deletion, ...] = ()

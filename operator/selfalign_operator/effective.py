@@ -9,6 +9,7 @@ from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import Credential
 from selfalign_api.operator_config import Images, OperatorConfig
+from selfalign_api.plan import Json
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means, RunFile
 from selfalign_api.status import StepKind
@@ -40,6 +41,9 @@ class Platform(ApiModel):
     credentials: tuple[Credential, ...] = ()
     """The profile's, for a run that names none."""
 
+    format: int = 1
+    """Of both files; a version that cannot be read by those before it has a higher one."""
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -49,8 +53,10 @@ class Frozen:
     """
 
     config_map_name: str
+    data: Mapping[str, str]  # as it was written, also by another version: made again, it is the same
     run_file: RunFile
     platform: Platform
+    spec: Mapping[str, Json]  # of the run as resolved, without what this version does not know
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.decision import Decision
 from selfalign_operator.effective import Frozen
+from selfalign_operator.frozen import frozen_of
 from selfalign_operator.reconcile import decide
 from selfalign_operator.reconcile.turn import Render
 from selfalign_operator.views import Observed, RunView
-from selfalign_operator.workloads.objects import frozen_of
 
 __all__ = ["Middle", "Reconciliation"]
 
@@ -27,8 +27,8 @@ class Middle(Protocol):
     def claims(self, run: RunView, frozen: Frozen | None) -> Collection[str]:
         """The PersistentVolumeClaims that the run's pods would mount; none when the run is not valid."""
 
-    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
-        """The content of a run's ConfigMap; None when it is not as the operator writes it."""
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
+        """The content of a run's ConfigMap; or why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,6 @@ class Reconciliation:
         except ConfigError:
             return ()
 
-    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
-        """See `workloads.objects.frozen_of`."""
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
+        """See `frozen.frozen_of`."""
         return frozen_of(config_map)

@@ -25,6 +25,11 @@ def config_map_name(run: str, uid: str, content: str) -> str:
     return f"{base_name(run, uid)}-{_hash(content)}"
 
 
+def is_name_of_content(name: str, content: str) -> bool:
+    """Whether a ConfigMap of this name was made with this content."""
+    return name.endswith(f"-{_hash(content)}")
+
+
 def ray_name(run: str, uid: str) -> str:
     """Name of the Secret with Ray's token, and of the NetworkPolicy."""
     return f"{base_name(run, uid)}-ray"

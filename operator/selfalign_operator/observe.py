@@ -73,7 +73,8 @@ class Observer:
         current = _current(status)
         newest = _newest(run, current, workloads)
         pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest, now) else ()
-        frozen = await self._frozen_of(run)
+        found = await self._frozen_of(run)
+        frozen = None if isinstance(found, str) else found
         return Observed(
             run=run,
             now=now,
@@ -82,6 +83,7 @@ class Observer:
             left=await self._left(run, current) if _is_between_attempts(run, current) else (),
             events=await self._events(run, newest, pods, now) if newest is not None else (),
             frozen=frozen,
+            not_frozen=found if isinstance(found, str) else "",
             claims=await self._claims(run, frozen) if _is_before_first_job(status, current) else {},
             rayjob_installed=self.ray_jobs(),
             kueue_says=await self._kueue_says(run, newest, now) if newest is not None else None,
@@ -146,7 +148,8 @@ class Observer:
             claims[name] = None if raw is None else claim_view(raw)
         return claims
 
-    async def _frozen_of(self, run: RunView) -> Frozen | None:
+    async def _frozen_of(self, run: RunView) -> Frozen | str | None:
+        """What was resolved when the run began; in words why that cannot be had; None before anything was."""
         if run.status.plan is None:
             return None
         name = (run.namespace, run.status.plan.config_map_name)
@@ -154,12 +157,15 @@ class Observer:
             self._frozen.move_to_end(name)
             return self._frozen[name]
         raw = await self.kube.get(CONFIG_MAP, *name)
-        ours = raw is not None and controller_uid(raw.get("metadata", {})) == run.uid
-        frozen = self.middle.frozen(raw) if raw is not None and ours else None
-        if frozen is not None:
-            self._frozen[name] = frozen
-            if len(self._frozen) > FROZEN_KEPT:
-                self._frozen.popitem(last=False)
+        if raw is None:
+            return "is gone"
+        if controller_uid(raw.get("metadata", {})) != run.uid:
+            return "is not this run's"
+        if isinstance(frozen := self.middle.frozen(raw), str):
+            return frozen
+        self._frozen[name] = frozen
+        if len(self._frozen) > FROZEN_KEPT:
+            self._frozen.popitem(last=False)
         return frozen
 
     async def _kueue_says(self, run: RunView, workload: WorkloadView, now: datetime) -> str | None:

@@ -72,7 +72,7 @@ def _as_resolved(run: RunView, config: OperatorConfig, frozen: Frozen) -> Effect
         uid=run.uid,
         labels=run.labels,
         annotations=run.annotations,
-        spec=parse_spec({"credentials": credentials} | file.run["spec"] | _life(run)),
+        spec=parse_spec({"credentials": credentials} | dict(frozen.spec) | _life(run)),
         means=file.means,
         storage=file.storage,
         reuse_from=file.reuse_from,

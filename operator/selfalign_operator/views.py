@@ -158,7 +158,8 @@ class Observed:
     pods: tuple[PodView, ...] = ()  # of the newest attempt, listed when they matter
     left: tuple[PodView, ...] = ()  # pods of the step's earlier attempts that live on, listed between two attempts
     events: tuple[EventView, ...] = ()  # of its workload and pods, listed when something is missing
-    frozen: Frozen | None = None  # the ConfigMap that status.plan names; None: there is none yet, or it is gone
+    frozen: Frozen | None = None  # the ConfigMap that status.plan names; None: there is none yet, or it is lost
+    not_frozen: str = ""  # what became of a lost one: "is gone", "was written by a newer operator"
     claims: Mapping[str, ClaimView | None] = field(
         default_factory=dict
     )  # looked up before the first Job; None: missing

@@ -104,6 +104,24 @@ def test_a_secret_is_never_read() -> None:
     assert ("get", "secrets", "ray") not in scene.kube.calls
 
 
+def test_what_is_missing_of_a_runs_objects_is_made_again_and_the_rest_is_only_looked_for() -> None:
+    scene = Scene()
+    for kind in ("Service", "Secret"):
+        scene.kube.has(child(kind, kind.lower()))
+    objects = (child("ConfigMap", "plan"), child("Service", "service"), child("Secret", "secret"))
+    assert scene.apply(ensured=objects, creations=(job(),), workload_of="i1-train").refusals == ()
+    made = [call[1] for call in scene.kube.writes if call[0] == "create"]
+    assert made == ["configmaps", "secrets", "jobs"]
+
+
+def test_a_foreign_object_under_the_name_of_one_of_ours_is_told_at_any_attempt() -> None:
+    scene = Scene()
+    foreign = child("ConfigMap", "plan")
+    foreign["metadata"]["ownerReferences"] = []
+    scene.kube.has(foreign)
+    assert [each.code for each in scene.apply(ensured=(child("ConfigMap", "plan"),)).refusals] == [409]
+
+
 @pytest.mark.parametrize("code", [403, 404, 422])
 @pytest.mark.parametrize("verb", ["dry-run", "create"])
 def test_what_the_apiserver_does_not_take_is_told(code: int, verb: str) -> None:

@@ -249,8 +249,9 @@ def test_the_config_map_is_read_once_and_only_when_the_run_owns_it() -> None:
     scene = Scene(conditions=[ACCEPTED], steps=[step(workload=None)], plan={"configMapName": "plan"})
     owner = {"uid": "uid-run", "controller": True}
     raw = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "plan", "namespace": "ns"}}
+    assert (scene.observe().frozen, scene.observe().not_frozen) == (None, "is gone")
     scene.kube.has(raw)
-    assert scene.observe().frozen is None
+    assert (scene.observe().frozen, scene.observe().not_frozen) == (None, "is not this run's")
     scene.kube.has(raw | {"metadata": raw["metadata"] | {"ownerReferences": [owner]}})  # type: ignore[operator]
     assert scene.observe().frozen is not None
     calls = [call for call in scene.kube.calls if call[0] == "get"]

@@ -6,6 +6,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.status import StepKind, StepStatus
 from selfalign_operator.effective import EffectiveRun, RunError
 from selfalign_operator.reasons import EventReason
+from selfalign_operator.reconcile.plan import look_for_plan
 from selfalign_operator.reconcile.steps import attempt_of, current_step, fail
 from selfalign_operator.reconcile.turn import Turn
 from selfalign_operator.views import ClaimView
@@ -35,6 +36,7 @@ def readable(turn: Turn) -> bool:
     except ConfigError as error:
         return _not_accepted(turn, "InvalidSpec", str(error))
     turn.spec = turn.effective.spec
+    look_for_plan(turn)
     accepted = turn.status.condition("Accepted")
     if len(turn.status.steps) > 1 and accepted is not None and accepted.reason in UNREADABLE:
         turn.condition("Accepted", "True", "Accepted", "the spec is valid again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
 from selfalign_operator.reconcile.ending import Ending, failure_of, head_lost, step_ended, termination_of
 from selfalign_operator.reconcile.left_behind import left_behind
+from selfalign_operator.reconcile.plan import planned
 from selfalign_operator.reconcile.startup import never_ran
 from selfalign_operator.reconcile.steps import (
     SECOND_LOOK,
@@ -139,7 +140,8 @@ def _complete(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
         said = f"{workload.kind} {workload.name} ended well, and its result is nowhere"
         lose(turn, step, Ending("ResultMissing", said))
         return False
-    collect(turn, step)
+    if not planned(turn):
+        collect(turn, step)
     return True
 
 

@@ -11,6 +11,7 @@ from selfalign_operator.decision import Decision
 from selfalign_operator.reconcile.acceptance import acceptable, readable, refused
 from selfalign_operator.reconcile.attempt import adopt, current_attempt, next_attempt
 from selfalign_operator.reconcile.life import account_time, deadline, finished, held, retry, suspended
+from selfalign_operator.reconcile.plan import planned
 from selfalign_operator.reconcile.turn import Policy, Render, Turn
 from selfalign_operator.views import Observed
 
@@ -26,6 +27,7 @@ POLICIES: tuple[Policy, ...] = (
     refused,  # what the apiserver said of this turn's creations
     held,  # waits for a person
     current_attempt,  # follow what is under way; it may end here
+    planned,  # what was resolved when the run began is lost: waits for a person
     acceptable,  # before the first workload: claims, KubeRay, a dry run
     next_attempt,  # make what is due
 )

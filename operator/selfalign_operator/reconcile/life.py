@@ -23,6 +23,8 @@ def retry(turn: Turn) -> bool:
         return False
     turn.update(observed_retry=value[:256])
     step = _stopped_step(turn)
+    progressing = turn.status.condition("Progressing")
+    turn.resolves_anew = progressing is not None and progressing.reason == "PlanLost"
     if step is None and not turn.status.is_true("Failed"):
         return False  # it acts on what has stopped; seen once, it is used up
     _go_on(turn, "the retry annotation has a new value")
@@ -149,7 +151,7 @@ def _counts(turn: Turn) -> bool:
     status = turn.status
     progressing = status.condition("Progressing")
     reason = progressing.reason if progressing else ""
-    if status.has_ended or reason in ("Queued", "Suspended", "Suspending", "Held"):
+    if status.has_ended or reason in ("Queued", "Suspended", "Suspending", "Held", "PlanLost"):
         return False
     if reason in TO_BE_MENDED:
         return True  # nobody but a person ends it

@@ -67,8 +67,11 @@ def begin(turn: Turn, step: StepStatus) -> None:
     manifest = turn.render.workload(turn.effective, attempt_of(step, number))
     name = turn.render.config_map_name(turn.effective)
     plan = turn.status.plan
-    if plan is None or plan.config_map_name != name or number > 1:  # a retry makes again what somebody deleted
-        turn.create(*turn.render.run_objects(turn.effective))
+    objects = turn.render.run_objects(turn.effective)
+    if plan is not None and plan.config_map_name == name:
+        turn.make_sure(*objects)
+    else:
+        turn.create(*objects)
         turn.update(plan=(plan or PlanStatus(config_map_name=name)).model_copy(update={"config_map_name": name}))
     turn.create(manifest, workload_of=step.name)
     now = time_text(turn.observed.now)
@@ -154,7 +157,7 @@ def succeed(turn: Turn, step: StepStatus, body: Mapping[str, Any], workload: Wor
 
 
 def _folder_of(turn: Turn, step: StepStatus) -> str | None:
-    if step.kind == "accept" or turn.effective is None:
+    if step.kind == "accept" or turn.effective is None or turn.plan_is_lost:
         return None
     return f"{turn.effective.storage}/iter-{step.iteration}/{step.name}"
 

@@ -72,7 +72,10 @@ class Turn:
     status: Status = field(init=False)
     spec: Spec | None = None  # typed, with the profile's values; None while it is not valid
     effective: EffectiveRun | None = None
+    plan_is_lost: bool = False  # and what is effective now is not what was resolved when the run began (plan.py)
+    resolves_anew: bool = False  # a person says that it should be
     _dry_runs: list[Manifest] = field(default_factory=list)
+    _ensured: list[Manifest] = field(default_factory=list)
     _creations: list[Manifest] = field(default_factory=list)
     _workload_of: str | None = None
     _deletions: list[Deletion] = field(default_factory=list)
@@ -132,6 +135,10 @@ class Turn:
         self._creations += manifests
         self._workload_of = workload_of or self._workload_of
 
+    def make_sure(self, *manifests: Manifest) -> None:
+        """Create what is missing of objects that were made before."""
+        self._ensured += manifests
+
     def dry_run(self, *manifests: Manifest) -> None:
         """Ask the apiserver whether it would take these."""
         self._dry_runs += manifests
@@ -180,6 +187,7 @@ class Turn:
             status=after,
             urgent=significant(before) != significant(after),
             dry_runs=tuple(self._dry_runs),
+            ensured=tuple(self._ensured),
             creations=tuple(self._creations),
             workload_of=self._workload_of,
             deletions=tuple(self._deletions),
@@ -218,7 +226,7 @@ def _state(status: Status) -> State:
         return "Failed"
     if status.is_true("Suspended"):
         return "Suspended"
-    if reason == "Held":
+    if reason in ("Held", "PlanLost"):
         return "Held"
     if reason == "Queued":
         return "Queued"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 
 from pydantic import BaseModel
 
@@ -11,7 +12,7 @@ from selfalign_api.load import as_json
 from selfalign_api.operator_config import Peer
 from selfalign_api.run import GROUP, LIFE_FIELDS, VERSION
 from selfalign_api.run_file import RunFile
-from selfalign_operator.effective import EffectiveRun, Frozen, Platform
+from selfalign_operator.effective import EffectiveRun
 from selfalign_operator.names import base_name, ray_name
 from selfalign_operator.names import config_map_name as name_of_config_map
 from selfalign_operator.views import UID_LABEL, Manifest
@@ -73,24 +74,12 @@ def config_map(effective: EffectiveRun) -> Manifest:
         "kind": "ConfigMap",
         "metadata": object_metadata(effective, config_map_name(effective)),
         "immutable": True,
-        "data": _contents(effective),
+        "data": dict(_contents(effective)),
     }
-
-
-def frozen_of(manifest: Manifest) -> Frozen | None:
-    """What such a ConfigMap holds; None for one that the operator has not written so."""
-    try:
-        name, data = manifest["metadata"]["name"], manifest["data"]
-        run_file = RunFile.model_validate_json(data[RUN_FILE])
-        return Frozen(name, run_file, Platform.model_validate_json(data[PLATFORM_FILE]))
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def run_file(effective: EffectiveRun) -> RunFile:
     """What every step program is given beside its step's name. How a run lives is not in it: that may change."""
-    if effective.frozen is not None:
-        return effective.frozen.run_file
     spec = {field: value for field, value in as_json(effective.spec).items() if field not in LIFE_FIELDS}
     return RunFile(
         run={
@@ -106,7 +95,9 @@ def run_file(effective: EffectiveRun) -> RunFile:
     )
 
 
-def _contents(effective: EffectiveRun) -> dict[str, str]:
+def _contents(effective: EffectiveRun) -> Mapping[str, str]:
+    if effective.frozen is not None:
+        return effective.frozen.data
     parts = {RUN_FILE: run_file(effective), PLATFORM_FILE: effective.platform}
     return {name: _json(part) for name, part in parts.items()}
 
