@@ -10,6 +10,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse_spec
 from selfalign_api.means import (
     Compute,
+    ControlCompute,
     EvaluationCompute,
     GenerationCompute,
     PodCompute,
@@ -18,17 +19,22 @@ from selfalign_api.means import (
 )
 from selfalign_api.operator_config import ClusterProfile, OperatorConfig
 from selfalign_api.plan import Json
-from selfalign_api.platform import platform_problems
+from selfalign_api.platform import STEP_CONTAINER, platform_problems
 from selfalign_api.profiles import DEFAULT_PROFILE, with_profile
 from selfalign_api.resolved import Engines, resolved_means, trains_on_cpu
 from selfalign_api.rules import broken_rules
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means
 
-__all__ = ["Pods", "ProfileNotFound", "effective_spec", "pods_of", "profile_of", "resolve_on_cluster"]
+__all__ = ["Pods", "ProfileNotFound", "control_pods", "effective_spec", "pods_of", "profile_of", "resolve_on_cluster"]
 
 GRACE_PERIOD_SECONDS = 30
 TRAINING_GRACE_PERIOD_SECONDS = 120  # a rank may be writing a checkpoint
+# What of a podTemplate chooses the nodes of GPUs, and the devices there.
+OF_GPU_NODES = (
+    *("affinity", "nodeName", "nodeSelector", "resourceClaims", "runtimeClassName", "schedulerName", "tolerations"),
+    "topologySpreadConstraints",
+)
 
 
 class ProfileNotFound(ConfigError):
@@ -124,3 +130,29 @@ def pods_of(compute: Compute | None, kind: Literal["generate", "train", "evaluat
         pod_templates=tuple(part for part in (given.pod_template, template) if part is not None),
         grace_period_seconds=usual if seconds is None else seconds,
     )
+
+
+def control_pods(compute: Compute | None, *, on_gpus: bool) -> Pods:
+    """The small pods: as those that generate, for their image and volumes, but on any node where those have GPUs."""
+    given = pods_of(compute, "generate")
+    own = (compute.control if compute is not None else None) or ControlCompute()
+    return Pods(
+        image=own.image or given.image,
+        resources=own.resources or Resources(),
+        pod_templates=(
+            *(_without_devices(part, OF_GPU_NODES if on_gpus else ("resourceClaims",)) for part in given.pod_templates),
+            *([] if own.pod_template is None else [own.pod_template]),
+        ),
+        grace_period_seconds=given.grace_period_seconds,
+    )
+
+
+def _without_devices(part: dict[str, Json], fields: tuple[str, ...]) -> dict[str, Json]:
+    """The part of a PodTemplateSpec without these fields of its spec, and without the resources of the container `step`."""
+    spec = {field: value for field, value in part.get("spec", {}).items() if field not in fields}
+    if "containers" in spec:
+        spec["containers"] = [
+            {field: value for field, value in each.items() if each["name"] != STEP_CONTAINER or field != "resources"}
+            for each in spec["containers"]
+        ]
+    return part | ({"spec": spec} if "spec" in part else {})

@@ -19,6 +19,7 @@ CLUSTER_ONLY = (
     "compute.podTemplate",
     "compute.generation.runtime",
     "compute.generation.headPodTemplate",
+    "compute.control",
     *(
         f"compute.{section}.{field}"
         for section in ("generation", "training", "evaluation")

@@ -136,6 +136,19 @@ class EvaluationCompute(PodCompute):
     """GPUs of an engine."""
 
 
+class ControlCompute(ApiModel):
+    """The small pods that accept, collect and publish: they read and copy files, without a GPU."""
+
+    image: Text | None = None
+    """Image of the pods. Unset: generation's, else the operator's."""
+
+    resources: Resources | None = None
+    """CPU and memory of a pod. Unset: the profile's, else 500m and 768Mi, at most one CPU."""
+
+    pod_template: FreeForm | None = None
+    """Part of a PodTemplateSpec. Of the other pods' templates they take all but what chooses GPU nodes, and devices."""
+
+
 class Compute(ApiModel):
     """Where the run runs; a field left out has the profile's value. May change while the run is suspended."""
 
@@ -159,3 +172,6 @@ class Compute(ApiModel):
 
     evaluation: EvaluationCompute | None = None
     """Engines and pods of the evaluation; a field left out has generation's value."""
+
+    control: ControlCompute | None = None
+    """The small pods; on one machine without effect."""

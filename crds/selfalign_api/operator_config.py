@@ -34,6 +34,9 @@ class ClusterProfile(Profile):
     allowed_url_prefixes: Annotated[tuple[Url, ...], Field(max_length=64)] | None = None
     """Beginnings of the URLs that a run may name. Unset: any."""
 
+    propagate_labels: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
+    """Names of the run's labels that go to all that is made for it, such as cost-center; team.example/ for all of those."""
+
 
 class Peer(ApiModel):
     """Pods that may connect to a run's pods, by their labels."""

@@ -166,3 +166,8 @@ def _gpus_by_hand(compute: Compute | None, profile: ClusterProfile) -> Iterator[
             if profile.gpu_resource_name in (getattr(resources, kind) or {}):
                 path = f"spec.compute.{name}.resources.{kind}.{profile.gpu_resource_name}"
                 yield Problem(path, None, f"GPUs follow from compute.{name}.{count}; write it there and remove this")
+    control = compute.control.resources if compute is not None and compute.control is not None else None
+    for kind in ("requests", "limits") if control is not None else ():
+        if profile.gpu_resource_name in (getattr(control, kind) or {}):
+            path = f"spec.compute.control.resources.{kind}.{profile.gpu_resource_name}"
+            yield Problem(path, None, "the small pods compute nothing on a GPU; remove this")

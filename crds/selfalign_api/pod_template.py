@@ -3,7 +3,8 @@
 Maps merge. Containers, initContainers and volumes merge by name; an entry of env (by name) or volumeMounts (by
 mountPath) replaces the whole entry, for `value` and `valueFrom` exclude each other, and so does a volume of another
 kind. Other lists are appended to, without what is there already; a command or its args are one value. Scalars are
-replaced; null removes.
+replaced. `$patch: delete` removes the field or the entry in which it stands, and so does null, which `kubectl apply` drops
+where it makes an object.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["KEYED_LISTS", "merge_pod_template"]
+__all__ = ["DELETE", "KEYED_LISTS", "PATCH", "merge_pod_template", "removes"]
 
 KEYED_LISTS = {
     "containers": "name",
@@ -20,6 +21,7 @@ KEYED_LISTS = {
     "env": "name",
     "volumeMounts": "mountPath",
 }
+PATCH, DELETE = "$patch", "delete"
 WHOLE_ENTRIES = ("env", "volumeMounts")
 WHOLE_LISTS = ("command", "args")
 
@@ -35,6 +37,11 @@ def merge_pod_template(below: Mapping[str, Any], above: Mapping[str, Any], *, ke
     return _Merge(keep_nulls).maps(below, above)
 
 
+def removes(value: Any) -> bool:
+    """Whether a value in a part removes what is below it."""
+    return value is None or (isinstance(value, dict) and value.get(PATCH) == DELETE)
+
+
 class _Merge:
     def __init__(self, keep_nulls: bool) -> None:
         self._keep_nulls = keep_nulls
@@ -42,10 +49,10 @@ class _Merge:
     def maps(self, below: Mapping[str, Any], above: Mapping[str, Any]) -> Part:
         merged = dict(below)
         for field, value in above.items():
-            if value is not None:
-                merged[field] = self._value(field, merged.get(field), value)
+            if not removes(value):
+                merged[field] = self._value(field, None if removes(merged.get(field)) else merged.get(field), value)
             elif self._keep_nulls:
-                merged[field] = None
+                merged[field] = value
             else:
                 merged.pop(field, None)
         return merged
@@ -67,8 +74,9 @@ class _Merge:
         """Entries keep their order; new ones follow."""
         entries = {entry[key]: entry for entry in below}
         for entry in above:
-            entries[entry[key]] = merge(entries.get(entry[key], {}), entry)
-        return list(entries.values())
+            there = entries.get(entry[key], {})
+            entries[entry[key]] = entry if removes(entry) else merge({} if removes(there) else there, entry)
+        return [entry for entry in entries.values() if self._keep_nulls or not removes(entry)]
 
     def _entry_merge(self, field: str) -> MergeEntry:
         if field in WHOLE_ENTRIES:

@@ -41,6 +41,9 @@ class Platform(ApiModel):
     credentials: tuple[Credential, ...] = ()
     """The profile's, for a run that names none."""
 
+    propagate_labels: tuple[Text, ...] = ()
+    """Names of the run's labels that all that is made for it has too."""
+
     format: int = 1
     """Of both files; a version that cannot be read by those before it has a higher one."""
 

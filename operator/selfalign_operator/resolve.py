@@ -57,6 +57,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
             images=config.images if frozen is None else frozen.platform.images,
             gpu_resource_name=profile.gpu_resource_name,
             credentials=profile.credentials or (),
+            propagate_labels=profile.propagate_labels,
         ),
         config=config,
     )

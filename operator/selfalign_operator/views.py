@@ -15,11 +15,12 @@ from selfalign_operator.effective import Frozen
 
 Manifest = dict[str, Any]  # a Kubernetes object as JSON
 
+RUN_LABEL = "selfalign.dev/run"  # the run's name; the annotation has all of a long one
 UID_LABEL = "selfalign.dev/run-uid"
 STEP_LABEL = "selfalign.dev/step"
 ATTEMPT_LABEL = "selfalign.dev/attempt"
 COLLECT_LABEL = "selfalign.dev/collect"  # "true" on the Job that reads the result of an attempt whose pods are gone
-RUN_ANNOTATION = "selfalign.dev/run"  # the run's name: a label's value is shorter than a name may be
+RUN_ANNOTATION = "selfalign.dev/run"  # a label's value is shorter than a name may be
 GPUS_ANNOTATION = "selfalign.dev/gpus"  # of a workload: GPUs of each of its pods
 RETRY_ANNOTATION = "selfalign.dev/retry"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

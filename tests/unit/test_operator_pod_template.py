@@ -16,6 +16,8 @@ from selfalign_api.pod_template import KEYED_LISTS, merge_pod_template
 from selfalign_operator.workloads.owned import problems_of, refuse_owned_fields
 
 SCALARS = st.integers(-3, 3) | st.sampled_from(["a", "b"]) | st.booleans()
+REMOVED: dict[str, Any] = {"$patch": "delete"}
+REMOVALS = st.none() | st.just(REMOVED)
 NAMES = st.sampled_from(["step", "x", "y"])
 
 
@@ -39,8 +41,8 @@ SPECS = st.fixed_dictionaries(
     optional={
         "containers": CONTAINERS,
         "tolerations": st.lists(st.fixed_dictionaries({"key": SCALARS}), max_size=3),
-        "nodeSelector": st.dictionaries(st.sampled_from("ab"), SCALARS | st.none()),
-        "priorityClassName": SCALARS | st.none(),
+        "nodeSelector": st.dictionaries(st.sampled_from("ab"), SCALARS | REMOVALS),
+        "priorityClassName": SCALARS | REMOVALS,
     },
 )
 PARTS = st.fixed_dictionaries({}, optional={"spec": SPECS, "metadata": st.dictionaries(st.sampled_from("ab"), SCALARS)})
@@ -84,6 +86,62 @@ def test_two_parts_merged_first_do_what_they_do_one_after_the_other(
     base = merge_pod_template({}, base)  # a whole template has no nulls
     at_once = merge_pod_template(base, merge_pod_template(profile, run, keep_nulls=True))
     assert at_once == merge_pod_template(merge_pod_template(base, profile), run)
+
+
+BASE = {
+    "spec": {
+        "securityContext": {"runAsUser": 1000, "fsGroup": 1000, "runAsNonRoot": True},
+        "volumes": [{"name": "shm", "emptyDir": {}}, {"name": "x", "emptyDir": {}}],
+        "containers": [
+            {"name": "step", "env": [{"name": "A", "value": "1"}], "volumeMounts": [{"name": "x", "mountPath": "/x"}]}
+        ],
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "gone"),
+    [
+        ({"securityContext": {"runAsUser": REMOVED, "fsGroup": REMOVED}}, ("runAsUser", "fsGroup")),
+        ({"volumes": [{"name": "shm", **REMOVED}]}, ("shm",)),
+        ({"containers": [{"name": "step", "env": [{"name": "A", **REMOVED}]}]}, ("'A'",)),
+        ({"containers": [{"name": "step", "volumeMounts": [{"mountPath": "/x", **REMOVED}]}]}, ("/x",)),
+        ({"volumes": [{"name": "x", **REMOVED}, {"name": "never-there", **REMOVED}]}, ("'x', 'emptyDir'", "never")),
+        ({"nodeSelector": {"never": REMOVED}}, ("never",)),
+    ],
+)
+def test_a_patch_removes_the_field_or_the_entry_in_which_it_stands(part: dict[str, Any], gone: tuple[str, ...]) -> None:
+    """`kubectl apply` drops nulls where it makes an object; this it keeps."""
+    assert problems_of({"spec": part}, "p") == []
+    whole = merge_pod_template(BASE, {"spec": part})
+    assert "$patch" not in str(whole)
+    assert [name for name in gone if name in str(whole)] == []
+    assert "runAsNonRoot" in str(whole)
+    through_the_profile = merge_pod_template({"spec": part}, {"metadata": {}}, keep_nulls=True)
+    assert merge_pod_template(BASE, through_the_profile)["spec"] == whole["spec"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"spec": REMOVED},
+        {"metadata": REMOVED},
+        {"metadata": {"labels": REMOVED}},
+        {"metadata": {"annotations": REMOVED}},
+        {"metadata": {"labels": {"selfalign.dev/step": REMOVED}}},
+        {"spec": {"securityContext": REMOVED}},
+        {"spec": {"securityContext": {"runAsNonRoot": REMOVED}}},
+        {"spec": {"containers": REMOVED}},
+        {"spec": {"containers": [{"name": "step", **REMOVED}]}},
+        {"spec": {"containers": [{"name": "step", "securityContext": REMOVED}]}},
+        {"spec": {"containers": [{"name": "step", "command": REMOVED}]}},
+        {"spec": {"volumes": [{"name": "run", **REMOVED}]}},
+        {"spec": {"nodeSelector": {"$patch": "replace"}}},
+        {"spec": {"tolerations": [{"$patch": "merge"}]}},
+    ],
+)
+def test_what_makes_a_pod_a_step_cannot_be_removed(part: dict[str, Any]) -> None:
+    assert problems_of(part, "p")
 
 
 def test_a_runs_toleration_joins_its_profiles() -> None:

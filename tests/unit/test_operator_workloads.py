@@ -140,7 +140,8 @@ def test_accept_and_collect_take_no_gpu_whatever_the_engines_have(attempt: Attem
     devices = {"spec": {"containers": [{"name": "step", "resources": {"limits": {"rdma/hca": 1}}}]}}
     spec = {"compute": GANGS["compute"] | {"podTemplate": devices}}
     assert job(attempt, spec)["spec"]["completions"] == 1
-    assert step(attempt, spec)["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    assert "rdma/hca" not in step(attempt, spec)["resources"]["limits"]
+    assert "nvidia.com/gpu" not in step(attempt, spec)["resources"]["limits"]
     assert env(attempt, spec)["NVIDIA_VISIBLE_DEVICES"] == "void"
 
 
@@ -155,7 +156,8 @@ def test_a_platform_names_its_gpus() -> None:
     config = OperatorConfig(
         images=Images(generate="g", train="t"), profiles={"default": ClusterProfile(gpu_resource_name="amd.com/gpu")}
     )
-    assert step(TRAIN, config=config)["resources"] == {"limits": {"amd.com/gpu": "1"}}
+    assert step(TRAIN, config=config)["resources"]["limits"]["amd.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in step(TRAIN, config=config)["resources"]["limits"]
 
 
 # --- the pod ----------------------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def test_a_runs_own_images_resources_and_grace_periods_count() -> None:
     }
     spec = {"compute": compute}
     assert [step(a, spec)["image"] for a in ATTEMPTS] == ["own-g", "own-g", "own-t", "own-g", "own-g"]
-    assert step(EVALUATE, spec)["resources"]["requests"] == {"cpu": "2"}
+    assert step(EVALUATE, spec)["resources"]["requests"]["cpu"] == "2"
     assert template(EVALUATE, spec)["spec"]["terminationGracePeriodSeconds"] == 7
     assert template(TRAIN, spec)["spec"]["terminationGracePeriodSeconds"] == 120
 
@@ -281,7 +283,10 @@ def test_publishing_takes_one_small_pod_with_the_volumes_and_the_secrets_of_wher
     keys = {"credentials": [{"urlPrefix": "s3://shared", "secretName": "keys"}]}
     found = template(Attempt("publish", "publish", 1, 1), GANGS | outputs | keys)["spec"]
     container = found["containers"][0]
-    assert container["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    assert container["resources"] == {
+        "requests": {"cpu": "500m", "memory": "768Mi"},
+        "limits": {"cpu": "1", "memory": "768Mi"},
+    }
     assert "/mnt/results" in [mount["mountPath"] for mount in container["volumeMounts"]]
     assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
 

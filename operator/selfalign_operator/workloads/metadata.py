@@ -10,22 +10,32 @@ from selfalign_operator.views import (
     GPUS_ANNOTATION,
     QUEUE_LABEL,
     RUN_ANNOTATION,
+    RUN_LABEL,
     STEP_LABEL,
     UID_LABEL,
     Manifest,
 )
 
 KUEUE = "kueue.x-k8s.io/"
+LABEL_MAX = 63  # characters of a label's value
 NAME_LABEL = "app.kubernetes.io/name"
 
 
 def run_labels(effective: EffectiveRun) -> dict[str, str]:
-    """Labels of everything that is made for a run."""
-    return {
+    """Labels of everything that is made for a run: its name, and those of its own that its profile carries on."""
+    return propagated_labels(effective) | {
         NAME_LABEL: "selfalign",
         "app.kubernetes.io/managed-by": "selfalign-operator",
+        RUN_LABEL: effective.name[:LABEL_MAX].rstrip("-."),
         UID_LABEL: effective.uid,
     }
+
+
+def propagated_labels(effective: EffectiveRun) -> dict[str, str]:
+    """The run's labels that the profile names, whole or by the prefix before their slash."""
+    names = effective.platform.propagate_labels
+    whole, prefixes = set(names), tuple(name for name in names if name.endswith("/"))
+    return {name: value for name, value in effective.labels.items() if name in whole or name.startswith(prefixes)}
 
 
 def attempt_labels(effective: EffectiveRun, attempt: Attempt) -> dict[str, str]:

@@ -11,12 +11,14 @@ from typing import Any
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.means import Compute
 from selfalign_api.platform import STEP_CONTAINER
-from selfalign_api.pod_template import KEYED_LISTS
+from selfalign_api.pod_template import DELETE, KEYED_LISTS, PATCH, removes
 
 OWNED_NAMES = ("selfalign.dev/", "app.kubernetes.io/name", "app.kubernetes.io/created-by")  # or beginnings of names
 OWNED_VARIABLES = ("SELFALIGN_", "RAY_AUTH_", "POD_IP", "JOB_COMPLETION_INDEX")
 RUN_FILE_FOLDER = "/etc/selfalign"
 RUN_VOLUME = "run"
+
+WHOLE = "would remove what makes the pod a step; write it in the single fields that should go"
 
 OF_POD = {
     "restartPolicy": "a failed step is tried again by the operator; see failurePolicy",
@@ -47,6 +49,8 @@ def refuse_owned_fields(compute: Compute | None) -> None:
     sections = (("generation", compute.generation), ("training", compute.training), ("evaluation", compute.evaluation))
     parts = [("spec.compute.podTemplate", compute.pod_template)]
     parts += [(f"spec.compute.{name}.podTemplate", part.pod_template) for name, part in sections if part is not None]
+    if compute.control is not None:
+        parts.append(("spec.compute.control.podTemplate", compute.control.pod_template))
     if compute.generation is not None:
         parts.append(("spec.compute.generation.headPodTemplate", compute.generation.head_pod_template))
     problems = [problem for path, part in parts if part is not None for problem in problems_of(part, path)]
@@ -69,12 +73,30 @@ def _misshapen(part: Mapping[str, Any], path: str) -> Iterator[Problem]:
         else:
             yield from _bad_maps(value, f"{path}.{field}")
             yield from _bad_lists(value, f"{path}.{field}")
+            yield from _bad_patches(value, f"{path}.{field}")
 
 
 def _bad_maps(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
     for field in ("labels", "annotations", "securityContext"):
         if field in value and not isinstance(value[field], dict):
             yield Problem(f"{path}.{field}", value[field], "must be a map; write one, or remove it")
+        elif PATCH in value.get(field, {}):
+            yield Problem(f"{path}.{field}.{PATCH}", None, WHOLE)
+
+
+def _bad_patches(value: Any, path: str) -> Iterator[Problem]:
+    """A $patch that is none of ours, or that would remove all of the template's own."""
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _bad_patches(entry, f"{path}[{index}]")
+    if not isinstance(value, dict):
+        return
+    if PATCH in value and value[PATCH] != DELETE:
+        yield Problem(f"{path}.{PATCH}", value[PATCH], "is not known here; write delete, or remove it")
+    elif removes(value) and (path.endswith((".metadata", ".spec")) or value.get("name") == STEP_CONTAINER):
+        yield Problem(f"{path}.{PATCH}", None, WHOLE)
+    for field, below in value.items():
+        yield from _bad_patches(below, f"{path}.{field}")
 
 
 def _bad_lists(value: Any, path: str) -> Iterator[Problem]:

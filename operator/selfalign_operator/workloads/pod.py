@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfalign_api.cluster import Pods, pods_of
+from selfalign_api.cluster import Pods, control_pods, pods_of
 from selfalign_api.means import Resources
 from selfalign_api.platform import STEP_CONTAINER
 from selfalign_api.pod_template import merge_pod_template
@@ -16,6 +16,7 @@ from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import attempt_labels, kueue_annotations, run_annotations
 from selfalign_operator.workloads.objects import PROGRESS_PORT, RUN_FILE, TOKEN_KEY, config_map_name
 from selfalign_operator.workloads.owned import RUN_FILE_FOLDER, RUN_VOLUME
+from selfalign_operator.workloads.resources import with_defaults
 
 ENTRY_POINT = ("python", "-m", "selfalign_jobs")  # of every pod
 USER_ID = 1000  # any that is not root: no uid of ours needs an entry in the image's passwd
@@ -30,7 +31,8 @@ NOT_INJECTED = {
     "consul.hashicorp.com/connect-inject": "false",
     "vault.hashicorp.com/agent-inject": "false",
 }
-SMALL_REQUESTS = {"cpu": "500m", "memory": "1Gi"}  # they read and copy files, and write manifests
+# A node is not taken from a training for want of work elsewhere: all of its ranks would begin again at their checkpoint.
+NOT_DISRUPTED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,22 @@ def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Ma
     template = _base(effective, attempt, shape, pods, environment)
     for part in pods.pod_templates:
         template = merge_pod_template(template, part)
-    if shape.small:  # a podTemplate's devices are for engines and ranks
-        step_of(template)["resources"] = {"requests": dict(SMALL_REQUESTS)}
+    step = step_of(template)
+    step["resources"] = with_defaults(step.get("resources") or {}, shape.gpus, small=shape.small)
     return template
 
 
 def pods_for(effective: EffectiveRun, attempt: Attempt) -> Pods:
-    """What the run says of these pods. Small ones are as those that generate, for their image and their volumes."""
+    """What the run says of these pods."""
     match attempt.kind:
-        case "train" | "evaluate" if not attempt.collect:
+        case "generate" | "train" | "evaluate" if not attempt.collect:
             return pods_of(effective.spec.compute, attempt.kind)
-    return pods_of(effective.spec.compute, "generate")
+    return control_pods(effective.spec.compute, on_gpus=_has_gpus(effective))
+
+
+def _has_gpus(effective: EffectiveRun) -> bool:
+    means = effective.means
+    return "GPU" in (means.generation.device, means.training.device, means.evaluation.device)
 
 
 def _is_small(attempt: Attempt) -> bool:
@@ -106,6 +113,7 @@ def ray_token(effective: EffectiveRun) -> list[Manifest]:
 def _base(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, environment: list[Manifest]) -> Manifest:
     # A topology that Kueue should place a gang in is nothing for one small pod.
     annotations = NOT_INJECTED | run_annotations(effective) | ({} if shape.small else kueue_annotations(effective))
+    annotations |= NOT_DISRUPTED if attempt.kind == "train" and not shape.small else {}
     return {
         "metadata": {"labels": NOT_INJECTED_LABELS | attempt_labels(effective, attempt), "annotations": annotations},
         "spec": {
