@@ -111,7 +111,7 @@ pictures: $(INSTALLED)  ## draw the dashboards for docs/images, from a run of mi
 	SELFALIGN_PICTURES=docs/images $(BIN)/pytest tests/cluster/test_metrics_live.py -k drawn --timeout=1800
 
 golden: $(INSTALLED)  ## write the golden manifests again (after a change of the workloads), then read the difference
-	@for run in tests/unit/golden_runs/*.yaml; do \
+	@for run in tests/unit/golden_runs/*.yaml examples/*-tiny.yaml; do \
 	  $(BIN)/selfalign render $$run --config tests/unit/golden_runs/operator/config.yaml > tests/unit/golden/$$(basename $$run) || exit; done
 
 bench-h100: $(INSTALLED)  ## generation against a modelled H100: how busy it is, and 64 engines (10 minutes; benchmarks/README.md)

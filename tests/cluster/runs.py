@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_api.outcome import pack_steps
 from testbed.administrator import Administrator
 from testbed.cluster import Cluster
@@ -67,6 +69,14 @@ def run(name: str, *rules: Rule, compute: dict[str, Any] | None = None, **spec: 
         }
         | spec,
     }
+
+
+def played(file: Path, *rules: Rule) -> dict[str, Any]:
+    """The run of a file, its pods played: they go well, but for `rules`."""
+    manifest: dict[str, Any] = read_yaml(file.read_text(), file.name)
+    template = {"metadata": {"annotations": script_by_label(*GOES_WELL, *rules)}}
+    manifest["spec"]["compute"] |= {"podTemplate": template}
+    return manifest
 
 
 class Run:

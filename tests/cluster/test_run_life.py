@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import COLLECT, STEP, Run, attempt_is, run, said_by_accept, step_is
+from runs import COLLECT, STEP, Run, attempt_is, played, run, said_by_accept, step_is
 
+from selfalign_api.load import load_run
+from selfalign_operator.render import DEFAULT_CONFIG, as_view, first_attempts
+from selfalign_operator.resolve import effective_run
 from testbed.cluster import Cluster
 from testbed.scripts import INDEX_LABEL, Rule, script
+from testbed.standing import REPOSITORY
 from testbed.waiting import until
 
 pytestmark = pytest.mark.usefixtures("operator")
 
 HANGS = {"trouble": "Hang"}
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*-tiny.yaml"))
 
 
 def test_kubectl_apply_takes_a_run_to_complete(cluster: Cluster, namespace: str) -> None:
@@ -26,22 +32,25 @@ def test_kubectl_apply_takes_a_run_to_complete(cluster: Cluster, namespace: str)
     assert "0.61" in columns[1]
 
 
-PLANS = {  # the steps that accept says, and what the run's spec says
-    "pairs": (["train", "evaluate"], {"preferences": {"url": "s3://data/pairs.jsonl"}}),
-    "spin": (["generate", "train", "evaluate"], {"demonstrations": {"url": "s3://data/demonstrations.jsonl"}}),
-}
-
-
-@pytest.mark.parametrize("recipe", PLANS)
-def test_a_run_of_another_recipe_goes_to_complete(cluster: Cluster, namespace: str, recipe: str) -> None:
-    kinds, data = PLANS[recipe]
-    steps = [(f"i{k}-{kind}", kind, k) for k in (1, 2) for kind in kinds]
-    accepts = step_is("accept", message=said_by_accept(steps))
-    made = Run(cluster, namespace, run(recipe, accepts, recipe=recipe, data=data))
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_each_tiny_example_goes_to_complete_through_every_step_of_its_plan(
+    cluster: Cluster, namespace: str, tmp_path: Path, example: Path
+) -> None:
+    cluster.add_claim(namespace, "selfalign", tmp_path)
+    steps = planned(example)
+    made = Run(cluster, namespace, played(example, step_is("accept", message=said_by_accept(steps))))
     made.until("Complete", "True", "AllStepsDone")
     states = [(step["name"], step["state"]) for step in made.status["steps"]]
     assert states == [(name, "Succeeded") for name in ("accept", *(name for name, _, _ in steps))]
-    assert made.status["iteration"] == "2/2"
+    iterations = steps[-1][2]
+    assert made.status["iteration"] == f"{iterations}/{iterations}"
+
+
+def planned(example: Path) -> list[tuple[str, str, int]]:
+    """The steps that accept would say."""
+    found = load_run(example)
+    attempts = first_attempts(effective_run(as_view(found), DEFAULT_CONFIG), found)
+    return [(attempt.step, attempt.kind, attempt.iteration) for attempt in attempts]
 
 
 def test_a_finished_run_tells_its_steps_figures_and_events(cluster: Cluster, namespace: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from recipe_methods import methods, planned, values_of
 
@@ -234,6 +234,29 @@ def _digest(plan: Plan, ref: ArtifactRef) -> str | None:
 def _model(plan: Plan, model: ModelRef) -> Any:
     trainer = plan.trainer_of(model)
     return plan.models[model.lineage].identity if trainer is None else plan.step_digest(trainer.name)
+
+
+@every_recipe
+@given(data=st.data())
+def test_another_beta_repeats_the_trainings_that_have_one_and_what_follows_from_them(
+    found: Recipe, data: st.DataObject
+) -> None:
+    """So a run with `storage.reuseFrom` pays for nothing else."""
+    method = data.draw(methods(found))
+    loss = method.training.loss
+    assume(not any(each.beta for each in method.training.overrides))
+    warmer = loss.model_copy(update={"beta": 2 * loss.beta})
+    other = method.model_copy(update={"training": method.training.model_copy(update={"loss": warmer})})
+    one, two = planned(found, method), planned(found, other)
+    repeated: set[str] = set()
+    for step in one.steps:
+        trainers = [trainer.name for model in models_of(step) if (trainer := one.trainer_of(model)) is not None]
+        needs = {*trainers, *(ref.step for ref in artifacts_of(step))}
+        if step != two.step(step.name) or needs & repeated:
+            repeated.add(step.name)
+            assert isinstance(step, Train) or needs & repeated, f"{step.name} is not a training, and reads of none"
+    changed = {step.name for step in one.steps if one.step_digest(step.name) != two.step_digest(step.name)}
+    assert changed == repeated
 
 
 @every_recipe

@@ -12,9 +12,11 @@ from selfalign_operator.names import base_name
 from selfalign_operator.render import PLACEHOLDER_UID, register
 
 HERE = Path(__file__).parent
-RUNS = sorted((HERE / "golden_runs").glob("*.yaml"))
-CONFIG = HERE / "golden_runs" / "operator" / "config.yaml"
 EXAMPLES = HERE.parents[1] / "examples"
+RUNS = sorted(
+    [*(HERE / "golden_runs").glob("*.yaml"), *EXAMPLES.glob("*-tiny.yaml")], key=lambda run: run.name
+)  # each way of a workload, and each recipe
+CONFIG = HERE / "golden_runs" / "operator" / "config.yaml"
 
 
 def rendered(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -58,18 +60,6 @@ def test_templates_and_files_of_the_run_need_not_be_there(tmp_path: Path, capsys
         for manifest in yaml.safe_load_all(rendered(capsys, run))
     ]
     assert steps[2:] == ["accept"] + [f"i{k}-{kind}" for k in (1, 2) for kind in ("generate", "train", "evaluate")]
-
-
-@pytest.mark.parametrize(
-    ("example", "kinds"),
-    [("pairs-tiny", ["train", "evaluate"]), ("spin-tiny", ["generate", "train", "evaluate"])],
-)
-def test_other_recipes_become_the_jobs_of_their_plan(
-    example: str, kinds: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    manifests = list(yaml.safe_load_all(rendered(capsys, EXAMPLES / f"{example}.yaml")))
-    jobs = [each["metadata"]["labels"]["selfalign.dev/step"] for each in manifests if each["kind"] == "Job"]
-    assert jobs == ["accept", *(f"i1-{kind}" for kind in kinds)]
 
 
 def test_a_run_that_cannot_be_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
