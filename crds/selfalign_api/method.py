@@ -34,8 +34,11 @@ class AuxiliaryModel(ApiModel):
     url: Annotated[Url, Field(examples=["hf://meta-llama/Llama-3.3-70B-Instruct"])]
     """Where it is: hf://ORG/NAME[@REVISION], s3://, gs://, pvc:// or file://."""
 
-    kind: Literal["Causal", "RewardModel", "PairRanker"] | None = None
-    """What it gives: Causal writes text, RewardModel scores an answer, PairRanker compares two (PairRM's form). Unset: Causal."""
+    kind: Literal["Causal", "RewardModel", "PairRanker", "Classifier"] | None = None
+    """Causal writes text, RewardModel scores an answer, PairRanker compares two, Classifier has labels. Unset: Causal."""
+
+    label: Annotated[Text | None, Field(examples=["safe"])] = None
+    """Of a Classifier: the label, as its config.json names it, whose log-odds are an answer's score."""
 
     remote_code: Literal["Deny", "Allow"] | None = None
     """Whether code from its repository may run in the pods. Unset: Deny."""

@@ -88,7 +88,7 @@ class Judge(Frozen):
     verdicts: tuple[str, str]
     criteria: tuple[str, ...] = ()
     tie_margin: float = 0.0
-    scorer: Annotated[Literal["RewardModel", "PairRanker"] | None, ADDED] = None  # of method score
+    scorer: Annotated[Literal["RewardModel", "PairRanker", "Classifier"] | None, ADDED] = None  # of method score
     min_score_gap: Annotated[float | None, ADDED] = None  # in the scorer's units
 
 
@@ -296,7 +296,8 @@ Step = Annotated[AnyStep, Field(discriminator="kind")]
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-Kind = Literal["Causal", "RewardModel", "PairRanker"]  # what a model gives: text, a score, how two answers compare
+# What a model gives: text, a score, how two answers compare, numbers of labels.
+Kind = Literal["Causal", "RewardModel", "PairRanker", "Classifier"]
 
 
 class ModelSource(Frozen):
@@ -308,6 +309,7 @@ class ModelSource(Frozen):
     chat_template_kwargs: dict[str, Json] = {}
     remote_code: bool = False
     kind: Annotated[Kind, ADDED] = "Causal"
+    label: Annotated[str | None, ADDED] = None  # of a Classifier
 
     @property
     def identity(self) -> Json:

@@ -301,6 +301,14 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
         lambda model: model.name not in ("self", "initial", "policy"),
     ),
     Rule(
+        AuxiliaryModel,
+        "label",
+        "(has(self.kind) && self.kind == 'Classifier') == has(self.label)",
+        "a Classifier's score is that of one of its labels, and no other kind has any; write kind: Classifier with label: "
+        "NAME, as id2label of its config.json names it",
+        lambda model: (model.kind == "Classifier") == (model.label is not None),
+    ),
+    Rule(
         Spec,
         "judge.modelName",
         given("judge.modelName")
@@ -316,13 +324,13 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
         given("judge.method")
         + "(self.judge.method == 'score') == (has(self.judge.modelName) && has(self.auxiliaryModels) && "
         + "self.auxiliaryModels.exists(m, m.name == self.judge.modelName && has(m.kind) && m.kind in "
-        + "['RewardModel', 'PairRanker']))",
+        + "['RewardModel', 'PairRanker', 'Classifier']))",
         "method score needs a model that scores and the other methods one that writes; write judge: {method: score, "
-        "modelName: NAME} with kind: RewardModel or PairRanker in auxiliaryModels, or method: logprobs",
+        "modelName: NAME} with kind: RewardModel, PairRanker or Classifier in auxiliaryModels, or method: logprobs",
         lambda spec: (
             spec.judge is None
             or spec.judge.method is None
-            or (spec.judge.method == "score") == (_kind_of_judge(spec) in ("RewardModel", "PairRanker"))
+            or (spec.judge.method == "score") == (_kind_of_judge(spec) in ("RewardModel", "PairRanker", "Classifier"))
         ),
     ),
     Rule(

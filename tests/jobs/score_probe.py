@@ -14,7 +14,7 @@ from typing import Any
 from selfalign_api.plan import EngineSettings
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.flow import Score, SetAside
-from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.classifier import reading_of
 from selfalign_jobs.generate.engine import EngineRequest
 from selfalign_jobs.generate.engine_setup import EngineSpec, environment
 from selfalign_jobs.generate.score_render import ScoreRenderer
@@ -34,14 +34,14 @@ def main(model: Path) -> None:
     os.environ.update(environment(means, threads=1))
     settings = EngineSettings(precision="float32", max_model_tokens=CONTEXT)
     engine = VllmEngine(EngineSpec(settings, means, scores=True), model)
-    renderer = ScoreRenderer(ModelChat.of(model, None), engine.facts.context_tokens)
+    renderer = ScoreRenderer(reading_of(model, None), engine.facts.context_tokens)
     found: dict[str, Any] = {}
     for number, (prompt, answer) in enumerate(ROWS):
         ids, task = renderer.render(Score("judge", prompt, answer))
         engine.submit(EngineRequest(str(number), ids, task))
         found[str(number)] = {"ids": ids}
     try:
-        renderer.render(Score("judge", "dog " * CONTEXT, "cat"))
+        renderer.render(Score("judge", "Why?", "dog " * CONTEXT))
     except SetAside as aside:
         found["aside"] = str(aside)
     done = 0

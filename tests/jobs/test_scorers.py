@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from scorers import reward_model
+from scorers import classifier, reward_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
@@ -20,6 +20,22 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 def test_scores_are_the_head_s_own_as_transformers_has_them(labels: int, tmp_path: Path) -> None:
     """Of a reward model and of one of three labels: neither sigmoid nor softmax, read at the last token."""
     model = reward_model(tmp_path / "model", labels)
+    found = as_transformers(model, labels)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    text = tokenizer.decode(found["1"]["ids"])
+    assert text == tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Which is larger, 3 or 9?"}, {"role": "assistant", "content": "3"}], tokenize=False
+    )
+
+
+def test_an_encoder_without_a_chat_template_reads_answers_as_it_was_taught(tmp_path: Path) -> None:
+    model = classifier(tmp_path / "model")
+    found = as_transformers(model, 3)
+    assert found["1"]["ids"] == AutoTokenizer.from_pretrained(model)("3")["input_ids"]
+
+
+def as_transformers(model: Path, labels: int) -> dict[str, Any]:
+    """What our engine says of each conversation, once transformers has said the same of the same ids."""
     command = [sys.executable, str(Path(__file__).parent / "score_probe.py"), str(model)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -31,8 +47,4 @@ def test_scores_are_the_head_s_own_as_transformers_has_them(labels: int, tmp_pat
         assert row["logits"] == pytest.approx(wanted, abs=1e-4)
         assert len(wanted) == labels
     assert max(abs(logit) for row in found.values() for logit in row["logits"]) > 1  # no probabilities
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    text = tokenizer.decode(found["1"]["ids"])
-    assert text == tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Which is larger, 3 or 9?"}, {"role": "assistant", "content": "3"}], tokenize=False
-    )
+    return found

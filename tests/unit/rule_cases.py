@@ -148,6 +148,12 @@ CASES = (
         "spec.auxiliaryModels[self].name: self: self, initial and policy name the run's own model; write another name",
     ),
     Case(
+        "spec: {auxiliaryModels: [{name: guard, url: 'hf://o/n', kind: Classifier, label: safe}]}",
+        "spec: {auxiliaryModels: [{name: guard, url: 'hf://o/n', label: safe}]}",
+        "spec.auxiliaryModels[guard].label: safe: a Classifier's score is that of one of its labels, and no other kind has "
+        "any; write kind: Classifier with label: NAME, as id2label of its config.json names it",
+    ),
+    Case(
         "spec: {auxiliaryModels: [{name: big, url: 'hf://o/n'}], judge: {modelName: big}}",
         "spec: {judge: {modelName: big}}",
         "spec.judge.modelName: big names no model; write self, initial, or the name of an entry of auxiliaryModels",
@@ -156,7 +162,8 @@ CASES = (
         "spec: {auxiliaryModels: [{name: rm, url: 'hf://o/n', kind: RewardModel}], judge: {method: score, modelName: rm}}",
         "spec: {auxiliaryModels: [{name: rm, url: 'hf://o/n'}], judge: {method: score, modelName: rm}}",
         "spec.judge.method: score: method score needs a model that scores and the other methods one that writes; write "
-        "judge: {method: score, modelName: NAME} with kind: RewardModel or PairRanker in auxiliaryModels, or method: logprobs",
+        "judge: {method: score, modelName: NAME} with kind: RewardModel, PairRanker or Classifier in auxiliaryModels, or "
+        "method: logprobs",
     ),
     Case(
         "spec: {auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], "

@@ -10,11 +10,18 @@ import torch
 from model_folders import TINY
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer
-from transformers import AutoModelForSequenceClassification, DebertaV2Config
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DebertaV2Config,
+)
 
 from selfalign_jobs.generate.ranker_engine import PairRanker
 
 ADDED = ("[CLS]", "[SEP]", "[PAD]", "<|source|>", "<|candidate1|>", "<|candidate2|>")
+PREFIX_FIELDS = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
 
 
 def reward_model(folder: Path, labels: int = 1, seed: int = 0) -> Path:
@@ -63,4 +70,29 @@ def pair_ranker(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-PREFIX_FIELDS = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
+def classifier(folder: Path, labels: tuple[str, ...] = ("safe", "rude", "wrong"), seed: int = 0) -> Path:
+    """A random BERT with a head of three labels, as toxicity classifiers are: no chat template, answers in [CLS] … [SEP]."""
+    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ADDED[:3]])
+    cls, sep, pad = (tokenizer.token_to_id(token) for token in ADDED[:3])
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    )
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=64,  # heads of 32: vLLM's attention on CPU has none of 16
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+        pad_token_id=pad,
+        initializer_range=0.3,
+    )
+    torch.manual_seed(seed)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | names))
+    return folder

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from model_folders import TINY, Change, model_folder
-from scorers import pair_ranker, reward_model
+from scorers import classifier, pair_ranker, reward_model
 
 from cases.case import ON_CPU, REPOSITORY, Room
 from selfalign_api.errors import ConfigError
@@ -235,6 +235,38 @@ def test_a_scorer_of_several_labels_or_without_a_head_is_no_reward_model(tmp_pat
     shutil.copyfile(TINY / "model.safetensors", tmp_path / "big" / "model.safetensors")
     with pytest.raises(ConfigError, match=r"has no scoring head"):
         with_scorer(tmp_path, "RewardModel")
+
+
+def with_classifier(tmp_path: Path, label: str) -> Resolved:
+    """A run judged by a label of the folder `big`."""
+    helper = {"name": "big", "url": (tmp_path / "big").as_uri(), "kind": "Classifier", "label": label}
+    return looked_at(tmp_path, auxiliaryModels=[helper], judge=SCORE)
+
+
+def test_a_classifier_judges_by_one_of_its_labels(tmp_path: Path) -> None:
+    classifier(tmp_path / "big")
+    plan = with_classifier(tmp_path, "safe").plan
+    step = plan.step("i1-generate")
+    assert isinstance(step, Generate)
+    (load,) = step.then
+    assert (load.task, load.model, plan.models["big"].label) == ("score", JUDGE, "safe")
+    assert load.max_model_tokens == 128  # its own, whatever the run needs
+    assert load.jobs[0].judge is not None
+    assert load.jobs[0].judge.scorer == "Classifier"
+
+
+def test_a_label_that_the_model_does_not_have_is_told_which_there_are(tmp_path: Path) -> None:
+    classifier(tmp_path / "big")
+    with pytest.raises(
+        ConfigError, match=r"\[big\].label: polite is none of the model's labels; write one of: safe, rude, wrong"
+    ):
+        with_classifier(tmp_path, "polite")
+
+
+def test_a_reward_model_has_no_labels(tmp_path: Path) -> None:
+    reward_model(tmp_path / "big")
+    with pytest.raises(ConfigError, match=r"gives 1 numbers of an answer .*kind: RewardModel for one with one output"):
+        with_classifier(tmp_path, "LABEL_0")
 
 
 def test_a_ranker_whose_head_is_of_another_shape_is_refused(tmp_path: Path) -> None:

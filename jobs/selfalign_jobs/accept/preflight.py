@@ -18,7 +18,7 @@ from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.accept.room import card_problems, context_problems, model_context, prompt_problems, role_problems
-from selfalign_jobs.accept.scorers import conversation_tokens, ranker_problems, reward_problems
+from selfalign_jobs.accept.scorers import conversation_tokens, head_problems, ranker_problems
 from selfalign_jobs.accept.training import lora_problems, training_problems
 from selfalign_jobs.accept.weights import embedding_rows, parameters_of, read_weights, weight_problems
 from selfalign_jobs.machine import gpu_memory_here
@@ -141,7 +141,7 @@ def _scorer(model: GivenModel, given: ModelSource) -> ModelSeen:
         return ModelSeen([*problems, *quantised])
     if given.kind == "PairRanker":
         return ModelSeen([*problems, *ranker_problems(model, tensors)])
-    problems += reward_problems(model, config, tensors)
+    problems += head_problems(model, given, config, tensors)
     text = text_config(config)
     problems += weight_problems(model, tensors, {**text, "tie_word_embeddings": None})  # it has another head
     tokens = conversation_tokens(model, given)

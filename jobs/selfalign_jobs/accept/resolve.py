@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from selfalign_api import __version__
 from selfalign_api.digest import DIGEST_FIELDS, method_digest
@@ -24,6 +24,7 @@ from selfalign_api.plan import (
     EngineSettings,
     Json,
     Judge,
+    Kind,
     Lora,
     Loss,
     ModelSource,
@@ -124,10 +125,11 @@ def _model_source(found: GivenModel, given: Mapping[str, Json]) -> ModelSource:
         chat_template_kwargs=given.get("chatTemplateKwargs", {}),
         remote_code=given.get("remoteCode") == "Allow",
         kind=given.get("kind", "Causal"),
+        label=given.get("label"),
     )
 
 
-def _scorer(values: Mapping[str, Json]) -> Literal["RewardModel", "PairRanker"] | None:
+def _scorer(values: Mapping[str, Json]) -> Kind | None:
     """What kind of scoring model judges. ConfigError where the judge's method, the recipe's own perhaps, is of another kind."""
     judge = values["judge"]
     kind = {helper["name"]: helper["kind"] for helper in _helpers(values)}.get(judge.get("modelName"), "Causal")

@@ -22,6 +22,7 @@ CONTEXT_KEYS = (
     "max_seq_length",
     "seq_len",
 )
+AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")  # whose positions begin behind that of padding
 # Kinds of RoPE whose factor is in max_position_embeddings already.
 SCALED = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 LAYERS, HEADS = ("num_hidden_layers", "n_layer", "n_layers"), ("num_attention_heads", "n_head", "n_heads")
@@ -37,6 +38,8 @@ def model_context(config: Mapping[str, Any]) -> int | None:
     rope = rope if isinstance(rope, dict) else {}
     scaled = rope.get("rope_type", rope.get("type", "default")) in SCALED or "gemma3" in str(config.get("model_type"))
     factor = rope.get("factor")
+    if config.get("model_type") in AFTER_PADDING and isinstance(padding := config.get("pad_token_id"), int):
+        return min(lengths) - padding - 1
     return int(min(lengths) * (factor if isinstance(factor, int | float) and not scaled else 1))
 
 

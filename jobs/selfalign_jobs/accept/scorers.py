@@ -1,4 +1,4 @@
-"""Models that score: a reward model's architecture, head and template; a pair ranker's tokens and shapes."""
+"""Models that score: architecture, head, labels and template of those that vLLM runs; a pair ranker's tokens and shapes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from selfalign_api.plan import ModelSource
 from selfalign_jobs.accept.architecture import known
 from selfalign_jobs.accept.weights import Tensors
 from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.classifier import labels_of, reading_of
 from selfalign_jobs.generate.pair_ranker import ranker_of, shape_problems
 from selfalign_jobs.generate.score_render import Conversations
 from selfalign_jobs.generate.tokenizer import read_tokenizer
@@ -20,32 +21,41 @@ from selfalign_jobs.places.models import GivenModel
 
 ENDING = "ForSequenceClassification"
 HEAD = re.compile(r"(^|\.)(score|classifier|classifier\.(out_proj|dense)|classification_head\.out_proj)\.weight$")
-WRITE = (
-    f"write a model …{ENDING} with one output, as TRL's RewardTrainer and AutoModelForSequenceClassification save it"
-)
+WRITE = {
+    "RewardModel": f"write a model …{ENDING} with one output, as TRL's RewardTrainer and AutoModelForSequenceClassification "
+    "save it",
+    "Classifier": f"write a model …{ENDING} with an output for each label, or kind: RewardModel for one with one output",
+}
 
 
-def reward_problems(model: GivenModel, config: Mapping[str, Any], tensors: Tensors) -> Iterator[Problem]:
-    """An architecture that gives no score of a whole answer, and a head of another width than one."""
+def head_problems(
+    model: GivenModel, given: ModelSource, config: Mapping[str, Any], tensors: Tensors
+) -> Iterator[Problem]:
+    """An architecture that gives no score of a whole answer, and a head that is not of a reward model's or the labels' width."""
 
     def problem(message: str) -> Problem:
         return Problem(model.field, model.url, message)
 
-    name = str((config.get("architectures") or ["None"])[0])
+    name, write = str((config.get("architectures") or ["None"])[0]), WRITE[given.kind]
     if not _is_served(name):
-        yield problem(f"is a {name}, {_why_not(name)}; {WRITE}")
+        yield problem(f"is a {name}, {_why_not(name)}; {write}")
         return
     heads = {key: tensor.shape for key, tensor in tensors.items() if HEAD.search(key)}
     if not heads:
-        yield problem(f"has no scoring head (score.weight) among its {len(tensors)} tensors; {WRITE}")
+        yield problem(f"has no scoring head (score.weight) among its {len(tensors)} tensors; {write}")
         return
-    key, shape = list(heads.items())[-1]
-    if shape[0] != 1:
-        yield problem(f"gives {shape[0]} numbers of an answer ({key}), and a RewardModel gives one; {WRITE}")
-    labels = config.get("id2label")
-    said = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
-    if shape[0] == 1 and said != 1:
-        yield problem(f"has one output ({key}), and config.json says {said} labels; write its num_labels: 1")
+    (key, (outputs, *_)), labels = list(heads.items())[-1], labels_of(config)
+    if given.kind == "RewardModel" and outputs != 1:
+        yield problem(f"gives {outputs} numbers of an answer ({key}), and a RewardModel gives one; {write}")
+    elif given.kind == "RewardModel" and len(labels) != 1:
+        yield problem(f"has one output ({key}), and config.json says {len(labels)} labels; write its num_labels: 1")
+    elif given.kind == "Classifier" and (outputs == 1 or outputs != len(labels)):
+        yield problem(
+            f"gives {outputs} numbers of an answer ({key}), and config.json names {len(labels)} labels; {write}"
+        )
+    elif given.kind == "Classifier" and given.label not in labels:
+        message = f"is none of the model's labels; write one of: {', '.join(labels)}"
+        yield Problem(model.field.replace(".url", ".label"), given.label, message)
 
 
 def _is_served(name: str) -> bool:
@@ -64,8 +74,10 @@ def _why_not(name: str) -> str:
 
 
 def conversation_tokens(model: GivenModel, given: ModelSource) -> int | list[Problem]:
-    """Tokens of the shortest conversation by a reward model's own template, or why there is none."""
+    """Tokens of the shortest conversation by a scoring model's own template, or why there is none."""
     try:
+        if given.kind == "Classifier":
+            return len(reading_of(model.folder, given).ids("word", "word"))
         chat = ModelChat(read_tokenizer(model.folder, remote_code=given.remote_code), field=model.field)
         return len(Conversations(chat).ids("word", "word"))
     except ConfigError as error:

@@ -86,6 +86,8 @@ def engine_arguments(spec: EngineSpec, model: Path, capability: tuple[int, int] 
         **({"runner": "pooling", "convert": "classify"} if spec.scores else {}),
         **(ON_CPU if spec.means.device == "CPU" else _of_gpu(spec, capability)),
     }
+    if spec.scores:  # an encoder has no cache of prefixes; vLLM knows which model is one
+        arguments.pop("enable_prefix_caching", None)
     if spec.means.device == "CPU":
         arguments["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, arguments["max_model_len"])
     return arguments | plain_engine_args(spec.means.engine_args)

@@ -214,8 +214,11 @@ class FlowLoop:
             counts = flow.tokens[request.role] = [0, 0]
         counts[0] += len(prompt_ids)
         flow.waiting -= 1
-        if isinstance(answer, Comparison | Scores | Ranking):
+        if isinstance(answer, Comparison | Ranking):
             flow.replies[place] = answer
+        elif isinstance(answer, Scores):
+            assert isinstance(flow.setup.renderer, ScoreRenderer)
+            flow.replies[place] = flow.setup.renderer.scored(answer)
         else:
             renderer = flow.setup.renderer
             assert isinstance(request, Write) and isinstance(renderer, Renderer)

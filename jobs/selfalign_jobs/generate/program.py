@@ -28,6 +28,7 @@ from selfalign_api.run_file import GenerationMeans, StepConfig
 from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.actors import RayWorkers
 from selfalign_jobs.generate.chat import Chat, ModelChat
+from selfalign_jobs.generate.classifier import log_odds, output_of, reading_of
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.engine_setup import EngineSpec, environment
@@ -35,7 +36,7 @@ from selfalign_jobs.generate.host import HostSetup, MakeScorer
 from selfalign_jobs.generate.pair_ranker import ranker_of
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
-from selfalign_jobs.generate.score_render import PairRenderer, ScoreRenderer
+from selfalign_jobs.generate.score_render import Conversations, PairRenderer, ScoreRenderer
 from selfalign_jobs.generate.session import engines_here, ray_session
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.machine import check_driver, cpus_here
@@ -173,7 +174,7 @@ def run_loads(
                     settings=settings.model_copy(update={"max_model_tokens": tokens}),
                     means=means,
                     trust_remote_code=given.remote_code,
-                    scores=kind == "RewardModel",
+                    scores=kind in ("RewardModel", "Classifier"),
                     field=model_field(load.model.lineage),
                     engines_here=here,
                 )
@@ -209,7 +210,15 @@ def _scorer(kind: Kind, given: ModelSource | None, field: str) -> MakeScorer | N
         return None
     if kind == "PairRanker":
         return lambda model, _: PairRenderer(ranker_of(model, field)[1])
-    return lambda model, context: ScoreRenderer(ModelChat.of(model, given), context)
+    if kind == "Classifier":
+        assert given is not None and given.label is not None
+        return partial(_classifier, given, given.label, field)
+    return lambda model, context: ScoreRenderer(Conversations(ModelChat.of(model, given)), context)
+
+
+def _classifier(given: ModelSource, label: str, field: str, model: Path, context: int) -> ScoreRenderer:
+    number = output_of(model, label, field)
+    return ScoreRenderer(reading_of(model, given), context, lambda scores: log_odds(scores.logits, number))
 
 
 def _table_job(context: StepContext, job: FlowJob, flow: FlowDef) -> TableJob:

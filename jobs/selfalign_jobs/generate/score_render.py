@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from selfalign_jobs.flow import Rank, Request, Score, SetAside
+from collections.abc import Callable
+from typing import Protocol
+
+from selfalign_jobs.flow import Rank, Request, Score, Scores, SetAside
 from selfalign_jobs.generate.chat import ANSWER, ModelChat
 from selfalign_jobs.generate.engine import Head, Pairs, Task
 from selfalign_jobs.generate.pair_ranker import RankerTokens
+
+
+class Reading(Protocol):
+    """What a scoring model reads of a prompt and an answer."""
+
+    def ids(self, prompt: str, answer: str) -> list[int]:
+        """Token ids, special tokens among them."""
 
 
 class Conversations:
@@ -31,20 +41,26 @@ class Conversations:
 
 
 class ScoreRenderer:
-    """Prompt and answer as a finished conversation, whose last token the score is read at."""
+    """What a reward model or a classifier reads, and the score that its outputs are."""
 
-    def __init__(self, chat: ModelChat, context_tokens: int) -> None:
-        self._conversations = Conversations(chat)
+    def __init__(self, reading: Reading, context_tokens: int, of: Callable[[Scores], float] | None = None) -> None:
+        """`of` makes one score of several outputs."""
+        self._reading = reading
         self._context_tokens = context_tokens
+        self._of = of
 
     def render(self, request: Request) -> tuple[list[int], Task]:
-        """The conversation's ids. Raises SetAside("too long") for one beyond the context."""
+        """The ids that it reads. Raises SetAside("too long") for more than the context has room for."""
         if not isinstance(request, Score):
             raise TypeError(f"a model that scores gives no {type(request).__name__}")
-        ids = self._conversations.ids(request.prompt, request.answer)
+        ids = self._reading.ids(request.prompt, request.answer)
         if len(ids) > self._context_tokens:
             raise SetAside("too long", f"{len(ids)} tokens of prompt and answer, {self._context_tokens} of context")
         return ids, Head()
+
+    def scored(self, scores: Scores) -> Scores:
+        """The one score of an answer."""
+        return scores if self._of is None else Scores((self._of(scores),))
 
 
 class PairRenderer:

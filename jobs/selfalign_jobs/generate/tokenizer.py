@@ -85,6 +85,11 @@ def read_tokenizer(model: Path, *, remote_code: bool = False) -> Tokenizer:
     )
 
 
+def chat_templates(model: Path) -> dict[str, str]:
+    """The folder's chat templates by name; none of most encoders. Raises ValueError for a file that is broken."""
+    return _templates(model, _json(model / "tokenizer_config.json"))
+
+
 def _no_end(model: Path) -> ConfigError:
     return ConfigError.one(FIELD, "the tokenizer has no end token; set eos_token", str(model))
 
