@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifes
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.train.checkpoint import newest
 
-RUNS = sorted(set(EXAMPLES.glob("*-tiny.yaml")) - set(EXAMPLES.glob("sao-*")))  # sao: test_end_to_end.py
+RUNS = sorted(set(EXAMPLES.glob("*-tiny.yaml")) - set(EXAMPLES.glob("sao-*")))  # test_end_to_end.py has sao's
 ROWS, HELD_OUT = 320, 40
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -78,8 +80,12 @@ class Run:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        """The runner first, which would begin another attempt; then whatever runs for it."""
+        self.process.kill()
         self.process.wait()
+        for number in running(self.path):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
         wait_for_orphans(self.path)
 
     def end(self) -> int:
@@ -108,3 +114,11 @@ class Run:
         if isinstance(step, Train):
             return newest(folder) is not None
         return any(folder.files("prepared")) or any(parts_of(folder, name) for name in step.outputs)
+
+
+def running(path: Path) -> Iterator[int]:
+    """Processes that were started with something of that folder."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(path).encode() in entry.read_bytes():
+                yield int(entry.parent.name)
