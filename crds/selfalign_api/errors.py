@@ -10,8 +10,8 @@ from typing import Literal
 
 __all__ = ["ConfigError", "Problem", "Reason", "refused_as", "shown"]
 
-# The first four are of the condition Accepted, when False; the last is of a step that is Failed.
-Reason = Literal["InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse", "TrainingDiverged"]
+# The first four are of the condition Accepted, when False; the others of a step that is Failed.
+Reason = Literal["InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse", "TrainingDiverged", "GateNotPassed"]
 
 MAX_SHOWN_CHARACTERS = 120
 VERBS = ("is ", "must ", "has ", "names ")  # a message that begins so has the value as its subject

@@ -42,6 +42,19 @@ class Check(ApiModel):
     """With type: ExactMatch."""
 
 
+class Gate(ApiModel):
+    """A figure that the newest model must reach: else nothing is published, and the run fails."""
+
+    check: Annotated[Name, Field(examples=["accuracy"])]
+    """Whose figure: the name of a check. Of an ExactMatch at several temperatures each must reach it."""
+
+    figure: Annotated[Literal["value", "gain", "low"], Field(examples=["low"])]
+    """The new model's value, its gain over the model as given, or the low end of the 95 % interval: the gain's, or a rate's."""
+
+    at_least: Annotated[float, Field(ge=-1, le=1, examples=[0.02])]
+    """What it must be at the least."""
+
+
 class Evaluation(ApiModel):
     """How the new model is compared with the one before."""
 
@@ -53,6 +66,9 @@ class Evaluation(ApiModel):
 
     checks: Annotated[tuple[Check, ...], Field(min_length=1, max_length=16), MapBy("name")] | None = None
     """The figures. Unset: one SelfWinRate, named win."""
+
+    gates: Annotated[tuple[Gate, ...], Field(max_length=16)] | None = None
+    """What must be reached before anything is published, after the last round. Unset: nothing."""
 
 
 class SaoOptions(ApiModel):

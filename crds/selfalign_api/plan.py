@@ -271,8 +271,16 @@ class Evaluate(Frozen):
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 
+class Gate(Frozen):
+    """What a figure of a check must be at the least."""
+
+    check: str
+    figure: Literal["value", "gain", "low"]
+    at_least: float
+
+
 class Publish(Frozen):
-    """Copy a model, and the tables of pairs that it was trained on, to where the user wants them."""
+    """Copy a model, and the tables of pairs that it was trained on, to where the user wants them, once the gates are passed."""
 
     kind: Literal["publish"] = "publish"
     name: str = "publish"
@@ -282,6 +290,7 @@ class Publish(Frozen):
     url: str | None  # of the model's folder; None: it is not asked for
     dataset_url: str | None
     adapter: Literal["Merge", "Keep"] = "Merge"  # Keep: the model's adapter alone
+    gates: Annotated[tuple[Gate, ...], ADDED] = ()  # of the evaluation of its iteration
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -510,6 +510,11 @@ def _lacks_references(evaluation: Evaluation) -> bool:
     return columns is None or columns.reference is None
 
 
+def _types_of(evaluation: Evaluation) -> dict[str, str]:
+    """The types of its checks by name."""
+    return {check.name: check.type for check in evaluation.checks} if evaluation.checks else {"win": "SelfWinRate"}
+
+
 OTHER_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Check,
@@ -537,6 +542,33 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
             not any(check.type == "ExactMatch" for check in evaluation.checks or ())
             or not _lacks_references(evaluation)
         ),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates")
+        + "self.gates.all(g, has(self.checks) ? self.checks.exists(c, c.name == g.check) : g.check == 'win')",
+        "a gate names no check; write the name of an entry of evaluation.checks (win, where none is written)",
+        lambda evaluation: all(gate.check in _types_of(evaluation) for gate in evaluation.gates or ()),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates")
+        + "self.gates.all(g, g.figure != 'gain' || "
+        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type == 'ExactMatch')))",
+        "a win rate has no gain: it compares with the model as given; write figure: value or low",
+        lambda evaluation: all(
+            gate.figure != "gain" or _types_of(evaluation).get(gate.check) in (None, "ExactMatch")
+            for gate in evaluation.gates or ()
+        ),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates", "when") + "self.when != 'Never' || size(self.gates) == 0",
+        "gates need an evaluation; write when: Last or EachIteration, or remove gates",
+        lambda evaluation: evaluation.when != "Never" or not evaluation.gates,
     ),
     Rule(
         TrainingCompute,

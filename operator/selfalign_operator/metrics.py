@@ -26,7 +26,7 @@ __all__ = ["Metrics"]
 KINDS = get_args(StepKind)
 SETTLED = ("Succeeded", "Reused", "Failed")
 LOST_REASONS = (
-    "StepFailed", "Stopped", "OutOfMemory", "Stalled", "ResultMissing", "InvalidConfig", "TrainingDiverged",
+    "StepFailed", "Stopped", "OutOfMemory", "Stalled", "ResultMissing", "InvalidConfig", "TrainingDiverged", "GateNotPassed",
     "Disrupted", "NodeLost", "GangNotPlaced", "NotStarted", "Suspended", "Deleted", "Superseded",
 )  # fmt: skip
 STEP_SECONDS = (1, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800)

@@ -148,6 +148,22 @@ CASES = (
         "spec.auxiliaryModels[self].name: self: self, initial and policy name the run's own model; write another name",
     ),
     Case(
+        "spec: {evaluation: {gates: [{check: win, figure: low, atLeast: 0.5}]}}",
+        "spec: {evaluation: {gates: [{check: wins, figure: low, atLeast: 0.5}]}}",
+        "spec.evaluation.gates: a gate names no check; write the name of an entry of evaluation.checks (win, where none is "
+        "written)",
+    ),
+    Case(
+        "spec: {evaluation: {checks: [{name: w, type: SelfWinRate}], gates: [{check: w, figure: value, atLeast: 0.5}]}}",
+        "spec: {evaluation: {checks: [{name: w, type: SelfWinRate}], gates: [{check: w, figure: gain, atLeast: 0.5}]}}",
+        "spec.evaluation.gates: a win rate has no gain: it compares with the model as given; write figure: value or low",
+    ),
+    Case(
+        "spec: {evaluation: {when: Last, gates: [{check: win, figure: low, atLeast: 0.5}]}}",
+        "spec: {evaluation: {when: Never, gates: [{check: win, figure: low, atLeast: 0.5}]}}",
+        "spec.evaluation.gates: gates need an evaluation; write when: Last or EachIteration, or remove gates",
+    ),
+    Case(
         "spec: {auxiliaryModels: [{name: guard, url: 'hf://o/n', kind: Classifier, label: safe}]}",
         "spec: {auxiliaryModels: [{name: guard, url: 'hf://o/n', label: safe}]}",
         "spec.auxiliaryModels[guard].label: safe: a Classifier's score is that of one of its labels, and no other kind has "

@@ -195,7 +195,7 @@ def test_tables_of_one_iteration_are_published_side_by_side(tmp_path: Path) -> N
     target = tmp_path / "published"
     with known("synpo"):
         folder, plan = played(tmp_path, "synpo")
-        (copy,) = publish_steps(plan.steps, Output(url=None, dataset_url=target.as_uri()), tmp_path)
+        (copy,) = publish_steps(plan.steps, Output(url=None, dataset_url=target.as_uri()), (), tmp_path)
         assert copy.pairs == (made("i1-score", "pairs"), made("i2-score", "pairs"))
         copy = copy.model_copy(update={"pairs": tables})
         plan = Plan(**dict(plan) | {"steps": (*plan.steps, copy)})

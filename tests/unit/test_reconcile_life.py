@@ -190,6 +190,18 @@ def test_a_training_that_diverged_is_a_reason_of_its_own() -> None:
     assert reason(world, "Failed") == ("True", "InvalidConfig")
 
 
+def test_a_gate_that_is_not_passed_fails_the_run_by_that_name_and_is_not_tried_again() -> None:
+    world = World()
+    said = '{"error": "spec.evaluation.gates[0]: win is 0.480", "reason": "GateNotPassed"}'
+    world.fail(world.until("i1-evaluate"), 64, termination_message=said)
+    world.settle()
+    assert reason(world, "Failed") == ("True", "GateNotPassed")
+    assert "win is 0.480" in message(world, "Failed")
+    step = world.status.step("i1-evaluate")
+    assert step is not None
+    assert (step.state, step.attempts) == ("Failed", 1)
+
+
 def test_what_accept_says_of_a_wrong_run_is_the_reason_of_accepted() -> None:
     world = World()
     world.settle()

@@ -22,6 +22,7 @@ from selfalign_api.plan import (
     ArtifactRef,
     DataSource,
     EngineSettings,
+    Gate,
     Json,
     Judge,
     Kind,
@@ -102,7 +103,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         digest=method_digest(values, digests),
         models=models,
         sources=sources,
-        steps=(*steps, *publish_steps(steps, run.spec.output, folder)),
+        steps=(*steps, *publish_steps(steps, run.spec.output, method.evaluation.gates, folder)),
     )
     return Resolved(plan, method, digested_method(values, digests), found)
 
@@ -169,12 +170,17 @@ def _overrides(method: Method) -> None:
             raise ConfigError.one(f"spec.training.iterationOverrides[{override.from_iteration}]", message)
 
 
-def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path) -> tuple[Publish, ...]:
-    """The step that copies the newest model and the pairs that it was trained on; none where no output is asked for.
+def publish_steps(
+    steps: Sequence[AnyStep], output: Output | None, gates: tuple[Gate, ...], beside: Path
+) -> tuple[Publish, ...]:
+    """The step that copies the newest model and the pairs that it was trained on, once the gates are passed.
+
+    None where neither output nor gate is asked for; with gates alone it copies nothing.
 
     Raises ConfigError for an adapter that would sit on a model of a former round, which only the run's folder has.
     """
-    if output is None or (output.url is None and output.dataset_url is None):
+    output = output or Output()
+    if output.url is None and output.dataset_url is None and not gates:
         return ()
     last = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"][-1]
     pairs = tuple(ref for ref in learned_from(last.data) if isinstance(ref, ArtifactRef))
@@ -188,7 +194,14 @@ def publish_steps(steps: Sequence[AnyStep], output: Output | None, beside: Path)
         raise ConfigError.one("spec.output.adapter", message, adapter)
     return (
         Publish(
-            iteration=last.iteration, model=last.result, pairs=pairs, url=url, dataset_url=dataset_url, adapter=adapter
+            name="publish" if url or dataset_url else "gates",
+            iteration=last.iteration,
+            model=last.result,
+            pairs=pairs,
+            url=url,
+            dataset_url=dataset_url,
+            adapter=adapter,
+            gates=gates,
         ),
     )
 
@@ -253,6 +266,7 @@ def method_of(values: Mapping[str, Json]) -> Method:
             when=evaluation["when"],
             prompts_given="prompts" in evaluation,
             checks=tuple(_check(check) for check in evaluation["checks"]),
+            gates=tuple(Gate(**gate) for gate in evaluation.get("gates", ())),
         ),
         options=v.get(v["recipe"], {}),
     )

@@ -21,6 +21,7 @@ from selfalign_api.load import as_json, load_run
 from selfalign_api.machine import ignored_on_one_machine, resolve_compute
 from selfalign_api.outcome import FAILED, Exit
 from selfalign_api.places import file_url, local_path, mounts_from
+from selfalign_api.plan import Plan, Publish
 from selfalign_api.profiles import load_profile, with_profile
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
@@ -31,7 +32,7 @@ from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.local.panel import Panel, PlainLines
 from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed, work_folder
 from selfalign_jobs.machine import gpus_here
-from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
+from selfalign_jobs.places.store import PLAN_FILE, Folder, read_manifest, read_plan, step_folder
 from selfalign_jobs.step.failure import kind_of, told
 
 
@@ -178,15 +179,26 @@ def run_command(options: argparse.Namespace) -> int:
         if accepted.adopted:
             console.print(Text(f"found this run's artefacts in {folder.place}: going on there"), soft_wrap=True)
         watcher: Panel | PlainLines = Panel(plan, console) if console.is_terminal else PlainLines(console)
-        with watcher:
-            worked = LocalRun(plan, file, work, loaded.run.spec.failure_policy, watcher).run()
         from selfalign_jobs.report import finish_report, has_report, show_report
 
+        try:
+            with watcher:
+                worked = LocalRun(plan, file, work, loaded.run.spec.failure_policy, watcher).run()
+        except ConfigError:
+            if is_evaluated(folder, plan):  # a gate was not passed: the report says by how much
+                finish_report(folder, plan, console)
+            raise
         if worked or not has_report(folder):
             finish_report(folder, plan, console)
         else:
             show_report(folder, console)
     return Exit.DONE
+
+
+def is_evaluated(folder: Folder, plan: Plan) -> bool:
+    """Whether all is done but what publishes."""
+    steps = [step for step in plan.steps if not isinstance(step, Publish)]
+    return all(read_manifest(step_folder(folder, step.iteration, step.name)) is not None for step in steps)
 
 
 def validate_command(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, file_url, local_path, parse_place
 from selfalign_api.plan import Evaluate, Json, Plan, Publish
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_parts, step_folder
+from selfalign_jobs.publish.gates import refuse_unmet
 from selfalign_jobs.step.context import StepContext, Stopped
 from selfalign_jobs.step.finish import finish_manifest
 from selfalign_jobs.step.prepared import rows_of
@@ -31,8 +32,12 @@ Write = Callable[[], object]
 
 
 def publish(context: StepContext, step: Publish) -> Manifest:
-    """Copy what is asked for. Raises ConfigError for a folder that is another run's, Stopped between two files."""
+    """Copy what is asked for, if the gates are passed.
+
+    Raises ConfigError for a gate that is not and for a folder that is another run's, Stopped between two files.
+    """
     started = datetime.now(UTC)
+    refuse_unmet(context.run, context.config.plan, step)
     lineage = _lineage(context.run, context.config.plan)
     writes: list[tuple[str, Write]] = []
     if step.url is not None:

@@ -9,6 +9,7 @@ from selfalign_api.plan import (
     EngineSettings,
     FlowJob,
     Frozen,
+    Gate,
     Json,
     Judge,
     Loss,
@@ -107,6 +108,7 @@ class Evaluation(Frozen):
     when: Literal["EachIteration", "Last", "Never"]
     prompts_given: bool
     checks: tuple[EvaluationCheck, ...]
+    gates: tuple[Gate, ...] = ()
 
     def after(self, iteration: int, iterations: int) -> bool:
         """Whether iteration k of n ends with an evaluation."""

@@ -15,7 +15,7 @@ from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence, Trained, read_evidence
 from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
-from selfalign_jobs.report.result import checks_of, name_of, roles_of, signed
+from selfalign_jobs.report.result import checks_of, gates_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
 
 REPORT = "report.html"
@@ -24,6 +24,7 @@ SHOWN = {
     "effect",
     "accuracy",
     "winRate",
+    "gates",
     "pairs",
     "trained",
     "seconds",
@@ -107,6 +108,10 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "effect": {name: figure["value"] for name, figure in results.items()} | _remarked(evidence) | _risen(trained),
         "accuracy": accuracy,
         "winRate": wins,
+        "gates": [
+            {"check": g.gate.check, "figure": g.figure, "atLeast": g.gate.at_least, "value": g.asked, "met": g.met}
+            for g in gates_of(evidence)
+        ],
         "pairs": sum(pairs) if pairs else None,  # None: a plan that makes none
         "rows": {f"{table.facts.step.name}.{table.job.out}": table.rows for table in made if table.table is not None},
         "trained": {each.step.name: each.rows for each in trained if each.facts.manifest is not None},
@@ -142,6 +147,9 @@ def _table(figures: dict[str, Json]) -> Table:
         table.add_row(
             f"self-win rate, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}"
         )
+    for gate in figures["gates"]:
+        figure = f"{gate['value']:.3f}, at least {gate['atLeast']:g}"
+        table.add_row(f"gate, {gate['figure']}", figure, "passed" if gate["met"] else "not passed")
     if figures["pairs"] is not None:
         table.add_row("pairs kept", count(figures["pairs"]), "")
     for name, seconds in figures["seconds"].items():

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfalign_api.plan import Check, Evaluate, Json, ModelRef
+from selfalign_api.plan import Check, Evaluate, Json, ModelRef, Publish
+from selfalign_jobs.publish.gates import Passed, held_against
 from selfalign_jobs.report.chart import Interval, interval_chart
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.section import Section
@@ -57,8 +58,15 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
         charts["wins"] = interval_chart("Self-win rate", "win rate against the initial model", wins, level=0.5)
-    facts = {"charts": charts, "rows": rows, "several": several, "judge": _judge(evidence)}
+    facts = {"charts": charts, "rows": rows, "several": several, "judge": _judge(evidence), "gates": gates_of(evidence)}
     yield Section("result", "Before and after", "result", facts, _evaluation_notes(evidence))
+
+
+def gates_of(evidence: Evidence) -> list[Passed]:
+    """The gates of the run, held against the evaluation that they are about; none before it is done."""
+    asked = [facts.step for facts in evidence.steps if isinstance(facts.step, Publish)]
+    figures = evidence.iterations[-1].results
+    return [passed for step in asked for passed in held_against(step.gates, figures)]
 
 
 def _judge(evidence: Evidence) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
 
-__all__ = ["Ending", "failure_of", "head_lost", "step_ended", "termination_of"]
+__all__ = ["GATE", "Ending", "failure_of", "head_lost", "step_ended", "termination_of"]
 
+GATE = "GateNotPassed"
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
-DIVERGED = "TrainingDiverged"  # what a train step says whose loss is no number any more
-FINAL = ("InvalidConfig", DIVERGED)  # exit 64: trying again would end the same way
+# What steps say of results: a loss that is no number any more, a figure below what it must be.
+OF_RESULTS = ("TrainingDiverged", GATE)
+FINAL = ("InvalidConfig", *OF_RESULTS)  # exit 64: trying again would end the same way
 # In the message of a Job that podFailurePolicy ended, and of a RayJob whose entry point ended so.
 EXIT_CODE = re.compile(r"exit code (\d+)")
 FIRST_WORDS, LAST_WORDS = 160, 800  # characters kept of a RayJob's message, which ends with 20,000 of its log
@@ -109,7 +111,7 @@ def _config(pod: PodView) -> Ending | None:
     if pod.exit_code != Exit.CONFIG:
         return None
     details = str((_body(pod) or {}).get("reason", ""))
-    reason = DIVERGED if details == DIVERGED else "InvalidConfig"
+    reason = details if details in OF_RESULTS else "InvalidConfig"
     return Ending(reason, _said(pod), True, Exit.CONFIG, pod.node, details=details)
 
 

@@ -17,7 +17,7 @@ from selfalign_api.status import (
 )
 from selfalign_operator.effective import Attempt
 from selfalign_operator.reasons import EventReason
-from selfalign_operator.reconcile.ending import Ending
+from selfalign_operator.reconcile.ending import GATE, Ending
 from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, notes_of, planned_steps, told
 from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
@@ -254,7 +254,8 @@ def give_up(turn: Turn, step: StepStatus, ending: Ending) -> None:
         turn.condition("Progressing", "False", "Held", message)
         turn.warn("Held", message)
         return
-    fail(turn, "InvalidConfig" if ending.final else "RetriesExhausted", words)
+    reason = GATE if ending.reason == GATE else "InvalidConfig" if ending.final else "RetriesExhausted"
+    fail(turn, reason, words)
 
 
 def fail(turn: Turn, reason: str, words: str) -> None:
