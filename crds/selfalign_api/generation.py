@@ -40,6 +40,19 @@ class Role(ApiModel):
     """Whether a block of reasoning before its text stays, by the tokenizer's own markers, such as <think> and </think>."""
 
 
+class NearDuplicates(ApiModel):
+    """When a prompt is too like an earlier one."""
+
+    method: Literal["Exact", "MinHash"] | None = None
+    """Exact: the same words in the same order; MinHash: sets of words that share `threshold` of their union. Unset: MinHash."""
+
+    threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    """Of MinHash: the Jaccard from which on two prompts are too alike. Unset: 0.78, ReverseGen's."""
+
+    ngram: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Of MinHash: words that stand in a row and count as one; 1 ignores their order. Unset: 1."""
+
+
 class Filters(ApiModel):
     """Which answers make no pair."""
 
@@ -48,6 +61,9 @@ class Filters(ApiModel):
 
     truncated: Literal["Drop", "Keep"] | None = None
     """Pairs with an answer that was cut at maxTokens."""
+
+    near_duplicates: NearDuplicates | None = None
+    """Pairs whose prompt, one that the model wrote, is too like one before it, of any iteration so far. Unset: none is."""
 
 
 class Generation(ApiModel):

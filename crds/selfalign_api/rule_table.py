@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from selfalign_api.base import ApiModel
 from selfalign_api.evaluation import Check, Evaluation
-from selfalign_api.generation import Generation, Judge, Role
+from selfalign_api.generation import Generation, Judge, NearDuplicates, Role
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.method import AuxiliaryModel, Model, Output, Source, Storage
@@ -363,6 +363,27 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
             or spec.generation.filters is None
             or spec.generation.filters.truncated is None
         ),
+    ),
+    Rule(
+        Spec,
+        "generation.filters.nearDuplicates",
+        "self.recipe == 'sao' && !(has(self.data) && has(self.data.prompts)) || "
+        + given("generation.filters.nearDuplicates")
+        + "false",
+        "only prompts that the model writes, sao's from personas, are compared; yours are taken as they are; remove nearDuplicates",
+        lambda spec: (
+            (spec.recipe == "sao" and not (spec.data and spec.data.prompts))
+            or spec.generation is None
+            or spec.generation.filters is None
+            or spec.generation.filters.near_duplicates is None
+        ),
+    ),
+    Rule(
+        NearDuplicates,
+        "",
+        given("method") + "self.method != 'Exact' || !(has(self.threshold) || has(self.ngram))",
+        "threshold and ngram are MinHash's; remove them, or write method: MinHash",
+        lambda near: near.method != "Exact" or (near.threshold is None and near.ngram is None),
     ),
     Rule(
         Spec,

@@ -26,6 +26,9 @@ HELPER = {"name": "judge-70b", "url": "file:///judge"}
 HELD_OUT = {"url": "file:///data/heldout.jsonl", "columns": {"reference": "answer"}}
 
 
+NEAR = ({"method": "Exact"}, {"method": "MinHash", "threshold": 0.9}, {"ngram": 2})
+
+
 def maybe(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), value)
 
@@ -62,6 +65,8 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
             "modelName": draw(maybe(st.sampled_from(["self", "initial", HELPER["name"]]))),
         },
     }
+    if "personas" in found.data and "prompts" not in (parts["data"] or {}):
+        parts["generation"] = {"filters": {"nearDuplicates": draw(maybe(st.sampled_from(NEAR)))}}
     written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
     if parts["judge"]["modelName"] == HELPER["name"]:
         written["auxiliaryModels"] = [HELPER]

@@ -62,6 +62,7 @@ class Chances:
     greedy: tuple[float, ...] = (0.72, 0.89, 0.90)
     hostile: bool = False
     checks: tuple[str, ...] = ("accuracy", "win")
+    near: dict[str, Any] | None = None  # generation.filters.nearDuplicates
     until: str | None = None  # the step in which the run stands, with this share of its records done
     share: float = 0.4
 
@@ -145,6 +146,8 @@ def _values(chances: Chances, seed: int) -> dict[str, Any]:
         },
     }
     values["generation"] |= {"precision": "float32", "maxSetAsidePercent": 5}
+    if chances.near is not None:
+        values["generation"]["filters"] |= {"nearDuplicates": chances.near}
     values["training"] |= {
         "precision": "float32",
         "overlong": "Drop",

@@ -95,6 +95,17 @@ CASES = (
         "spec.generation.filters.truncated: Drop: pairs of your own were not cut by anybody here; remove truncated",
     ),
     Case(
+        "spec: {generation: {filters: {nearDuplicates: {}}}}",
+        "spec: {data: {prompts: {url: 's3://b/p'}}, generation: {filters: {nearDuplicates: {}}}}",
+        "spec.generation.filters.nearDuplicates: only prompts that the model writes, sao's from personas, are compared; yours are "
+        "taken as they are; remove nearDuplicates",
+    ),
+    Case(
+        "spec: {generation: {filters: {nearDuplicates: {method: MinHash, threshold: 0.9, ngram: 2}}}}",
+        "spec: {generation: {filters: {nearDuplicates: {method: Exact, threshold: 0.9}}}}",
+        "spec.generation.filters.nearDuplicates: threshold and ngram are MinHash's; remove them, or write method: MinHash",
+    ),
+    Case(
         "spec: {data: {prompts: {url: 's3://b/p'}}}",
         "spec: {data: {prompts: {count: 3}}}",
         "spec.data.prompts.url: prompts of your own need a place; write url: hf://datasets/ORG/NAME, "

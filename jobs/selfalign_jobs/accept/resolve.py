@@ -58,6 +58,7 @@ from selfalign_jobs.recipes.method import (
 from selfalign_jobs.recipes.tables import learned_from
 
 DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
+NEAR_DUPLICATES: dict[str, dict[str, Json]] = {"Exact": {}, "MinHash": {"threshold": 0.78, "ngram": 1}}  # by method
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,10 @@ def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, st
     }
     values: dict[str, Json] = merge(merge(floor, defaults), given)
     values["evaluation"].setdefault("checks", DEFAULT_CHECKS)
+    filters = values["generation"]["filters"]
+    if (near := filters.get("nearDuplicates")) is not None:
+        method = near.get("method", "MinHash")
+        filters["nearDuplicates"] = {"method": method} | NEAR_DUPLICATES[method] | near
     for helper in _helpers(values):
         helper.setdefault("kind", "Causal")
     for role in values["generation"]["roles"]:

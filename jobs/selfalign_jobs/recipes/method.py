@@ -27,11 +27,20 @@ class Draw(Frozen):
     draw: Literal["Same", "Fresh"]
 
 
+class NearDuplicates(Frozen):
+    """When a prompt is too like an earlier one (near_duplicates.py)."""
+
+    method: Literal["Exact", "MinHash"]
+    threshold: float | None = None
+    ngram: int | None = None
+
+
 class Filters(Frozen):
     """Pairs that do not count."""
 
     identical: Literal["Drop", "Keep"]
     truncated: Literal["Drop", "Keep"]
+    near_duplicates: NearDuplicates | None = None
 
 
 class IterationPolicy(Frozen):

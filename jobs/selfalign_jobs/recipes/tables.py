@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from selfalign_api.plan import Json, Prepare, TableRef
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import Rows
+from selfalign_jobs.recipes.near_duplicates import near_duplicates
 
 COUNTS_KEY = b"selfalign.counts"
 
@@ -78,30 +79,57 @@ def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.T
 
 
 def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
-    """The pairs of the window, one table an iteration, less those whose prompt is held out.
+    """The pairs of the window, one table an iteration, less those whose prompt is held out or a near duplicate.
 
     Each iteration adds at most `max_new_pairs` pairs (a seeded sample). With `held_out` the last table has the prompts
-    that training must not see.
+    that training must not see. With `near_duplicates` the first `earlier` tables are those of iterations before the
+    window: a prompt that is too like one before it, of any of them, is left out.
     """
-    windows, held = (tables[:-1], tables[-1]) if options["held_out"] else (tables, None)
-    parts, unseen = [], 0
-    for number, pairs in enumerate(windows):
-        if held is not None:
-            seen = pc.is_in(pairs["prompt"], held["prompt"].combine_chunks()).to_numpy()
-            unseen += int(seen.sum())
-            pairs = gathered(pairs, np.flatnonzero(~seen))
-        quota = options["max_new_pairs"]
-        if quota is not None and pairs.num_rows > quota:
-            kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
-            pairs = gathered(pairs, np.sort(kept))
-        parts.append(pairs)
-    joined = pa.concat_tables(parts, promote_options="default")
-    return with_counts(joined, {"pairs": joined.num_rows, "promptHeldOut": unseen})
+    given, held = (tables[:-1], tables[-1]) if options["held_out"] else (tables, None)
+    seen = [_not_held_out(pairs, held) for pairs in given]
+    rule, earlier = options.get("near_duplicates"), options.get("earlier", 0)
+    windows = (seen if rule is None else _not_near(seen, rule))[earlier:]
+    unseen, alike = (
+        sum(pairs.num_rows for pairs in before) - sum(pairs.num_rows for pairs in after)
+        for before, after in ((given[earlier:], seen[earlier:]), (seen[earlier:], windows))
+    )
+    joined = pa.concat_tables(
+        [_sampled(pairs, number, options) for number, pairs in enumerate(windows)], promote_options="default"
+    )
+    counts = {"pairs": joined.num_rows, "promptHeldOut": unseen}
+    return with_counts(joined, counts if rule is None else counts | {"nearDuplicates": alike})
+
+
+def _not_held_out(pairs: pa.Table, held: pa.Table | None) -> pa.Table:
+    """The pairs whose prompt training may see."""
+    if held is None:
+        return pairs
+    seen = pc.is_in(pairs["prompt"], held["prompt"].combine_chunks()).to_numpy()
+    return gathered(pairs, np.flatnonzero(~seen))
+
+
+def _not_near(tables: Sequence[pa.Table], rule: Mapping[str, Json]) -> list[pa.Table]:
+    """The pairs whose prompt is no near duplicate of one before it, in its table or in those before."""
+    like = near_duplicates([prompt for table in tables for prompt in table["prompt"].to_pylist()], rule)
+    ends = np.cumsum([table.num_rows for table in tables])
+    return [
+        gathered(table, np.flatnonzero(like[end - table.num_rows : end] < 0))
+        for table, end in zip(tables, ends, strict=True)
+    ]
+
+
+def _sampled(pairs: pa.Table, number: int, options: Mapping[str, Json]) -> pa.Table:
+    """At most the quota of an iteration."""
+    quota = options["max_new_pairs"]
+    if quota is None or pairs.num_rows <= quota:
+        return pairs
+    kept = np.random.default_rng(seed_of(options["seed"], "quota", number)).permutation(pairs.num_rows)[:quota]
+    return gathered(pairs, np.sort(kept))
 
 
 def learned_from(prepare: Prepare) -> tuple[TableRef, ...]:
-    """The tables that a training's rows come from: all that it reads, but for the prompts that are held out."""
-    return prepare.inputs[:-1] if prepare.options.get("held_out") else prepare.inputs
+    """The tables that a training's rows come from: without prompts that are held out, and what is only compared with."""
+    return prepare.inputs[prepare.options.get("earlier", 0) : -1 if prepare.options.get("held_out") else None]
 
 
 def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from selfalign_api.plan import ArtifactRef, ModelRef, Prepare, TableRef, Train
+from selfalign_api.plan import ArtifactRef, Json, ModelRef, Prepare, TableRef, Train
 from selfalign_jobs.recipes.method import Method
 
 WITH_REFERENCE = ("dpo", "ipo", "hinge")
 
 
 def train_on_pairs(method: Method, k: int, held: TableRef | None) -> Train:
-    """The pairs that the iterations of the window have generated, less those whose prompt is in the table `held`."""
-    window = tuple(ArtifactRef(step=f"i{i}-generate", name="pairs") for i in method.iteration.window_of(k))
-    options = {
+    """The pairs that the iterations of the window have generated, less those whose prompt is in the table `held`.
+
+    Where near duplicates are left out, the pairs of all iterations before the window are read too.
+    """
+    window, near = method.iteration.window_of(k), method.filters.near_duplicates
+    options: dict[str, Json] = {
         "held_out": held is not None,
         "max_new_pairs": method.iteration.max_new_pairs,
         "seed": method.seed,
     }
-    inputs = (*window, *(() if held is None else (held,)))
+    earlier = range(1, 1 if near is None else window.start)
+    if near is not None:
+        options |= {"near_duplicates": near.model_dump(exclude_none=True), "earlier": len(earlier)}
+    pairs = (ArtifactRef(step=f"i{i}-generate", name="pairs") for i in (*earlier, *window))
+    inputs = (*pairs, *(() if held is None else (held,)))
     return train_step(method, k, Prepare(fn="training-pairs", inputs=inputs, options=options))
 
 

@@ -184,6 +184,7 @@ def _trained(folder: Folder, facts: StepFacts, step: Train) -> Trained:
     left_out = {
         "chosen and rejected are the same text": counts.get("identical", 0),
         "prompt is held out for evaluation": counts.get("promptHeldOut", 0),
+        "prompt is a near duplicate of an earlier one": counts.get("nearDuplicates", 0),
         "the model cannot have written it": counts.get("unwritten", 0),
         "longer than the training's bounds": overlong,
     }

@@ -59,7 +59,7 @@ def examples(pairs: pa.RecordBatchReader, settings: TrainSettings, reads: Reads,
             dropped, emptied = dropped + int((~kept).sum()), emptied + int(gone[kept].any(axis=1).sum())
             writer.write_batch(_without(batch, gone).filter(pa.array(kept)))
     counts = counts_of(pairs)
-    _refuse_none(rows, dropped, counts.get("promptHeldOut", 0), settings)
+    _refuse_none(rows, dropped, counts, settings)
     return Examples(mapped_examples(file), rows, dropped, truncated, counts, emptied)
 
 
@@ -73,7 +73,14 @@ def _lengths(table: pa.Table, column: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _refuse_none(rows: int, dropped: int, held_out: int, settings: TrainSettings) -> None:
+def _refuse_none(rows: int, dropped: int, counts: Mapping[str, int], settings: TrainSettings) -> None:
+    held_out, alike = counts.get("promptHeldOut", 0), counts.get("nearDuplicates", 0)
+    if rows == 0 and alike:
+        raise ConfigError.one(
+            "spec.generation.filters.nearDuplicates",
+            f"leaves no pair to train on: the prompts of all {alike} are too like those of earlier iterations; write a higher "
+            "threshold, a larger ngram, or a higher temperature of writePrompt",
+        )
     if rows == 0 and held_out:
         raise ConfigError.one(
             "spec.evaluation.prompts.url",

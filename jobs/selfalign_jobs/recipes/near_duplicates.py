@@ -1,0 +1,195 @@
+"""Texts that are too like an earlier one: found by MinHash, decided by the true Jaccard of their words.
+
+Broder (1997): two sets share their least element under a random order with a probability that is their Jaccard. Sets that
+agree in all rows of a band (Leskovec, Rajaraman, Ullman, ch. 3) are candidates, and every candidate is measured. All hashes
+are fixed: what is dropped goes into the digests of what is made of the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from selfalign_api.plan import Json
+from selfalign_jobs.flow import seed_of
+
+HASHES = 256
+RECALL = 0.99  # of pairs at the threshold; of those above it more
+TEXTS = 16_384  # that are hashed at a time
+
+Numbers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+
+def near_duplicates(texts: Sequence[str], rule: Mapping[str, Json]) -> Numbers:
+    """For each text the number of the earlier one that it is too like; -1 for those that are kept.
+
+    A text is compared with the kept ones before it, never with later ones: what is appended changes nothing before it.
+    `rule`: method Exact (equal but for case, spaces and Unicode's composed forms), or MinHash with threshold and ngram.
+    """
+    if rule["method"] == "Exact":
+        return _equal(texts)
+    sets = shingle_sets(texts, rule["ngram"])
+    return _kept_or_like(sets, *_buckets(sets, rule["threshold"]), rule["threshold"])
+
+
+def words_of(text: str) -> list[str]:
+    """The words that are compared."""
+    return unicodedata.normalize("NFC", text).casefold().split()
+
+
+def _equal(texts: Sequence[str]) -> Numbers:
+    seen: dict[str, int] = {}
+    first = [seen.setdefault(" ".join(words_of(text)), number) for number, text in enumerate(texts)]
+    return np.array([-1 if number == earlier else earlier for number, earlier in enumerate(first)], np.int64)
+
+
+# --- sets of word n-grams -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Sets of hashes: those of set n, ascending and each once, are values[starts[n]:starts[n + 1]]."""
+
+    values: Hashes
+    starts: Numbers
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def jaccards(self, number: int, others: Numbers) -> npt.NDArray[np.float64]:
+        """The Jaccard of a set with each of others: what both have over what either has."""
+        mine = self.values[self.starts[number] : self.starts[number + 1]]
+        sizes = self.starts[others + 1] - self.starts[others]
+        first = np.cumsum(sizes) - sizes
+        theirs = self.values[np.arange(sizes.sum()) - np.repeat(first - self.starts[others], sizes)]
+        found = mine[np.minimum(np.searchsorted(mine, theirs), len(mine) - 1)] == theirs
+        both = np.add.reduceat(found.astype(np.int64), first)
+        shares: npt.NDArray[np.float64] = both / (len(mine) + sizes - both)
+        return shares
+
+
+def shingle_sets(texts: Sequence[str], ngram: int) -> Sets:
+    """The n-grams of words of each text; of one with fewer words all of it, as one."""
+    hash_of = _WordHashes()
+    parts = [_sets_of(texts[at : at + TEXTS], ngram, hash_of) for at in range(0, len(texts), TEXTS)]
+    sizes = np.concatenate([np.empty(0, np.int64), *(sizes for _, sizes in parts)])
+    return Sets(np.concatenate([np.empty(0, np.uint64), *(values for values, _ in parts)]), _starts(sizes))
+
+
+class _WordHashes(dict[str, int]):
+    """The hash of each word, computed once."""
+
+    def __missing__(self, word: str) -> int:
+        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self[word] = found = int.from_bytes(digest, "little")
+        return found
+
+
+def _sets_of(texts: Sequence[str], ngram: int, hash_of: _WordHashes) -> tuple[Hashes, Numbers]:
+    """The n-grams of some texts, those of one text after those of another, and how many each has."""
+    split = [words_of(text) or [""] for text in texts]
+    words = np.array([hash_of[word] for each in split for word in each], np.uint64)
+    lengths = np.array([len(each) for each in split], np.int64)
+    grams = np.maximum(lengths - ngram + 1, 1)  # of each text
+    owner = np.repeat(np.arange(len(texts)), grams)
+    begin = np.arange(len(owner)) - np.repeat(_starts(grams)[:-1] - _starts(lengths)[:-1], grams)
+    hashes = np.zeros(len(owner), np.uint64)
+    for place in range(ngram):
+        inside = begin + place < _starts(lengths)[1:][owner]
+        hashes[inside] = _mixed(hashes[inside] + words[begin[inside] + place])
+    order = np.lexsort((hashes, owner))
+    hashes, owner = hashes[order], owner[order]
+    new = np.ones(len(owner), bool)
+    new[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
+    return hashes[new], np.bincount(owner[new], minlength=len(texts)).astype(np.int64)
+
+
+def _starts(sizes: Numbers) -> Numbers:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """SplitMix64's finaliser: every bit of the value changes every bit of the hash."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+# --- candidates -----------------------------------------------------------------------------------------------------------
+
+
+def rows_a_band(threshold: float) -> int:
+    """As many as leave `RECALL` of the pairs at the threshold a candidate: the more, the fewer others are."""
+    return max(rows for rows in range(1, HASHES + 1) if recall(threshold, rows) >= RECALL or rows == 1)
+
+
+def recall(similarity: float, rows: int) -> float:
+    """The probability that two sets of this Jaccard agree in all rows of a band."""
+    return float(1 - (1 - similarity**rows) ** (HASHES // rows))
+
+
+def _buckets(sets: Sets, threshold: float) -> tuple[Numbers, Numbers]:
+    """Which sets may be alike: numbers of sets, and beside each the number of a bucket that it shares with another."""
+    rows = rows_a_band(threshold)
+    keys = np.empty((HASHES // rows + 1, len(sets)), np.uint64)
+    for at in range(0, len(sets), TEXTS):
+        keys[:, at : at + TEXTS] = _keys(sets, at, min(at + TEXTS, len(sets)), rows)
+    members, buckets, before = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    for band in keys:
+        order = np.argsort(band, kind="stable")
+        run = np.cumsum(np.diff(band[order], prepend=band[order][:1]) != 0)
+        several = np.bincount(run, minlength=1)[run] > 1
+        members.append(order[several])
+        buckets.append(run[several] + before)
+        before += len(sets)
+    return np.concatenate(members), np.concatenate(buckets)
+
+
+def _keys(sets: Sets, begin: int, end: int, rows: int) -> Hashes:
+    """A key a band for sets begin … end, from the least hashes; the last is one of the whole set."""
+    first, last = sets.starts[begin], sets.starts[end]
+    values, starts = sets.values[first:last], sets.starts[begin:end] - first
+    keys = np.zeros((HASHES // rows + 1, end - begin), np.uint64)
+    for number, factor in enumerate(_FACTORS[: HASHES // rows * rows]):
+        least = np.minimum.reduceat(values * factor, starts)
+        keys[number // rows] = _mixed(keys[number // rows] + least)
+    keys[-1] = np.add.reduceat(_mixed(values), starts)
+    return keys
+
+
+_FACTORS = np.array(
+    [seed_of("minhash", number) * 2 + 1 for number in range(HASHES)], np.uint64
+)  # odd: each a permutation
+
+
+# --- the decision ---------------------------------------------------------------------------------------------------------
+
+
+def _kept_or_like(sets: Sets, members: Numbers, buckets: Numbers, threshold: float) -> Numbers:
+    """One after another: a set that is near a kept one before it goes, else it is kept for those after it."""
+    like = np.full(len(sets), -1, np.int64)
+    order = np.argsort(members, kind="stable")
+    members, buckets = members[order], buckets[order]
+    edges = np.flatnonzero(np.diff(members, prepend=-1, append=-1))
+    kept: defaultdict[int, list[int]] = defaultdict(list)
+    for begin, end in pairwise(edges.tolist()):
+        number, mine = int(members[begin]), buckets[begin:end].tolist()
+        earlier = {other for bucket in mine for other in kept[bucket]}
+        if earlier:
+            others = np.array(sorted(earlier), np.int64)
+            alike = np.flatnonzero(sets.jaccards(number, others) >= threshold)
+            if len(alike):
+                like[number] = others[alike[0]]
+                continue
+        for bucket in mine:
+            kept[bucket].append(number)
+    return like
