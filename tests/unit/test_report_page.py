@@ -97,7 +97,17 @@ def test_the_page_is_the_same_each_time(run: MadeRun) -> None:
 def test_every_section_is_there_and_linked(run: MadeRun) -> None:
     page = render_report(run.folder, run.plan)
     ids = re.findall(r'<section id="([^"]+)"', page)
-    wanted = ["result", "funnel-1", "verdicts-1", "lengths-1", "training-1", "samples-1", "time", "lineage"]
+    wanted = [
+        "result",
+        "funnel-1",
+        "diversity-1",
+        "verdicts-1",
+        "lengths-1",
+        "training-1",
+        "samples-1",
+        "time",
+        "lineage",
+    ]
     assert ids == wanted
     assert set(re.findall(r'href="#([^"]+)"', page)) >= set(ids)
 
@@ -220,6 +230,17 @@ def test_one_order_or_none_has_no_consistency(tmp_path: Path, method: str) -> No
     page = render_report(run.folder, run.plan)
     assert re.search(r'both orders name the same answer</td><td class="n"><span class="dim">–', page)
     assert "one order" in page
+
+
+def test_near_duplicates_are_a_fate_of_the_funnel(tmp_path: Path) -> None:
+    run = made(tmp_path, personas=200, repeated=0.3, near={"method": "MinHash", "threshold": 0.9, "ngram": 1})
+    (left,) = re.findall(
+        r'<span class="dim">(\d+)</span> prompt is a near duplicate of an earlier one',
+        render_report(run.folder, run.plan),
+    )
+    found = summary(run.folder, run.plan)
+    assert int(left) > 20
+    assert found["trained"]["i1-train"] == found["pairs"] - int(left) - 3  # three are too long (report_run.py)
 
 
 def test_no_gain_is_called_none(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from selfalign_jobs.compare.comparison import Comparison
 from selfalign_jobs.compare.runs import ComparedRun
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.chart import Curve, overlaid_curves
+from selfalign_jobs.report.diversity import diversities
 from selfalign_jobs.report.evidence import Trained, learns_from
 from selfalign_jobs.report.figures import Stage
 from selfalign_jobs.report.of_tables import funnel_rows, is_told, of, stages_of
@@ -69,13 +70,15 @@ def _funnels(run: ComparedRun) -> Iterator[dict[str, Any]]:
     """Of what its recipe tells at length, and of trainings on tables of the user's, iteration by iteration."""
     found = recipe(run.plan.recipe)
     for iteration in run.evidence.iterations:
+        written = {made.ref: figures for made, figures in diversities(iteration, run.plan.seed)}
         which = f", iteration {iteration.number}" if len(run.evidence.iterations) > 1 else ""
         for made in iteration.made:
             if made.table is not None and is_told(found, made):
-                yield {"title": of(iteration, made) + which, "rows": funnel_rows(stages_of(iteration, made, found))}
+                rows = funnel_rows(stages_of(iteration, made, found))
+                yield {"title": of(iteration, made) + which, "rows": rows, "diversity": written.get(made.ref)}
         for trained in iteration.trained:
             if trained.facts.manifest is not None and not learns_from(trained.step):
                 lost = tuple(trained.left_out.items())
                 given = Stage(f"{trained.step.rows} given", trained.rows + sum(n for _, n in lost), lost)
                 stages = (given, Stage("trained on", trained.rows, ()))
-                yield {"title": trained.step.name, "rows": funnel_rows(stages)}
+                yield {"title": trained.step.name, "rows": funnel_rows(stages), "diversity": None}

@@ -61,11 +61,16 @@ def normalised(answer: str) -> str:
 
 def repetition(table: pa.Table) -> float | None:
     """Share of the prompts that the run wrote that equal an earlier one, up to whitespace; None where it wrote none."""
-    written = (
-        table.filter(pc.is_valid(table["prompt_seed"])) if "prompt_seed" in table.column_names else table.slice(0, 0)
-    )
-    prompts = [normalised(prompt) for prompt in written["prompt"].to_pylist()] if written.num_rows else []
+    prompts = [normalised(prompt) for prompt in written_prompts(table)]
     return 1 - len(set(prompts)) / len(prompts) if prompts else None
+
+
+def written_prompts(table: pa.Table) -> list[str]:
+    """The prompts of a table that the run wrote, those of records that were dropped later too."""
+    if not {"prompt", "prompt_seed"} <= {*table.column_names}:
+        return []
+    prompts: list[str] = table.filter(pc.is_valid(table["prompt_seed"]))["prompt"].drop_null().to_pylist()
+    return prompts
 
 
 ANSWER = FlowDef(answer, ANSWERS)

@@ -12,6 +12,7 @@ from rich.text import Text
 from selfalign_api.plan import Json, Plan
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.report.diversity import diversities
 from selfalign_jobs.report.evidence import Evidence, Trained, read_evidence
 from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
@@ -114,12 +115,27 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         ],
         "pairs": sum(pairs) if pairs else None,  # None: a plan that makes none
         "rows": {f"{table.facts.step.name}.{table.job.out}": table.rows for table in made if table.table is not None},
+        "diversity": _diversity(evidence),
         "trained": {each.step.name: each.rows for each in trained if each.facts.manifest is not None},
         "notes": {facts.step.name: list(facts.notes) for facts in done if facts.notes},
         "seconds": {facts.step.name: round(facts.seconds, 3) for facts in done},
         "phases": {facts.step.name: facts.phases for facts in done},
         "tokens": {facts.step.name: facts.tokens_made for facts in done},
         "tokensPerSecond": {facts.step.name: facts.tokens_per_second for facts in done},
+    }
+
+
+def _diversity(evidence: Evidence) -> dict[str, Json]:
+    """How much the prompts that were written differ, by the table that they were written into."""
+    return {
+        f"{made.facts.step.name}.{made.job.out}": {
+            "prompts": found.prompts,
+            "distinct": round(found.distinct, 6),
+            "selfBleu": found.mean and round(found.mean, 6),
+            "selfBleuByOrder": {str(order): round(value, 6) for order, value in found.self_bleu.items()},
+        }
+        for iteration in evidence.iterations
+        for made, found in diversities(iteration, evidence.plan.seed)
     }
 
 

@@ -14,6 +14,7 @@ from selfalign_api.plan import ArtifactRef, Generate, Judge, Plan, SourceRef, Tr
 from selfalign_jobs.recipes.answers import repetition
 from selfalign_jobs.recipes.base import Recipe, Remark, recipe
 from selfalign_jobs.report.chart import bar, histogram, scatter
+from selfalign_jobs.report.diversity import Diversity, diversities
 from selfalign_jobs.report.evidence import Evidence, Iteration, Made, learns_from
 from selfalign_jobs.report.figures import OPEN, Stage, funnel, order_margins, scores
 from selfalign_jobs.report.scale import count
@@ -43,9 +44,10 @@ def unit_of(judge: Judge | None) -> str:
 def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
     """The sections of its tables: those of a recipe's own flows at length, of all others what became of their records."""
     found = recipe(evidence.plan.recipe)
-    remarks = remarks_of(found, iteration)
+    remarks, written = remarks_of(found, iteration), list(diversities(iteration, evidence.plan.seed))
     for made in (made for made in iteration.made if made.table is not None and is_told(found, made)):
         yield _funnel(iteration, made, found, [remark for remark in remarks if remark.table == made.job.out])
+        yield from (_diversity(iteration, made, figures) for writer, figures in written if writer is made)
         yield from _verdicts(iteration, made)
         yield from _scores(iteration, made)
         yield from _lengths(iteration, made, found)
@@ -61,6 +63,7 @@ def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Sec
     if shown:
         yield Section("tables", "Further tables", "tables", {"rows": shown})
     for made in others:
+        yield from (_diversity(iteration, made, figures) for writer, figures in written if writer is made)
         yield from _scores(iteration, made)
 
 
@@ -148,6 +151,10 @@ def _funnel(iteration: Iteration, made: Made, found: Recipe, remarks: Sequence[R
         tuple(notes),
         of=of(iteration, made),
     )
+
+
+def _diversity(iteration: Iteration, made: Made, figures: Diversity) -> Section:
+    return Section("diversity", "Diversity of the prompts", "diversity", {"found": figures}, of=of(iteration, made))
 
 
 def _verdicts(iteration: Iteration, made: Made) -> Iterator[Section]:
