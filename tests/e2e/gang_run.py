@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kubernetes import client
 from runs import Run
 
 from selfalign_api.kubectl_yaml import read_yaml
+from selfalign_api.plan import Json
 from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.train.checkpoint import newest
 from testbed.real_cluster import RealCluster
@@ -17,19 +20,34 @@ from testbed.scripts import INDEX_LABEL
 from testbed.standing import CLAIM, REPOSITORY
 from testbed.waiting import until
 
-EXAMPLE = REPOSITORY / "examples" / "sao-tiny.yaml"
+EXAMPLES = REPOSITORY / "examples"
 STEPS = ("i1-generate", "i1-train", "i1-evaluate")
 GANGS = {"generation": {"replicas": 2}, "training": {"nodes": 2, "zeroStage": 2}, "evaluation": {"replicas": 1}}
 
 
 def tiny(name: str, personas: int, **spec: Any) -> dict[str, Any]:
     """examples/sao-tiny.yaml with fewer personas, two engines, and two nodes that train with ZeRO-2."""
-    manifest = read_yaml(EXAMPLE.read_text(), EXAMPLE.name)
-    manifest["metadata"]["name"] = name
-    manifest["spec"]["data"]["personas"]["count"] = personas
-    manifest["spec"]["compute"] |= GANGS
+    return example("sao-tiny", {"personas": personas}, GANGS, **spec) | {"metadata": {"name": name}}
+
+
+def example(name: str, rows: dict[str, int], compute: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """An example with so many rows of its sources, on pods as `compute` says."""
+    file = EXAMPLES / f"{name}.yaml"
+    manifest: dict[str, Any] = read_yaml(file.read_text(), file.name)
+    for source, count in rows.items():
+        manifest["spec"]["data"][source]["count"] = count
+    manifest["spec"]["compute"] |= compute
     manifest["spec"] |= spec
     return manifest
+
+
+def numbers(value: Json, name: str = "") -> Iterator[tuple[str, float]]:
+    """Numbers of nested maps, their names joined by dots."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from numbers(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, int | float):
+        yield name, float(value)
 
 
 class GangRun(Run):
@@ -62,9 +80,18 @@ class GangRun(Run):
 
     def manifest(self, step: str) -> Manifest:
         """What a finished step has published."""
-        found = read_manifest(step_folder(self.folder, 1, step))
+        found = read_manifest(step_folder(self.folder, self.step(step)["iteration"], step))
         assert found is not None, f"{step} has no manifest in {self.folder.path}"
         return found
+
+    def assert_told_as_published(self, step: str) -> None:
+        """The status of a step says what its manifest does."""
+        told, manifest = self.step(step), self.manifest(step)
+        assert (told["digest"], told["attempts"]) == (manifest.digest, manifest.attempt)
+        there = dict(numbers(manifest.result))
+        assert told["result"]
+        for figure in told["result"]:
+            assert float(figure["value"]) == pytest.approx(there[figure["name"]], rel=1e-5), figure
 
     def assert_every_persona_once(self, personas: int) -> None:
         """No pair is lost, none doubled."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gang_run import STEPS, GangRun, tiny
 
-from selfalign_api.plan import Json
 from testbed.real_cluster import RealCluster
 
 PERSONAS = 2000  # enough for a gain that no interval of 600 questions hides
@@ -22,21 +20,7 @@ def test_a_run_of_gangs_ends_with_a_better_model_and_a_status_that_says_so(
     run = GangRun(cluster, namespace, tmp_path, tiny("sao-tiny", PERSONAS))
     run.until_complete(SECONDS)
     for step in STEPS:
-        told, manifest = run.step(step), run.manifest(step)
-        assert (told["digest"], told["attempts"]) == (manifest.digest, manifest.attempt)
-        there = dict(numbers(manifest.result))
-        assert told["result"]
-        for figure in told["result"]:
-            assert float(figure["value"]) == pytest.approx(there[figure["name"]], rel=1e-5), figure
+        run.assert_told_as_published(step)
     run.assert_every_persona_once(PERSONAS)
     gain = run.manifest("i1-evaluate").result["checks"]["accuracy.sampled.gain"]
     assert gain["low"] > 0.05
-
-
-def numbers(value: Json, name: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of nested maps, their names joined by dots."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from numbers(item, f"{name}.{key}" if name else key)
-    elif isinstance(value, int | float):
-        yield name, float(value)
