@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -92,7 +93,25 @@ def run_step(context: StepContext) -> Summary:
     """Do a step, or this pod's share of it, unless it is done; raises as `ending` has it."""
     if context.gang is not None and context.gang.index > 0:
         return help_out(context, context.gang)
-    return (done_before(context.config) or execute(context)).summary()
+    plan = context.config.plan
+    step = plan.step(context.config.step)
+    if isinstance(step, Publish):  # which copies the report too
+        leave_report(context)
+    manifest = done_before(context.config) or execute(context)
+    if step == [each for each in plan.steps if each.iteration == step.iteration and not isinstance(each, Publish)][-1]:
+        leave_report(context)
+    return manifest.summary()
+
+
+def leave_report(context: StepContext) -> None:
+    """Report and summary in the run's folder, as far as the run has come. A step does not fail for want of them."""
+    from selfalign_jobs.report import write_report
+
+    try:
+        write_report(context.run, context.config.plan)
+    except Exception:  # whatever a folder holds: `selfalign report` says it to whoever asks
+        traceback.print_exc()
+        print("the report could not be written; the step is not concerned", file=sys.stderr, flush=True)
 
 
 def execute(context: StepContext) -> Manifest:

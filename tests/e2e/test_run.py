@@ -22,5 +22,6 @@ def test_a_run_of_gangs_ends_with_a_better_model_and_a_status_that_says_so(
     for step in STEPS:
         run.assert_told_as_published(step)
     run.assert_every_persona_once(PERSONAS)
+    assert run.folder.read("report.html").startswith(b"<!doctype html>")
     gain = run.manifest("i1-evaluate").result["checks"]["accuracy.sampled.gain"]
     assert gain["low"] > 0.05

@@ -99,6 +99,8 @@ def test_the_model_is_published_with_its_card_and_lineage(finished: Path, server
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         assert (published / name).read_bytes() == (trained / name).read_bytes()
     assert "## Evaluation" in (published / "README.md").read_text()
+    assert "not finished" not in (published / "report.html").read_text()
+    assert json.loads((published / "summary.json").read_text())["finished"]
     lineage = json.loads((published / "selfalign.json").read_text())
     assert lineage["models"]["policy"]["url"].startswith("hf://tiny/model@")
     assert [step["step"] for step in lineage["steps"]] == ["i1-generate", "i1-train", "i1-evaluate"]

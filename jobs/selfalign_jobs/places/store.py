@@ -32,6 +32,7 @@ from selfalign_api.places import local_path
 from selfalign_api.plan import Frozen, Json, Plan
 
 PLAN_FILE = "plan.json"
+REPORT, SUMMARY = "report.html", "summary.json"  # of a run, for people and for scripts
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 8 << 20
 FILES, RANGES = 4, 8  # that are copied at a time: files, and ranges of each

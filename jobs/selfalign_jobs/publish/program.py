@@ -1,7 +1,7 @@
 """The publish step: the newest model and the pairs that made it, copied to where others take them, with cards and lineage.
 
-    <output.url>/selfalign.json  config.json  model.safetensors …  README.md
-    <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  README.md    (adapter: Keep)
+    <output.url>/selfalign.json  config.json  model.safetensors …  report.html  summary.json  README.md
+    <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  report.html …   (adapter: Keep)
     <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md    (iter-<k>-<step>-<table> of several)
 
 `selfalign.json` is written first: it says whose the folder is, and where all came from. The card is written last.
@@ -17,7 +17,7 @@ from functools import partial
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, file_url, local_path, parse_place
 from selfalign_api.plan import Evaluate, Json, Plan, Publish
-from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_parts, step_folder
+from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
 from selfalign_jobs.step.context import StepContext, Stopped
 from selfalign_jobs.step.finish import finish_manifest
@@ -114,6 +114,9 @@ def _model(
     for name in source.files():
         if name != CARD:
             yield name, partial(target.copy, source, name)
+    for name in (REPORT, SUMMARY):
+        if context.run.exists(name):
+            yield name, partial(target.copy, context.run, name)
     card = source.read(CARD).decode() + _evaluation(lineage)
     yield CARD, partial(target.write, CARD, card.encode())
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Json, Plan, Train
+from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Json, Plan, Publish, Train
 from selfalign_jobs.accept.owner import OWNER, Owner, read_owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
@@ -143,8 +143,8 @@ class Evidence:
 
     @property
     def finished(self) -> bool:
-        """Whether every step has its manifest."""
-        return all(facts.manifest is not None for facts in self.steps)
+        """Whether every step is done, but for what copies the result, the report among it."""
+        return all(facts.manifest is not None for facts in self.steps if not isinstance(facts.step, Publish))
 
 
 def read_evidence(run: Folder, plan: Plan) -> Evidence:

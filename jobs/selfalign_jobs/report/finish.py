@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfalign_api.plan import Json, Plan
-from selfalign_jobs.places.store import Folder
+from selfalign_jobs.places.store import REPORT, SUMMARY, Folder
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.diversity import diversities
 from selfalign_jobs.report.evidence import Evidence, Trained, read_evidence
@@ -19,8 +19,6 @@ from selfalign_jobs.report.page import render
 from selfalign_jobs.report.result import checks_of, gates_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
 
-REPORT = "report.html"
-SUMMARY = "summary.json"
 SHOWN = {
     "effect",
     "accuracy",
@@ -43,13 +41,18 @@ def summary(run: Folder, plan: Plan) -> dict[str, Json]:
     return _summary(read_evidence(run, plan))
 
 
-def finish_report(run: Folder, plan: Plan, console: Console) -> None:
-    """Write both files into the run's folder, each whole, and print the main figures and where the report lies."""
+def write_report(run: Folder, plan: Plan) -> dict[str, Json]:
+    """Write both files into the run's folder, each whole; returns the main figures."""
     evidence = read_evidence(run, plan)
     figures = _summary(evidence)
     run.write(SUMMARY, json.dumps(figures, indent=1).encode())
     run.write(REPORT, render(evidence).encode())
-    _show(run, figures, console)
+    return figures
+
+
+def finish_report(run: Folder, plan: Plan, console: Console) -> None:
+    """The same, and print the main figures and where the report lies."""
+    _show(run, write_report(run, plan), console)
 
 
 def has_report(run: Folder) -> bool:
