@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults bench-h100 bench-trainer clean
+.PHONY: demo demo-smollm2 recipes install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults bench-h100 bench-trainer clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -20,6 +20,9 @@ demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table an
 demo-smollm2: $(INSTALLED)  ## the same with a real instruct model of 135 M parameters
 	$(BIN)/python examples/smollm2/fetch.py
 	$(BIN)/selfalign run examples/sao-smollm2.yaml --mount selfalign=out --out out/sao-smollm2
+
+recipes: $(INSTALLED)  ## every tiny example, then all of them on one page (benchmarks/README.md)
+	$(BIN)/python benchmarks/every_recipe.py --out out/recipes
 
 install: $(INSTALLED)  ## .venv, as the lock says
 $(INSTALLED):
