@@ -141,6 +141,13 @@ def test_the_page_shows_every_section_and_repeats_itself(first: MadeRun, second:
     assert (figures, page) == written(tmp_path / "again", first, second)[:2]
 
 
+def test_each_of_more_runs_than_there_are_kinds_of_lines_has_its_curve(first: MadeRun, tmp_path: Path) -> None:
+    _, page, _ = written(tmp_path, *[first] * 10)
+    (loss,) = re.findall(r'<svg[^>]*aria-label="Loss">.*?</svg>', page)
+    assert loss.count('class="curve s') == 10
+    assert loss.count('class="curve s1"') == 2
+
+
 def test_no_text_of_a_model_is_markup_and_nothing_is_loaded(first: MadeRun, second: MadeRun, tmp_path: Path) -> None:
     _, page, _ = written(tmp_path, first, second)
     assert "<script" not in page

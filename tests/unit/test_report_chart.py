@@ -18,6 +18,7 @@ from selfalign_jobs.report.chart import (
     curve_chart,
     histogram,
     interval_chart,
+    overlaid_curves,
     running_mean,
     scatter,
     thinned,
@@ -32,6 +33,7 @@ def charts(values: np.ndarray) -> list[Markup]:
     rows = [Interval(HOSTILE, 0.4, 0.3, 0.5, hollow=True), Interval("after", 0.8, 0.7, 0.9)]
     return [
         curve_chart(HOSTILE, HOSTILE, "y", Curve(steps, values), level=0.5),
+        overlaid_curves(HOSTILE, "x", HOSTILE, [("s0", Curve(steps, values)), ("s1", Curve(steps, -values))]),
         histogram(HOSTILE, "x", "y", np.abs(values), np.abs(values[:1])),
         scatter(HOSTILE, "x", "y", values, values[::-1], (HOSTILE, "b", "c")),
         interval_chart(HOSTILE, "x", rows, level=0.5),

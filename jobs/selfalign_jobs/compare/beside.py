@@ -43,10 +43,10 @@ def _group(
 ) -> dict[str, Any]:
     charts = []
     for series in SERIES[objective]:
-        curves: dict[str, Curve] = {}
+        curves: list[tuple[str, Curve]] = []
         for run in comparison.runs:
             if run.number in found and (curve := curve_of(found[run.number], series)) is not None:
-                curves[line_of(run)] = curve
+                curves.append((line_of(run), curve))
         if curves:
             title = series.title.format("they are labelled")
             chart = overlaid_curves(

@@ -7,7 +7,7 @@ Marks differ by form as well as by colour (solid and dashed, filled and hollow):
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,36 +68,43 @@ def curve_chart(
 
     `level` is a dashed line to compare it with.
     """
-    return _curves(title, x_title, y_title, {"": curve}, level, noisy=noisy, raw=noisy)
+    return _curves(title, x_title, y_title, [("", curve)], level, noisy=noisy, raw=noisy)
 
 
 def overlaid_curves(
     title: str,
     x_title: str,
     y_title: str,
-    curves: Mapping[str, Curve],
+    curves: Sequence[tuple[str, Curve]],
     *,
     level: float | None = None,
     noisy: bool = True,
 ) -> Markup:
-    """Curves of several trainings on the same axes, by the class of each; where they are `noisy`, as running means."""
+    """Curves of several trainings on the same axes, each with its class; where they are `noisy`, as running means."""
     return _curves(title, x_title, y_title, curves, level, noisy=noisy, raw=False)
 
 
 def _curves(
-    title: str, x_title: str, y_title: str, curves: Mapping[str, Curve], level: float | None, *, noisy: bool, raw: bool
+    title: str,
+    x_title: str,
+    y_title: str,
+    curves: Sequence[tuple[str, Curve]],
+    level: float | None,
+    *,
+    noisy: bool,
+    raw: bool,
 ) -> Markup:
-    drawn = {kind: thinned(curve) for kind, curve in curves.items()}
-    if power := power_of_ten(value for _, values in drawn.values() for value in values):
-        drawn = {kind: (steps, values / 10.0**power) for kind, (steps, values) in drawn.items()}
+    drawn = [(kind, *thinned(curve)) for kind, curve in curves]
+    if power := power_of_ten(value for _, _, values in drawn for value in values):
+        drawn = [(kind, steps, values / 10.0**power) for kind, steps, values in drawn]
         y_title = f"{y_title}, {superscript(power)}"
-    x = axis(x_title, np.concatenate([steps for steps, _ in drawn.values()]), snap=False, whole=True)
-    y = axis(y_title, np.concatenate([values for _, values in drawn.values()]), floor=level, ceiling=level)
+    x = axis(x_title, np.concatenate([steps for _, steps, _ in drawn]), snap=False, whole=True)
+    y = axis(y_title, np.concatenate([values for _, _, values in drawn]), floor=level, ceiling=level)
     marks = [_frame(x, y)]
     if level is not None:
         at = y.place(level, BOTTOM, TOP)
         marks.append(element("line", class_="level", x1=LEFT, x2=RIGHT, y1=at, y2=at))
-    for kind, (steps, values) in drawn.items():
+    for kind, steps, values in drawn:
         if raw:
             marks.append(element("path", class_="raw", d=_path(steps, values, x, y)))
         bold = running_mean(values) if noisy else values
