@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_folders import TINY
 from scorers import classifier, reward_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -32,6 +33,10 @@ def test_an_encoder_without_a_chat_template_reads_answers_as_it_was_taught(tmp_p
     model = classifier(tmp_path / "model")
     found = as_transformers(model, 3)
     assert found["1"]["ids"] == AutoTokenizer.from_pretrained(model)("3")["input_ids"]
+
+
+def test_the_tiny_reward_model_which_our_objective_made_scores_as_transformers_has_it() -> None:
+    as_transformers(TINY.parent / "reward-model", 1)
 
 
 def as_transformers(model: Path, labels: int) -> dict[str, Any]:

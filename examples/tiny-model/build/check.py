@@ -127,11 +127,11 @@ def measure(folder: Path, items: list[Item]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def refuse_unfit(figures: dict[str, float]) -> None:
+def refuse_unfit(figures: dict[str, float], bounds: dict[str, tuple[float, float]] = BOUNDS) -> None:
     """Raise ValueError, naming the figures, where one is outside its bounds."""
     wrong = [
         f"{name} {figures[name]} is not within {low}..{high}"
-        for name, (low, high) in BOUNDS.items()
+        for name, (low, high) in bounds.items()
         if not low <= figures[name] <= high
     ]
     if wrong:
