@@ -272,6 +272,26 @@ def other_references(run: MadeRun) -> None:
     folder.write_table("prepared/answers.parquet", pa.table(table))
 
 
+def without_a_part(run: MadeRun) -> None:
+    step_folder(run.folder, 1, "i1-generate").delete("parts/pairs")
+
+
+def without_what_was_asked(run: MadeRun) -> None:
+    step_folder(run.folder, 1, "i1-evaluate").delete("prepared/answers.parquet")
+
+
+def without_roles(run: MadeRun) -> None:
+    folder = step_folder(run.folder, 1, "i1-evaluate")
+    for part in folder.files("parts/answers"):
+        folder.write_table(part, folder.read_table(part).drop_columns(["role"]))
+
+
+def without_a_ledger(run: MadeRun) -> None:
+    folder = step_folder(run.folder, 1, "i1-generate")
+    for part in folder.files("parts/pairs"):
+        folder.write_table(part, folder.read_table(part).drop_columns(["_status"]))
+
+
 REFUSED: dict[Callable[[MadeRun], None], str] = {
     no_run: "has no plan.json, so no run is there; write the folder that `selfalign run` printed",
     cut_short: "is not what we write",
@@ -282,6 +302,10 @@ REFUSED: dict[Callable[[MadeRun], None], str] = {
     without_checks: "the manifest of i1-evaluate has no checks",
     of_a_recipe_that_is_gone: "recipe older is not built in this version",
     of_a_flow_that_is_gone: "i1-generate has the flow older, which this version does not have",
+    without_a_part: "lacks a file that its steps made",
+    without_what_was_asked: "answers.parquet'",
+    without_roles: "table answers of i1-evaluate has no column role; compare it with selfalign 0.1.0",
+    without_a_ledger: "table pairs of i1-generate has no column _status",
     other_references: "were evaluated on the same 100 held-out prompts with other reference answers",
 }
 
@@ -337,6 +361,18 @@ def test_the_command_takes_folders_and_urls_and_writes_both_files(
     assert main(["compare", first.folder.place, url, "--out", str(tmp_path / "out")]) == 0
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["compare.html", "compare.json"]
     assert "against A" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["hf://org/name", "pvc://claim/run", "http://host/run", "file://host/run", "s3:/b"])
+def test_a_place_of_another_kind_is_refused(first: MadeRun, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", first.folder.place, place]) == 64
+    assert "RUN: " in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_to_write_to(first: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["compare", *[first.folder.place] * 2, "--out", str(tmp_path / "file" / "below")]) == 64
+    assert f"--out: {tmp_path}/file is a file; write another folder" in capsys.readouterr().err
 
 
 def test_one_run_is_too_few(first: MadeRun) -> None:

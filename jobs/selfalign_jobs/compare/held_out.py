@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.compare.runs import AGAIN, RUN, ComparedRun
+from selfalign_jobs.compare.runs import AGAIN, RUN, ComparedRun, whole
 from selfalign_jobs.places.store import step_folder
 
 Asked = frozenset[tuple[str, str | None]]  # prompt, reference answer
@@ -30,7 +30,8 @@ def asked(run: ComparedRun) -> Asked:
     rows: set[tuple[str, str | None]] = set()
     for ref in {check.after for check in run.evaluation.checks}:
         folder = step_folder(run.folder, run.evaluation.iteration, ref.step)
-        table = folder.read_table(f"prepared/{ref.name}.parquet", columns=["prompt", "reference"])
+        with whole(run.folder):
+            table = folder.read_table(f"prepared/{ref.name}.parquet", columns=["prompt", "reference"])
         rows |= {(row["prompt"], row.get("reference")) for row in table.to_pylist()}
     return frozenset(rows)
 

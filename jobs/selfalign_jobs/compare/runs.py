@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence, Iteration, Made, StepFacts, read_evidence
 
 RUN = "RUN"  # as the command line calls it
+LEDGER = frozenset({"_record", "_status", "_reason"})  # columns of every table that an engine's step makes
 AGAIN = (
     "in a run with another name, and storage.reuseFrom: [URL OF THIS RUN] so that what stays the same is not done again"
 )
@@ -92,12 +94,25 @@ def read_runs(folders: Sequence[Folder]) -> tuple[ComparedRun, ...]:
     problems: list[Problem] = []
     for number, folder in enumerate(folders):
         try:
-            runs.append(ComparedRun(number, folder, _read(folder)))
+            with whole(folder):
+                runs.append(ComparedRun(number, folder, _read(folder)))
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise ConfigError(problems)
     return tuple(runs)
+
+
+@contextmanager
+def whole(folder: Folder) -> Iterator[None]:
+    """ConfigError where a file is missed that the run's manifests name."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        words = (
+            f"{folder.place} lacks a file that its steps made ({error}); put it back from a copy, or do the run again"
+        )
+        raise ConfigError.one(RUN, words) from error
 
 
 def _read(folder: Folder) -> Evidence:
@@ -135,12 +150,25 @@ def _missing(evidence: Evidence) -> Iterator[str]:
         for made in iteration.made
         if made.job.flow not in flows
     )
+    needed = _columns_read(evidence)
+    for made in (made for iteration in evidence.iterations for made in iteration.made):
+        missing = [] if made.table is None else sorted(needed.get(made.ref, LEDGER) - {*made.table.column_names})
+        yield from (f"table {made.job.out} of {made.facts.step.name} has no column {name}" for name in missing)
     for facts in evidence.steps:
         if facts.manifest is not None:
             wanted = {"seconds", "checks"} if isinstance(facts.step, Evaluate) else {"seconds"}
             yield from (
                 f"the manifest of {facts.step.name} has no {name}" for name in sorted(wanted - {*facts.manifest.result})
             )
+
+
+def _columns_read(evidence: Evidence) -> dict[ArtifactRef, frozenset[str]]:
+    """What is read of the tables that evaluations count."""
+    checks = [check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks]
+    answers = {
+        check.after: LEDGER | {"prompt", "reference", "role", "answer"} for check in checks if not check.verdicts
+    }
+    return answers | {check.verdicts: LEDGER | {"prompt", "p_first"} for check in checks if check.verdicts}
 
 
 def _unread(folder: Folder, plan: Plan, why: str) -> ConfigError:

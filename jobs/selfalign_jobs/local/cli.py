@@ -228,7 +228,7 @@ def report_command(options: argparse.Namespace) -> int:
     """`selfalign report`."""
     from selfalign_jobs.report import finish_report
 
-    folder = folder_at(options.folder)
+    folder = folder_at("FOLDER", options.folder)
     if not folder.exists(PLAN_FILE):
         raise ConfigError.one(
             "FOLDER", f"{folder.place} has no {PLAN_FILE}; write the folder that `selfalign run` printed"
@@ -241,12 +241,19 @@ def compare_command(options: argparse.Namespace) -> int:
     """`selfalign compare`."""
     from selfalign_jobs.compare import compare
 
-    compare([folder_at(run) for run in (options.first, *options.others)], folder_at(options.out), Console())
+    folders, out = [folder_at("RUN", run) for run in (options.first, *options.others)], folder_at("--out", options.out)
+    if out.local is not None and not (there := next(p for p in (out.local, *out.local.parents) if p.exists())).is_dir():
+        raise ConfigError.one("--out", f"{there} is a file; write another folder")
+    compare(folders, out, Console())
     return Exit.DONE
 
 
-def folder_at(place: str) -> Folder:
-    """A folder by its path or its URL."""
+def folder_at(argument: str, place: str) -> Folder:
+    """A folder by its path or its URL. ConfigError for a URL of another kind."""
+    if "://" in place and not place.startswith(("file:///", "s3://", "gs://")):
+        raise ConfigError.one(
+            argument, "is no place of artefacts; write a folder, s3://BUCKET/PATH or gs://BUCKET/PATH", place
+        )
     return Folder.open(place if "://" in place else file_url(Path(place).resolve()))
 
 
