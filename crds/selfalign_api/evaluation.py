@@ -1,4 +1,4 @@
-"""What a run computes, fourth part: how the new model is compared with the one before. And SAO's own option."""
+"""What a run computes, fourth part: how the new model is compared with the one before. And the recipes' own options."""
 
 from __future__ import annotations
 
@@ -76,3 +76,10 @@ class SaoOptions(ApiModel):
 
     prompt_mode: Literal["Persona", "Free"] | None = None
     """Whether a prompt is written for a persona, or for none (the paper's ablation). Unset: Persona."""
+
+
+class SelmOptions(ApiModel):
+    """Options of the recipe selm."""
+
+    first_iteration: Literal["Online", "Offline"] | None = None
+    """Offline: the first round is plain DPO on the given pairs, for which nothing is generated. Unset: Online."""

@@ -162,8 +162,14 @@ def _has_url(source: Source | None) -> bool:
 
 
 # Which recipes read a kind of data, and which need it; a recipe says the same of itself (Recipe.data), and a test holds both.
-READ_BY = {"personas": ("sao",), "prompts": ("sao",), "demonstrations": ("spin",), "preferences": ("pairs",)}
-NEEDED_BY = {"demonstrations": "spin", "preferences": "pairs"}
+READ_BY = {
+    "personas": ("sao",),
+    "prompts": ("sao",),
+    "demonstrations": ("spin",),
+    "preferences": ("pairs", "selm"),
+}
+NEEDED_BY = {"demonstrations": ("spin",), "preferences": ("pairs", "selm")}
+OF_GIVEN_ANSWERS = ("pairs", "spin", "selm")  # recipes whose roles are respond and judge
 
 
 def _source(spec: Spec, kind: str) -> Source | None:
@@ -171,12 +177,15 @@ def _source(spec: Spec, kind: str) -> Source | None:
     return source
 
 
+def _listed(names: tuple[str, ...]) -> str:
+    return f"[{', '.join(repr(name) for name in names)}]"
+
+
 def _read_by(kind: str, recipes: tuple[str, ...]) -> Rule[Spec]:
-    known = ", ".join(f"'{recipe}'" for recipe in recipes)
     return Rule(
         Spec,
         f"data.{kind}",
-        given(f"data.{kind}") + f"self.recipe in [{known}]",
+        given(f"data.{kind}") + f"self.recipe in {_listed(recipes)}",
         f"data.{kind} is read by {', '.join(recipes)} only; remove it or change recipe",
         lambda spec: _source(spec, kind) is None or spec.recipe in recipes,
     )
@@ -192,6 +201,16 @@ def _needed_by(kind: str, recipe: str) -> Rule[Spec]:
     )
 
 
+def _options_of(recipe: str) -> Rule[Spec]:
+    return Rule(
+        Spec,
+        recipe,
+        given(recipe) + f"self.recipe == '{recipe}'",
+        f"spec.{recipe} belongs to recipe {recipe}; write recipe: {recipe}, or remove spec.{recipe}",
+        lambda spec: getattr(spec, recipe) is None or spec.recipe == recipe,
+    )
+
+
 RECIPE_RULES: tuple[Rule[Any], ...] = (
     Rule(
         SelfAlignmentRun,
@@ -200,15 +219,9 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         "the name becomes part of a DNS name; use at most 40 of a-z, 0-9 and -, starting with a letter",
         lambda run: re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", run.metadata.name) is not None,
     ),
-    Rule(
-        Spec,
-        "sao",
-        given("sao") + "self.recipe == 'sao'",
-        "spec.sao belongs to recipe sao; write recipe: sao, or remove spec.sao",
-        lambda spec: spec.sao is None or spec.recipe == "sao",
-    ),
+    *(_options_of(recipe) for recipe in ("sao", "selm")),
     *(_read_by(kind, recipes) for kind, recipes in READ_BY.items()),
-    *(_needed_by(kind, recipe) for kind, recipe in NEEDED_BY.items()),
+    *(_needed_by(kind, recipe) for kind, recipes in NEEDED_BY.items() for recipe in recipes),
     Rule(
         Spec,
         "data",
@@ -224,6 +237,18 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         given("data.prompts") + "has(self.data.prompts.url)",
         "prompts of your own need a place; write url: hf://datasets/ORG/NAME, or remove data.prompts",
         lambda spec: spec.data is None or spec.data.prompts is None or spec.data.prompts.url is not None,
+    ),
+    Rule(
+        Spec,
+        "selm.firstIteration",
+        given("iterations", "selm.firstIteration") + "self.selm.firstIteration != 'Offline' || self.iterations > 1",
+        "an offline iteration explores nothing, and there is no other; write iterations: 2 or more, or recipe: pairs",
+        lambda spec: (
+            spec.iterations is None
+            or spec.iterations > 1
+            or spec.selm is None
+            or spec.selm.first_iteration != "Offline"
+        ),
     ),
 )
 
@@ -285,12 +310,12 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.roles",
-        "!(self.recipe in ['pairs', 'spin']) || "
+        f"!(self.recipe in {_listed(OF_GIVEN_ANSWERS)}) || "
         + given("generation.roles")
         + "self.generation.roles.all(r, r.name in ['respond', 'judge'])",
-        "recipes pairs and spin have the roles respond and judge; use one of these names in generation.roles",
+        f"recipes {', '.join(OF_GIVEN_ANSWERS)} have the roles respond and judge; use one of these names in generation.roles",
         lambda spec: (
-            spec.recipe not in ("pairs", "spin") or all(role.name != "writePrompt" for role in _roles(spec.generation))
+            spec.recipe not in OF_GIVEN_ANSWERS or all(role.name != "writePrompt" for role in _roles(spec.generation))
         ),
     ),
     Rule(
@@ -336,14 +361,22 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.roles",
-        "self.recipe != 'spin' || "
+        "!(self.recipe in ['spin', 'selm']) || "
         + given("generation.roles")
         + "self.generation.roles.all(r, r.name != 'respond' || !has(r.reasoning) || r.reasoning == 'Strip')",
-        "demonstrations have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep of respond",
+        "given answers have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep of respond",
         lambda spec: (
-            spec.recipe != "spin"
+            spec.recipe not in ("spin", "selm")
             or all(role.name != "respond" or role.reasoning != "Keep" for role in _roles(spec.generation))
         ),
+    ),
+    Rule(
+        Spec,
+        "judge.method",
+        "self.recipe != 'selm' || " + given("judge.method") + "self.judge.method != 'paper'",
+        "paper is SAO's one order of two answers, and selm ranks three in all orders; write judge.method: score, logprobs or "
+        "generate",
+        lambda spec: spec.recipe != "selm" or spec.judge is None or spec.judge.method != "paper",
     ),
     Rule(
         Spec,
@@ -427,9 +460,16 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+def _overrides(spec: Spec) -> tuple[IterationOverride, ...]:
+    return (spec.training.iteration_overrides if spec.training is not None else None) or ()
+
+
 def _latest_override(spec: Spec) -> int:
-    overrides = spec.training.iteration_overrides if spec.training is not None else None
-    return max((override.from_iteration for override in overrides or ()), default=0)
+    return max((override.from_iteration for override in _overrides(spec)), default=0)
+
+
+def _loss(spec: Spec) -> Loss:
+    return (spec.training.loss if spec.training is not None else None) or Loss()
 
 
 def _stage_names(spec: Spec) -> list[str]:
@@ -467,6 +507,40 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
         given("gamma", "type") + "self.type == 'simpo'",
         "gamma is SimPO's margin; write loss.type: simpo, or remove gamma",
         lambda loss: loss.gamma is None or loss.type in (None, "simpo"),
+    ),
+    Rule(
+        Loss,
+        "alpha",
+        given("alpha", "type") + "self.type == 'selm'",
+        "alpha weighs SELM's optimism term; write loss.type: selm, or remove alpha",
+        lambda loss: loss.alpha is None or loss.type in (None, "selm"),
+    ),
+    Rule(
+        Spec,
+        "training.loss.type",
+        given("training.loss.type") + "self.training.loss.type != 'selm' || self.recipe == 'selm'",
+        "loss selm needs the model's own answers, which only recipe selm keeps; write recipe: selm, or loss.type: dpo",
+        lambda spec: _loss(spec).type != "selm" or spec.recipe == "selm",
+    ),
+    Rule(
+        Spec,
+        "training.loss.alpha",
+        given("training.loss.alpha") + "self.recipe == 'selm'",
+        "alpha weighs the optimism term of recipe selm; write recipe: selm, or remove alpha",
+        lambda spec: _loss(spec).alpha is None or spec.recipe == "selm",
+    ),
+    Rule(
+        Spec,
+        "training.iterationOverrides",
+        given("training.iterationOverrides")
+        + "self.training.iterationOverrides.all(o, !has(o.alpha)) || (self.recipe == 'selm' && ("
+        + given("training.loss.type")
+        + "self.training.loss.type == 'selm'))",
+        "alpha weighs SELM's optimism term; remove it from iterationOverrides, or write recipe: selm and loss.type: selm",
+        lambda spec: (
+            all(override.alpha is None for override in _overrides(spec))
+            or (spec.recipe == "selm" and _loss(spec).type in (None, "selm"))
+        ),
     ),
     Rule(
         Loss,
@@ -517,9 +591,11 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
     Rule(
         IterationOverride,
         "",
-        "has(self.learningRate) || has(self.beta) || has(self.epochs)",
-        "an override sets something; write learningRate, beta or epochs beside fromIteration",
-        lambda override: any(value is not None for value in (override.learning_rate, override.beta, override.epochs)),
+        "has(self.learningRate) || has(self.beta) || has(self.alpha) || has(self.epochs)",
+        "an override sets something; write learningRate, beta, alpha or epochs beside fromIteration",
+        lambda override: any(
+            value is not None for value in (override.learning_rate, override.beta, override.alpha, override.epochs)
+        ),
     ),
 )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from selfalign_api.base import INT64_MAX, ApiModel, LongCount, MapBy, Seconds
-from selfalign_api.evaluation import Evaluation, SaoOptions
+from selfalign_api.evaluation import Evaluation, SaoOptions, SelmOptions
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
@@ -31,6 +31,7 @@ METHOD_FIELDS = (
     "training",
     "evaluation",
     "sao",
+    "selm",
     "output",
     "storage",
 )
@@ -44,7 +45,7 @@ LIFE_FIELDS = (
     "credentials",
 )
 
-Recipe = Literal["sao", "pairs", "spin"]  # those that are built: selfalign_jobs/recipes/NAME.py each
+Recipe = Literal["sao", "pairs", "spin", "selm"]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
 class Spec(ApiModel):
@@ -85,6 +86,9 @@ class Spec(ApiModel):
 
     sao: SaoOptions | None = None
     """Options of the recipe sao."""
+
+    selm: SelmOptions | None = None
+    """Options of the recipe selm."""
 
     output: Output | None = None
     """Where the result is copied. Unset: it stays in the run's folder only."""

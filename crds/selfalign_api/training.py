@@ -31,7 +31,7 @@ class Iteration(ApiModel):
 class Loss(ApiModel):
     """The objective."""
 
-    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge"] | None = None
+    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm"] | None = None
     """Which loss."""
 
     beta: Positive | None = None
@@ -39,6 +39,9 @@ class Loss(ApiModel):
 
     gamma: NonNegative | None = None
     """γ, SimPO's plain margin (as TRL's simpo_gamma; SimPO's own repository writes γ/β)."""
+
+    alpha: NonNegative | None = None
+    """α, what SELM's optimism term weighs: α·β nats a nat that the model's own answer becomes less likely; 0 is DPO."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = None
     """Share of pairs that are assumed to be the wrong way round, for dpo and ipo. Unset: 0."""
@@ -96,6 +99,9 @@ class IterationOverride(ApiModel):
 
     beta: Positive | None = None
     """β of the loss."""
+
+    alpha: NonNegative | None = None
+    """α of SELM's loss."""
 
     epochs: Positive | None = None
     """Passes over the pairs."""

@@ -75,10 +75,10 @@ class Room:
         """Write JSONL; its URL."""
         return self.data(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
-    def model(self, changes: Mapping[str, Change | str | bytes | None], name: str = "model") -> str:
-        """A copy of the tiny model with files changed (JSON, in place), replaced, or taken away (None); its URL."""
+    def model(self, changes: Mapping[str, Change | str | bytes | None], name: str = "model", of: str = "model") -> str:
+        """A copy of the tiny model, or ranker, with files changed (JSON, in place), replaced, or taken away (None); its URL."""
         folder = self.folder / name
-        shutil.copytree(TINY / "model", folder)
+        shutil.copytree(TINY / of, folder)
         for file, change in changes.items():
             if change is None:
                 (folder / file).unlink()

@@ -23,6 +23,12 @@ CHECKS = (
     {"name": "cool", "type": "ExactMatch", "exactMatch": {"temperatures": [0.7]}},
 )
 HELPER = {"name": "judge-70b", "url": "file:///judge"}
+RANKER = {"name": "ranker", "kind": "PairRanker", "url": "file:///ranker"}
+OPTIONS = {  # of a recipe alone
+    "sao": {"promptMode": ["Persona", "Free"]},
+    "selm": {"firstIteration": ["Online", "Offline"]},
+}
+LOSSES = ("simpo", "dpo", "ipo", "orpo", "hinge")
 HELD_OUT = {"url": "file:///data/heldout.jsonl", "columns": {"reference": "answer"}}
 
 
@@ -55,22 +61,29 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
         },
         "training": {
             "loss": draw(
-                maybe(st.fixed_dictionaries({"type": st.sampled_from(["simpo", "dpo", "ipo", "orpo", "hinge"])}))
+                maybe(st.fixed_dictionaries({"type": st.sampled_from([*LOSSES, *(["selm"] * (found.name == "selm"))])}))
             ),
             "learningRate": draw(maybe(st.floats(1e-8, 1e-3))),
             "epochs": draw(maybe(st.integers(1, 3))),
         },
-        "judge": {
-            "method": draw(maybe(st.sampled_from(["logprobs", "generate", "paper", "random"]))),
-            "modelName": draw(maybe(st.sampled_from(["self", "initial", HELPER["name"]]))),
+        "judge": draw(st.one_of(st.just({"method": "score", "modelName": RANKER["name"]}), writing_judges())),
+        found.name: {
+            name: draw(maybe(st.sampled_from(values))) for name, values in OPTIONS.get(found.name, {}).items()
         },
     }
     if "personas" in found.data and "prompts" not in (parts["data"] or {}):
         parts["generation"] = {"filters": {"nearDuplicates": draw(maybe(st.sampled_from(NEAR)))}}
     written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
-    if parts["judge"]["modelName"] == HELPER["name"]:
-        written["auxiliaryModels"] = [HELPER]
-    return written
+    helpers = [helper for helper in (HELPER, RANKER) if helper["name"] == parts["judge"]["modelName"]]
+    return written | ({"auxiliaryModels": helpers} if helpers else {})
+
+
+def writing_judges() -> st.SearchStrategy[dict[str, Any]]:
+    """Judges that write, or none that is named."""
+    methods = st.sampled_from(["logprobs", "generate", "paper", "random"])
+    return st.fixed_dictionaries(
+        {"method": maybe(methods), "modelName": maybe(st.sampled_from(["self", "initial", HELPER["name"]]))}
+    )
 
 
 @st.composite

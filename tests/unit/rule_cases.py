@@ -24,6 +24,7 @@ class Case:
 
 
 PLACES = "s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH for a folder inside the image; "
+SELM = "recipe: selm, data: {preferences: {url: 's3://b/p'}}"
 HERE = "a relative path works only with selfalign run"
 
 CASES = (
@@ -65,13 +66,13 @@ CASES = (
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, reasoning: Keep}]}}",
-        "spec.generation.roles: demonstrations have no reasoning, and own answers that have it could be told by it; remove "
+        "spec.generation.roles: given answers have no reasoning, and own answers that have it could be told by it; remove "
         "reasoning: Keep of respond",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
         "spec: {data: {preferences: {url: 's3://b/p'}}}",
-        "spec.data.preferences: data.preferences is read by pairs only; remove it or change recipe",
+        "spec.data.preferences: data.preferences is read by pairs, selm only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
@@ -81,7 +82,7 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: writePrompt, topK: 3}]}}",
-        "spec.generation.roles: recipes pairs and spin have the roles respond and judge; use one of these names in "
+        "spec.generation.roles: recipes pairs, spin, selm have the roles respond and judge; use one of these names in "
         "generation.roles",
     ),
     Case(
@@ -283,6 +284,50 @@ CASES = (
         "spec.training.loss.gamma: 3: gamma is SimPO's margin; write loss.type: simpo, or remove gamma",
     ),
     Case(
+        f"spec: {{{SELM}, selm: {{firstIteration: Offline}}}}",
+        "spec: {selm: {firstIteration: Offline}}",
+        "spec.selm: spec.selm belongs to recipe selm; write recipe: selm, or remove spec.selm",
+    ),
+    Case(
+        f"spec: {{{SELM}}}",
+        "spec: {recipe: selm, data: {preferences: {count: 3}}}",
+        "spec.data: recipe selm needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        f"spec: {{{SELM}, iterations: 2, selm: {{firstIteration: Offline}}}}",
+        f"spec: {{{SELM}, iterations: 1, selm: {{firstIteration: Offline}}}}",
+        "spec.selm.firstIteration: Offline: an offline iteration explores nothing, and there is no other; write iterations: "
+        "2 or more, or recipe: pairs",
+    ),
+    Case(
+        f"spec: {{{SELM}, judge: {{method: generate}}}}",
+        f"spec: {{{SELM}, judge: {{method: paper}}}}",
+        "spec.judge.method: paper: paper is SAO's one order of two answers, and selm ranks three in all orders; write "
+        "judge.method: score, logprobs or generate",
+    ),
+    Case(
+        f"spec: {{{SELM}, training: {{loss: {{alpha: 0.001}}}}}}",
+        f"spec: {{{SELM}, training: {{loss: {{alpha: 0.001, type: dpo}}}}}}",
+        "spec.training.loss.alpha: 0.001: alpha weighs SELM's optimism term; write loss.type: selm, or remove alpha",
+    ),
+    Case(
+        f"spec: {{{SELM}, training: {{loss: {{type: selm}}}}}}",
+        "spec: {training: {loss: {type: selm}}}",
+        "spec.training.loss.type: selm: loss selm needs the model's own answers, which only recipe selm keeps; write recipe: "
+        "selm, or loss.type: dpo",
+    ),
+    Case(
+        f"spec: {{{SELM}, training: {{loss: {{alpha: 0}}}}}}",
+        "spec: {training: {loss: {alpha: 0}}}",
+        "spec.training.loss.alpha: 0: alpha weighs the optimism term of recipe selm; write recipe: selm, or remove alpha",
+    ),
+    Case(
+        f"spec: {{{SELM}, training: {{iterationOverrides: [{{fromIteration: 2, alpha: 0.1}}]}}}}",
+        f"spec: {{{SELM}, training: {{loss: {{type: dpo}}, iterationOverrides: [{{fromIteration: 2, alpha: 0.1}}]}}}}",
+        "spec.training.iterationOverrides: alpha weighs SELM's optimism term; remove it from iterationOverrides, or write "
+        "recipe: selm and loss.type: selm",
+    ),
+    Case(
         "spec: {training: {loss: {labelSmoothing: 0.1, type: ipo}}}",
         "spec: {training: {loss: {labelSmoothing: 0.1, type: simpo}}}",
         "spec.training.loss.labelSmoothing: 0.1: labelSmoothing is defined for dpo and ipo; remove it or write "
@@ -313,7 +358,7 @@ CASES = (
     Case(
         "spec: {training: {iterationOverrides: [{fromIteration: 2, epochs: 2}]}}",
         "spec: {training: {iterationOverrides: [{fromIteration: 2}]}}",
-        "spec.training.iterationOverrides[2]: an override sets something; write learningRate, beta or epochs beside "
+        "spec.training.iterationOverrides[2]: an override sets something; write learningRate, beta, alpha or epochs beside "
         "fromIteration",
     ),
     Case(
@@ -402,6 +447,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "training": ({"learningRate": 1e-6}, {"learningRate": 1e-6, "loss": {}}),
     "evaluation": ({"when": "Last"}, {"when": "Never"}),
     "sao": ({"promptMode": "Free"}, {}),
+    "selm": ({"firstIteration": "Offline"}, {}),
     "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
@@ -426,11 +472,12 @@ LIFE = {
 }
 
 OWN_PAIRS = {"preferences": {"url": "hf://datasets/o/n"}}
+OTHERS = {"selm": {"recipe": "selm", "data": OWN_PAIRS}}  # options of another recipe, and what a run of that says
 
 CHANGES = (
     Change("recipe changed", spec(), spec(recipe=METHOD["recipe"][1], data=OWN_PAIRS), ("recipe", "data")),
     *(
-        Change(f"{name} changed", spec(**{name: a}), spec(**{name: b}), (name,))
+        Change(f"{name} changed", *(spec(**OTHERS.get(name, {}), **{name: value}) for value in (a, b)), (name,))
         for name, (a, b) in METHOD.items()
         if name != "recipe"
     ),
@@ -439,14 +486,15 @@ CHANGES = (
         for name, (value, _) in METHOD.items()
         if name not in REQUIRED
         for change in (
-            Change(f"{name} set", spec(), spec(**{name: value}), (name,)),
-            Change(f"{name} unset", spec(**{name: value}), spec(), (name,)),
+            Change(f"{name} set", spec(**OTHERS.get(name, {})), spec(**OTHERS.get(name, {}), **{name: value}), (name,)),
+            Change(
+                f"{name} unset", spec(**OTHERS.get(name, {}), **{name: value}), spec(**OTHERS.get(name, {})), (name,)
+            ),
         )
     ),
     Change(
         "method unchanged",
-        spec(**{name: a for name, (a, _) in METHOD.items()}),
-        spec(**{n: a for n, (a, _) in METHOD.items()}),
+        *(spec(**{name: a for name, (a, _) in METHOD.items() if name not in OTHERS}) for _ in range(2)),
     ),
     Change("roles in another order", spec(generation={"roles": ROLES}), spec(generation={"roles": ROLES[::-1]})),
     *(

@@ -51,6 +51,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "training",
         "evaluation",
         "sao",
+        "selm",
         "output",
         "storage",
     )

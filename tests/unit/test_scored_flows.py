@@ -81,6 +81,7 @@ def test_the_answer_with_the_higher_score_is_chosen_and_one_too_long_is_set_asid
     assert (third.status, third.reason) == ("set-aside", "too long")
     batch = Batch.of([first, second, third], SCORED_PAIRS)
     assert batch.verdicts == {"first": 1, "second": 1}
+    assert batch.preferred == {"first": 2, "second": 2}  # a score prefers no place
 
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=6), st.data())

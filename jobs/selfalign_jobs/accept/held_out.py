@@ -10,7 +10,8 @@ from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.recipes.base import Recipe
 from selfalign_jobs.step import second_look
 
-GIVEN = ("prompts", "demonstrations")  # sources whose rows have the prompts; those of personas are yet to be written
+# Sources whose rows have the prompts; those of personas are yet to be written.
+GIVEN = ("prompts", "demonstrations", "preferences")
 
 
 def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows]) -> Iterator[str]:
@@ -23,7 +24,8 @@ def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows])
         if not isinstance(step, Train) or not isinstance(held, SourceRef):
             continue
         apart = set(sources[held.name].read()["prompt"].to_pylist())
-        drawn = [prompt for ref in step.data.inputs[:-1] for prompt in _drawn(plan, found, sources[given], ref)]
+        made = [ref for ref in step.data.inputs[:-1] if isinstance(ref, ArtifactRef)]  # else its own function says it
+        drawn = [prompt for ref in made for prompt in _drawn(plan, found, sources[given], ref)]
         both = sum(prompt in apart for prompt in drawn)
         if drawn and both == len(drawn):
             raise ConfigError.one(
@@ -34,9 +36,8 @@ def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows])
         yield from second_look.on_held_out_pairs(len(drawn), both)
 
 
-def _drawn(plan: Plan, found: Recipe, source: SourceRows, ref: ArtifactRef | SourceRef) -> list[str]:
+def _drawn(plan: Plan, found: Recipe, source: SourceRows, ref: ArtifactRef) -> list[str]:
     """The prompts of the records that a table of pairs is made from."""
-    assert isinstance(ref, ArtifactRef)
     step = plan.step(ref.step)
     assert isinstance(step, Generate)
     job = origin_of(step, ref.name)

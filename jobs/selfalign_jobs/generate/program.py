@@ -108,7 +108,7 @@ def generate(
     for job in (job for load in step.loads for job in load.jobs):
         if is_pairs(flows[job.flow].schema):
             told += notes.on_pairs(context.folder, made.tables[job.out], _outcomes(step, job, made), job.judge)
-            told += notes.on_turns(context.folder, job, context.config.plan.sources)
+            told += notes.on_turns(context.folder, origin_of(step, job.out), context.config.plan.sources)
     return finish(context, step, started, made, made.figures, told)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selfalign_api.plan import Json
+from selfalign_api.plan import Json, Judge
 from selfalign_jobs.flow import Ask, Comparison, Completion, Ranking, Reply, Request, Scores
 
 Outcome = Literal["first", "second", "tie", "unparsed"]
@@ -141,12 +141,8 @@ def _by_log_probabilities(ask: Ask, prompt: str, first: str, second: str) -> Jud
         ask.compare("judge", verdicts, prompt=prompt, first=second, second=first, criteria=criteria),
     ]
     assert isinstance(forward, Comparison) and isinstance(backward, Comparison)
-    margin_forward = forward.first - forward.second
-    margin_backward = backward.second - backward.first  # there the first answer stands second
-    p_first = (_sigmoid(margin_forward) + _sigmoid(margin_backward)) / 2
-    return Verdict(
-        _sign(margin_forward), _sign(margin_backward), p_first, margin_forward, margin_backward, ask.judge.tie_margin
-    )
+    # In the second the first answer stands second.
+    return by_margins(ask.judge, forward.first - forward.second, backward.second - backward.first)
 
 
 def _by_scores(ask: Ask, prompt: str, first: str, second: str) -> Judging:
@@ -154,13 +150,10 @@ def _by_scores(ask: Ask, prompt: str, first: str, second: str) -> Judging:
     if ask.judge.scorer == "PairRanker":
         ranking = yield ask.rank(prompt, (first, second))
         assert isinstance(ranking, Ranking)
-        scores = (ranking.logits[0][1], ranking.logits[1][0])
-    else:
-        replies = yield [ask.score(prompt, answer) for answer in (first, second)]
-        rewards = [reply.reward for reply in replies if isinstance(reply, Scores)]
-        scores = (rewards[0], rewards[1])
-    gap = scores[0] - scores[1]
-    return Verdict(_sign(gap), None, _sigmoid(gap), scores=scores, min_score_gap=ask.judge.min_score_gap or 0.0)
+        return by_scores(ask.judge, ranking.logits[0][1], ranking.logits[1][0])
+    replies = yield [ask.score(prompt, answer) for answer in (first, second)]
+    rewards = [reply.reward for reply in replies if isinstance(reply, Scores)]
+    return by_scores(ask.judge, rewards[0], rewards[1])
 
 
 def _by_parsing(ask: Ask, prompt: str, first: str, second: str, *, both_orders: bool) -> Judging:
@@ -169,19 +162,45 @@ def _by_parsing(ask: Ask, prompt: str, first: str, second: str, *, both_orders: 
     replies: list[Reply] = yield [
         ask.write("judge", prompt=prompt, first=a, second=b, criteria=criteria) for a, b in orders
     ]
-    read = []
+    read: list[Outcome] = []
     for (a, b), reply in zip(orders, replies, strict=True):
         (completion,) = reply  # type: ignore[misc]  # a Write is answered by completions
         assert isinstance(completion, Completion)
-        variables = {"prompt": prompt, "first": a, "second": b, "criteria": criteria}
-        candidates = [ask.render(verdict, variables) for verdict in ask.judge.verdicts]
-        read.append(parse_verdict(completion.text, candidates[0], candidates[1]))
-    forward = read[0]
-    backward = {"first": "second", "second": "first"}.get(read[1], read[1]) if both_orders else None
+        read.append(read_verdict(ask, completion.text, prompt, a, b))
+    return by_votes(read[0], OTHER_ORDER[read[1]] if both_orders else None)
+
+
+# --- from what was said to the verdict ------------------------------------------------------------------------------------
+
+OTHER_ORDER: dict[Outcome, Outcome] = {"first": "second", "second": "first", "tie": "tie", "unparsed": "unparsed"}
+
+
+def by_margins(judge: Judge, forward: float, backward: float) -> Verdict:
+    """By the margins of both orders, nats; each is positive when the first answer is better, wherever it is shown."""
+    p_first = (_sigmoid(forward) + _sigmoid(backward)) / 2
+    return Verdict(_sign(forward), _sign(backward), p_first, forward, backward, judge.tie_margin)
+
+
+def by_scores(judge: Judge, first: float, second: float) -> Verdict:
+    """By the scores of both answers, which are the same in any order."""
+    gap = first - second
+    return Verdict(
+        _sign(gap), _sign(gap), _sigmoid(gap), scores=(first, second), min_score_gap=judge.min_score_gap or 0.0
+    )
+
+
+def by_votes(forward: Outcome, backward: Outcome | None) -> Verdict:
+    """By what was read in each order that was asked."""
     votes = [{"first": 1.0, "second": 0.0}.get(vote) for vote in (forward, backward) if vote is not None]
     agree = None not in votes and len(set(votes)) == 1
-    p_first = votes[0] if agree else (None if None in votes else 0.5)
-    return Verdict(forward, backward, p_first)  # type: ignore[arg-type]
+    return Verdict(forward, backward, votes[0] if agree else (None if None in votes else 0.5))
+
+
+def read_verdict(ask: Ask, text: str, prompt: str, first: str, second: str) -> Outcome:
+    """What a judge that was shown these two answers in this order has written."""
+    variables = {"prompt": prompt, "first": first, "second": second, "criteria": ask.judge.criteria}
+    candidates = [ask.render(verdict, variables) for verdict in ask.judge.verdicts]
+    return parse_verdict(text, candidates[0], candidates[1])
 
 
 def parse_verdict(text: str, first: str, second: str) -> Outcome:

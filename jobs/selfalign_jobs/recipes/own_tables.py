@@ -10,12 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json
+from selfalign_api.plan import Json, Prepare, SourceRef, TableRef
 from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import Rows
 from selfalign_jobs.recipes.evaluation import HELD_OUT
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.tables import drawn_numbers, questions, shuffled, with_counts
+
+HELD = SourceRef(name="evaluation")
+
+# --- what plans say of them -----------------------------------------------------------------------------------------------
 
 
 def draw_options(method: Method, kind: str, k: int) -> dict[str, Any]:
@@ -31,6 +35,37 @@ def draw_options(method: Method, kind: str, k: int) -> dict[str, Any]:
         "count": source.count,
         "blank": False,
     }
+
+
+def asked(method: Method, kind: str) -> Prepare:
+    """The held-out prompts: the user's, or those of rows of the table `kind` that are set apart."""
+    if method.evaluation.prompts_given:
+        return Prepare(fn="questions", inputs=(HELD,))
+    return Prepare(fn="apart-questions", inputs=(SourceRef(name=kind),), options=draw_options(method, kind, 1))
+
+
+def held_out_table(method: Method, answered: TableRef) -> TableRef | None:
+    """The table with the prompts that training must not see: the user's, or those `answered` by the initial model."""
+    if method.evaluation.when == "Never":
+        return None
+    return HELD if method.evaluation.prompts_given else answered
+
+
+def given_pairs(method: Method, k: int) -> Prepare:
+    """The pairs of the user's own that iteration k is trained on, none of whose prompts is held out."""
+    held = method.evaluation.prompts_given and method.evaluation.when != "Never"
+    fresh = method.data["preferences"].draw == "Fresh"
+    options = draw_options(method, "preferences", k) | {
+        "window": [i - 1 for i in method.iteration.window_of(k)] if fresh else [0],
+        "held_out": held,
+        "identical": method.filters.identical,
+        "max_new_pairs": method.iteration.max_new_pairs,
+    }
+    own = SourceRef(name="preferences")
+    return Prepare(fn="own-pairs", inputs=(own, HELD) if held else (own,), options=options)
+
+
+# --- the functions --------------------------------------------------------------------------------------------------------
 
 
 def own_pairs(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from selfalign_api.plan import ArtifactRef, Prepare, SourceRef
+from selfalign_api.plan import ArtifactRef
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import Recipe, Step
 from selfalign_jobs.recipes.evaluation import evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import apart_questions, draw_options, own_pairs
+from selfalign_jobs.recipes.own_tables import apart_questions, asked, given_pairs, own_pairs
 from selfalign_jobs.recipes.tables import joined_answers, questions
 from selfalign_jobs.recipes.trainings import train_step
-
-OWN = SourceRef(name="preferences")
-HELD = SourceRef(name="evaluation")
 
 # --- the plan: train → evaluate, for each iteration -----------------------------------------------------------------------
 
@@ -31,31 +28,11 @@ def plan(method: Method) -> tuple[Step, ...]:
     steps: list[Step] = []
     before: ArtifactRef | None = None
     for k in range(1, method.iterations + 1):
-        steps.append(train_step(method, k, pairs_of(method, k)))
+        steps.append(train_step(method, k, given_pairs(method, k)))
         if method.evaluation.after(k, method.iterations):
             before = before or ArtifactRef(step=f"i{k}-evaluate", name="initial-answers")
-            steps.append(evaluate_step(method, k, asked(method), before))
+            steps.append(evaluate_step(method, k, asked(method, "preferences"), before))
     return tuple(steps)
-
-
-def pairs_of(method: Method, k: int) -> Prepare:
-    """The pairs that iteration k is trained on, none of whose prompts is held out."""
-    held = method.evaluation.prompts_given and method.evaluation.when != "Never"
-    fresh = method.data["preferences"].draw == "Fresh"
-    options = draw_options(method, "preferences", k) | {
-        "window": [i - 1 for i in method.iteration.window_of(k)] if fresh else [0],
-        "held_out": held,
-        "identical": method.filters.identical,
-        "max_new_pairs": method.iteration.max_new_pairs,
-    }
-    return Prepare(fn="own-pairs", inputs=(OWN, HELD) if held else (OWN,), options=options)
-
-
-def asked(method: Method) -> Prepare:
-    """The held-out prompts: the user's, or those of rows set apart."""
-    if method.evaluation.prompts_given:
-        return Prepare(fn="questions", inputs=(HELD,))
-    return Prepare(fn="apart-questions", inputs=(OWN,), options=draw_options(method, "preferences", 1))
 
 
 def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:

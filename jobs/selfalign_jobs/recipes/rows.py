@@ -55,6 +55,30 @@ PAIRS = pa.schema(
 # Of pairs that a scoring model judged: a reward model's scores; of a pair ranker, how much better each is, shown first.
 SCORED_PAIRS = pa.schema([*PAIRS, pa.field("chosen_score", pa.float64()), pa.field("rejected_score", pa.float64())])
 
+# A prompt of somebody's pairs with an answer of the model's own beside the two given ones, for a judge to rank.
+THREE_ANSWERS = pa.schema(
+    [
+        pa.field("history", pa.string()),
+        pa.field("prompt", pa.string()),
+        *(pa.field(name, pa.string()) for name in ("new", "given_chosen", "given_rejected")),
+        pa.field("prompt_ids", IDS),
+        *(pa.field(f"{name}_ids", IDS) for name in ("new", "given_chosen", "given_rejected")),
+        *(pa.field(f"{name}_finish", pa.string()) for name in ("new", "given_chosen", "given_rejected")),
+        pa.field("answer_seed", pa.uint64()),
+    ]
+)
+
+# Pairs of the best and the worst of such three: `best` and `worst` are new, chosen or rejected (as given).
+RANKED_PAIRS = pa.schema(
+    [
+        *SCORED_PAIRS,
+        pa.field("kept_ids", IDS),  # of the new answer, whatever its rank
+        pa.field("best", pa.string()),
+        pa.field("worst", pa.string()),
+        pa.field("new_equals", pa.string()),  # chosen or rejected, where the new answer is the same text; else null
+    ]
+)
+
 TRAINED = ("prompt", "prompt_ids", "chosen_ids", "rejected_ids")  # the columns of pairs that training reads
 
 ANSWERS = pa.schema(

@@ -15,20 +15,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, TableRef
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef
 from selfalign_jobs.flow import Ask, Dropped, Request, Row
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import apart_questions, draw_options
+from selfalign_jobs.recipes.own_tables import apart_questions, asked, draw_options, held_out_table
 from selfalign_jobs.recipes.rows import PAIRS, TRAINED, history_of
 from selfalign_jobs.recipes.tables import draw, joined_answers, questions, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 OWN = SourceRef(name="demonstrations")
-HELD = SourceRef(name="evaluation")
 INITIAL_ANSWERS = ArtifactRef(step="i1-generate", name="initial-answers")
 
 # --- the flow: what happens to one demonstration --------------------------------------------------------------------------
@@ -67,12 +66,12 @@ def plan(method: Method) -> tuple[Step, ...]:
     for k in range(1, method.iterations + 1):
         jobs = [pairs_job(method, k)]
         if k == 1 and method.evaluation.when != "Never":
-            jobs.append(answers_job(method, asked(method), INITIAL_ANSWERS.name))
+            jobs.append(answers_job(method, asked(method, "demonstrations"), INITIAL_ANSWERS.name))
         load = EngineLoad(model=ModelRef(iteration=k - 1), jobs=tuple(jobs))
         steps.append(Generate(name=f"i{k}-generate", iteration=k, load=load, engine=method.engine))
-        steps.append(train_on_pairs(method, k, held_out_table(method)))
+        steps.append(train_on_pairs(method, k, held_out_table(method, INITIAL_ANSWERS)))
         if method.evaluation.after(k, method.iterations):
-            held = Prepare(fn="questions", inputs=(held_out_table(method) or INITIAL_ANSWERS,))
+            held = Prepare(fn="questions", inputs=(held_out_table(method, INITIAL_ANSWERS) or INITIAL_ANSWERS,))
             steps.append(evaluate_step(method, k, held, INITIAL_ANSWERS))
     return tuple(steps)
 
@@ -86,20 +85,6 @@ def pairs_job(method: Method, k: int) -> FlowJob:
         roles={"respond": method.roles["respond"]},
         options={"identical": method.filters.identical, "truncated": method.filters.truncated},
     )
-
-
-def asked(method: Method) -> Prepare:
-    """The held-out prompts: the user's, or those of demonstrations set apart."""
-    if method.evaluation.prompts_given:
-        return Prepare(fn="questions", inputs=(HELD,))
-    return Prepare(fn="apart-questions", inputs=(OWN,), options=draw_options(method, "demonstrations", 1))
-
-
-def held_out_table(method: Method) -> TableRef | None:
-    """The table with the prompts that training must not see."""
-    if method.evaluation.when == "Never":
-        return None
-    return HELD if method.evaluation.prompts_given else INITIAL_ANSWERS
 
 
 def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:

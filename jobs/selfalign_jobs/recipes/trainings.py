@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from selfalign_api.plan import ArtifactRef, Json, ModelRef, Prepare, TableRef, Train
+from selfalign_api.plan import ArtifactRef, Json, Loss, ModelRef, Prepare, TableRef, Train
 from selfalign_jobs.recipes.method import Method
 
-WITH_REFERENCE = ("dpo", "ipo", "hinge")
+WITH_REFERENCE = ("dpo", "ipo", "hinge", "selm")
 
 
-def train_on_pairs(method: Method, k: int, held: TableRef | None) -> Train:
+def train_on_pairs(method: Method, k: int, held: TableRef | None, *, since: int = 1, loss: Loss | None = None) -> Train:
     """The pairs that the iterations of the window have generated, less those whose prompt is in the table `held`.
 
-    Where near duplicates are left out, the pairs of all iterations before the window are read too.
+    None were generated before the iteration `since`. Where near duplicates are left out, the pairs of all iterations before
+    the window are read too.
     """
     window, near = method.iteration.window_of(k), method.filters.near_duplicates
     options: dict[str, Json] = {
@@ -19,17 +20,18 @@ def train_on_pairs(method: Method, k: int, held: TableRef | None) -> Train:
         "max_new_pairs": method.iteration.max_new_pairs,
         "seed": method.seed,
     }
-    earlier = range(1, 1 if near is None else window.start)
+    earlier = range(since, since if near is None else window.start)
     if near is not None:
         options |= {"near_duplicates": near.model_dump(exclude_none=True), "earlier": len(earlier)}
-    pairs = (ArtifactRef(step=f"i{i}-generate", name="pairs") for i in (*earlier, *window))
+    generated = (*earlier, *range(max(since, window.start), window.stop))
+    pairs = (ArtifactRef(step=f"i{i}-generate", name="pairs") for i in generated)
     inputs = (*pairs, *(() if held is None else (held,)))
-    return train_step(method, k, Prepare(fn="training-pairs", inputs=inputs, options=options))
+    return train_step(method, k, Prepare(fn="training-pairs", inputs=inputs, options=options), loss)
 
 
-def train_step(method: Method, k: int, data: Prepare) -> Train:
-    """The training of iteration k on a table of pairs."""
-    loss = method.training.loss_of(k)
+def train_step(method: Method, k: int, data: Prepare, loss: Loss | None = None) -> Train:
+    """The training of iteration k on a table of pairs, by this loss, or the method's own."""
+    loss = method.training.loss_of(k) if loss is None else loss
     return Train(
         name=f"i{k}-train",
         iteration=k,

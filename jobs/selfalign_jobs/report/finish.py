@@ -143,10 +143,14 @@ def _diversity(evidence: Evidence) -> dict[str, Json]:
 
 
 def _risen(trained: list[Trained]) -> dict[str, float]:
-    """By how many nats the chosen answers became likelier in each training that has a reference."""
-    done = ((each.step.name, each.facts.manifest) for each in trained)
-    found = {name: m.result["chosenLogProbability"] for name, m in done if m and "chosenLogProbability" in m.result}
-    return {f"{name}.chosenLogProbability": round(each["after"] - each["before"], 4) for name, each in found.items()}
+    """By how many nats the chosen (of SELM: and the kept) answers became likelier in each training that has a reference."""
+    found: dict[str, float] = {}
+    for each in trained:
+        result = each.facts.manifest.result if each.facts.manifest else {}
+        for name in ("chosenLogProbability", "keptLogProbability"):
+            if name in result:
+                found[f"{each.step.name}.{name}"] = round(result[name]["after"] - result[name]["before"], 4)
+    return found
 
 
 def _remarked(evidence: Evidence) -> dict[str, float]:

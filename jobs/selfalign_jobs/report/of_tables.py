@@ -36,9 +36,14 @@ BOTH_ORDERS = Markup(
 KEPT = Markup("<b>Margins of the kept pairs</b>: how sure the judge was; ▲ mean")
 
 
+def is_scored(judge: Judge | None) -> bool:
+    """Whether a scoring model judges: its verdicts have no order."""
+    return judge is not None and judge.method == "score"
+
+
 def unit_of(judge: Judge | None) -> str:
     """What margins are counted in: nats, or, of a scoring model, as its scores are."""
-    return "score gap" if judge is not None and judge.method == "score" else "nats"
+    return "score gap" if is_scored(judge) else "nats"
 
 
 def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
@@ -173,7 +178,13 @@ def _verdicts(iteration: Iteration, made: Made) -> Iterator[Section]:
     if len(kept):
         chart = histogram("Margins of the kept pairs", f"margin, {unit}", "% of pairs", kept, np.array([]))
         charts.append((KEPT, chart))
-    facts = {"verdicts": found, "charts": charts, "judge": made.job.judge, "unit": unit}
+    facts = {
+        "verdicts": found,
+        "charts": charts,
+        "judge": made.job.judge,
+        "unit": unit,
+        "scored": is_scored(made.job.judge),
+    }
     notes = tuple(second_look.on_verdicts(found))
     yield Section("verdicts", "Verdicts", "verdicts", facts, notes, of=of(iteration, made))
 

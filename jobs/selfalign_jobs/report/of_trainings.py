@@ -36,6 +36,7 @@ SERIES: dict[str, tuple[Series, ...]] = {  # by objective
         LOSS,
         Series("margin", "reward margin", "Reward margin, chosen over rejected", 0.0),
         Series("accuracy", "share of pairs", "Pairs that the policy orders as {}", 0.5),
+        Series("rewards_kept", "reward", "Reward of the model's own answers, which optimism lowers", 0.0),
         RATE,
     ),
     "sft": (Series("loss", "nats a token", "Loss, mean over the targets' tokens"), RATE),
@@ -96,7 +97,9 @@ def _training(plan: Plan, trained: Trained, of: str) -> Section:
         "word": step.rows,
         "computed": _computed(result),
         "speed": _speed(result, step.rows),
-        "chosen": result.get("chosenLogProbability"),
+        "became": {
+            side: result[f"{side}LogProbability"] for side in ("chosen", "kept") if f"{side}LogProbability" in result
+        },
         "taken": "" if learns_from(step) else _taken(trained),  # else the funnel says it
     }
     return Section("training", "Training", "training", facts, trained.facts.notes, of=of)

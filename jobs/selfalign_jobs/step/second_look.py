@@ -83,6 +83,12 @@ def on_left_out(given: int, dropped: int, truncated: int, word: str = "pairs") -
         yield f"{percent(truncated / given)} of the {word} are longer than the training's bounds and were cut."
 
 
+def on_emptied(pairs: int, emptied: int) -> Iterator[str]:
+    """Kept answers of SELM's beyond the bounds of the training: their pairs are trained on without them."""
+    if pairs and emptied / pairs > bounds.OVERLONG.value:
+        yield f"{percent(emptied / pairs)} of the pairs lost the optimism term: their own answer is longer than the bounds."
+
+
 def on_held_out_pairs(pairs: int, held: int) -> Iterator[str]:
     """Pairs (or what is drawn for them) whose prompts are held out for evaluation."""
     if pairs and held / pairs > bounds.HELD_PAIRS.value:

@@ -9,7 +9,7 @@ All tensors are of shape (pairs,), floating, and in nats; each loss is per pair,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,6 +41,7 @@ class PairLoss:
     loss: Tensor
     chosen_rewards: Tensor
     rejected_rewards: Tensor
+    kept_rewards: Tensor | None = None  # SELM's, of its third answer
 
 
 def dpo(pair: PairLogProbs, loss: Loss) -> PairLoss:
@@ -86,8 +87,8 @@ def selm(pair: PairLogProbs, loss: Loss) -> PairLoss:
     result = dpo(pair, loss.model_copy(update={"label_smoothing": 0.0}))
     if pair.kept is None or pair.reference_kept is None:
         raise ValueError("selm needs the log-probabilities of the kept answers, of policy and reference")
-    optimism = loss.alpha * loss.beta * (pair.kept - pair.reference_kept)
-    return PairLoss(result.loss + optimism, result.chosen_rewards, result.rejected_rewards)
+    kept = loss.beta * (pair.kept - pair.reference_kept)
+    return replace(result, loss=result.loss + loss.alpha * kept, kept_rewards=kept.detach())
 
 
 def simpo(pair: PairLogProbs, loss: Loss) -> PairLoss:

@@ -68,7 +68,10 @@ def _pairs(loss: Loss, scored: Scored) -> Outcome:
         reference_kept=None if kept is None else sides[2],
     )
     result = LOSSES[loss.type](pairs, loss)
-    return Outcome(result.loss, _ordered(result.chosen_rewards, result.rejected_rewards))
+    figures = _ordered(result.chosen_rewards, result.rejected_rewards)
+    return Outcome(
+        result.loss, figures | ({} if result.kept_rewards is None else {"rewards_kept": result.kept_rewards})
+    )
 
 
 def _targets(scored: Scored) -> Outcome:

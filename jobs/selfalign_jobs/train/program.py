@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
@@ -169,6 +168,7 @@ def _notes_before(context: StepContext, step: Train, found: Examples) -> Iterato
         several = found.counts.get("severalTurns", 0)
         yield from second_look.on_turns("preferences", found.pairs, several, own.turn or "First")
     yield from second_look.on_left_out(found.pairs, found.dropped_overlong, found.truncated, step.rows)
+    yield from second_look.on_emptied(found.table.num_rows, found.emptied)
     held = found.counts.get("promptHeldOut", 0)
     yield from second_look.on_held_out_pairs(found.pairs + held, held)
 
@@ -317,7 +317,8 @@ def _finish(
     figures: dict[str, Json],
 ) -> Manifest:
     rows = log.to_pylist()
-    last, chosen = rows[-1], _chosen(context, step, rows)
+    last = rows[-1]
+    chosen, new = (_became(context, step, rows, side) for side in ("chosen", "kept"))
     tokens, seconds = sum(row["tokens"] for row in rows), last["seconds"]
     result = {
         "steps": int(last["step"]),
@@ -332,6 +333,7 @@ def _finish(
         "computedTokensPerSecond": round(sum(row["computed_tokens"] for row in rows) / seconds, 1),
         **({"mfu": round(_mfu(rows), 4)} if "mfu" in last else {}),
         **({"chosenLogProbability": chosen} if chosen else {}),
+        **({"keptLogProbability": new} if new else {}),
         **figures,
     }
     return finish_manifest(
@@ -353,16 +355,24 @@ def _finish(
     )
 
 
-def _chosen(context: StepContext, step: Train, rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean log-probability of the chosen answers under the reference, and at the end; of losses with a reference.
+def _became(context: StepContext, step: Train, rows: list[dict[str, float]], side: str) -> dict[str, float]:
+    """Mean log-probability of one side's answers under the reference, and at the end; of losses with a reference.
 
-    What a step's log has of it is their reward: β times by how much it rose.
+    What a step's log has of it is their reward: β times by how much it rose, the mean over all pairs.
     """
-    if step.loss.type not in REFERENCE_LOSSES or not context.folder.exists(REFERENCE):
+    if (
+        step.loss.type not in REFERENCE_LOSSES
+        or f"rewards_{side}" not in rows[-1]
+        or not context.folder.exists(REFERENCE)
+    ):
         return {}
-    before = pc.mean(context.folder.read_table(REFERENCE, columns=["chosen"])["chosen"]).as_py()
-    risen = statistics.fmean(row["rewards_chosen"] for row in second_look.last_quarter(rows)) / step.loss.beta
-    return {"before": round(before, 4), "after": round(before + risen, 4)}
+    given = context.folder.read_table(REFERENCE, columns=[side])[side].to_numpy()
+    there = given[given != 0]  # a pair may have no kept answer
+    if not len(there):
+        return {}
+    risen = statistics.fmean(row[f"rewards_{side}"] for row in second_look.last_quarter(rows)) / step.loss.beta
+    before = float(there.mean())
+    return {"before": round(before, 4), "after": round(before + risen * len(given) / len(there), 4)}
 
 
 def _mfu(rows: list[dict[str, float]]) -> float:

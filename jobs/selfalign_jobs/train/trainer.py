@@ -26,7 +26,8 @@ from selfalign_jobs.train.scoring import answer_scores
 from selfalign_jobs.train.settings import Shape
 
 LogRow = dict[str, float]
-FIGURES = ("rewards_chosen", "rewards_rejected", "accuracy")  # means over examples, of objectives that have them
+# Means over examples, of objectives that have them.
+FIGURES = ("rewards_chosen", "rewards_rejected", "accuracy", "rewards_kept")
 SUMS = ("loss", *FIGURES, "examples", "targets", "tokens", "places", "flops")
 
 
@@ -135,9 +136,9 @@ class StepTrainer(transformers.Trainer):
         found = self.objective.score(Scored(scores, micro.answer_lengths, reference))
         none = torch.zeros_like(found.loss, dtype=torch.float32)
         columns = [found.loss.detach(), *(found.figures.get(name, none) for name in FIGURES)]
-        self._sums[:4] += torch.stack([column.float() for column in columns]).sum(dim=1)
+        self._sums[: len(columns)] += torch.stack([column.float() for column in columns]).sum(dim=1)
         counts = (len(found.loss), len(micro.targets), micro.tokens, micro.places, self._work.flops(micro))
-        self._sums[4:] += torch.tensor(counts, dtype=torch.float64).to(self._sums.device, non_blocking=True)
+        self._sums[len(columns) :] += torch.tensor(counts, dtype=torch.float64).to(self._sums.device, non_blocking=True)
         self._shown = tuple(found.figures)
         return found.loss.sum()
 
