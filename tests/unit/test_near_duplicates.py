@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,28 @@ HASHES = [
 @given(st.integers(1, 2000))
 def test_one_prompt_over_and_over_is_kept_once(times: int) -> None:
     assert near_duplicates(["What is the plan for the garden?"] * times, NEAR).tolist() == [-1, *[0] * (times - 1)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "like"),
+    [
+        ("请告诉我今天晚上在北京有什么好吃的餐馆", "请告诉我今天晚上在上海有什么好吃的餐馆", True),
+        ("请告诉我今天晚上在北京有什么好吃的餐馆", "为什么天空是蓝色的", False),
+        ("東京で安くておいしい店を教えてください", "大阪で安くておいしい店を教えてください", True),
+        ("ช่วยเขียนจดหมายลาออกจากงานให้หน่อย", "ช่วยเขียนจดหมายลาออกจากงานให้ที", True),
+        ("서울에서 가 볼 만한 곳을 알려 줘", "부산에서 가 볼 만한 곳을 알려 줘", True),
+        ("Où est la gare s'il vous plaît, et le train ?", "OÙ est la gare s'il vous plai\u0302t, et ce train ?", True),
+        ("ممكن تشرح لي كيف أزرع النعناع في البيت", "ما هي عاصمة فرنسا", False),
+    ],
+)  # fmt: skip
+def test_prompts_in_any_script_are_compared(one: str, other: str, like: bool) -> None:
+    rule = NEAR | {"threshold": 0.7}
+    assert (near_duplicates([one, other], rule)[1] == 0) == like == (jaccard(one, other, rule) >= 0.7)
+
+
+@given(st.text())
+def test_words_lose_nothing_but_space(text: str) -> None:
+    assert "".join(words_of(text)) == "".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def test_many_texts_are_hashed_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:

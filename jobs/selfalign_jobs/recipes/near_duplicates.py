@@ -8,6 +8,7 @@ are fixed: what is dropped goes into the digests of what is made of the rest.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -41,8 +42,16 @@ def near_duplicates(texts: Sequence[str], rule: Mapping[str, Json]) -> Numbers:
 
 
 def words_of(text: str) -> list[str]:
-    """The words that are compared."""
-    return unicodedata.normalize("NFC", text).casefold().split()
+    """The words that are compared; in scripts that put no spaces between them, the characters."""
+    folded = unicodedata.normalize("NFC", text).casefold()
+    return folded.split() if folded.isascii() else _WORD.findall(folded)
+
+
+# Thai to Lao, Myanmar, Khmer, kana, Han.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def _equal(texts: Sequence[str]) -> Numbers:
