@@ -43,7 +43,7 @@ class Check(ApiModel):
 
 
 class Gate(ApiModel):
-    """A figure that the newest model must reach: else nothing is published, and the run fails."""
+    """A figure that the model to be published must reach: else nothing is published, and the run fails."""
 
     check: Annotated[Name, Field(examples=["accuracy"])]
     """Whose figure: the name of a check. Of an ExactMatch at several temperatures each must reach it."""
@@ -67,8 +67,11 @@ class Evaluation(ApiModel):
     checks: Annotated[tuple[Check, ...], Field(min_length=1, max_length=16), MapBy("name")] | None = None
     """The figures. Unset: one SelfWinRate, named win."""
 
+    select_by: Annotated[Name, Field(examples=["accuracy"])] | None = None
+    """The check by whose value the best iteration is published; of several temperatures their mean. Unset: the last one is."""
+
     gates: Annotated[tuple[Gate, ...], Field(max_length=16)] | None = None
-    """What must be reached before anything is published, after the last round. Unset: nothing."""
+    """What must be reached, after the last round, before anything is published. Unset: nothing."""
 
 
 class SaoOptions(ApiModel):

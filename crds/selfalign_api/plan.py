@@ -279,18 +279,25 @@ class Gate(Frozen):
     at_least: float
 
 
-class Publish(Frozen):
-    """Copy a model, and the tables of pairs that it was trained on, to where the user wants them, once the gates are passed."""
+class Round(Frozen):
+    """The policy of an iteration, and the tables of pairs that it was trained on."""
 
-    kind: Literal["publish"] = "publish"
-    name: str = "publish"
     iteration: int
     model: ModelRef
     pairs: tuple[ArtifactRef, ...]
+
+
+class Publish(Round):
+    """Copy a round to where the user wants it, once the gates are passed: the last one, or the best of all by a check."""
+
+    kind: Literal["publish"] = "publish"
+    name: str = "publish"
     url: str | None  # of the model's folder; None: it is not asked for
     dataset_url: str | None
     adapter: Literal["Merge", "Keep"] = "Merge"  # Keep: the model's adapter alone
     gates: Annotated[tuple[Gate, ...], ADDED] = ()  # of the evaluation of its iteration
+    select_by: Annotated[str | None, ADDED] = None  # the check whose value decides
+    earlier: Annotated[tuple[Round, ...], ADDED] = ()  # the rounds that may be better
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -429,7 +436,7 @@ def artifacts_of(step: AnyStep) -> Iterator[ArtifactRef]:
     for prepare in prepares_of(step):
         yield from (ref for ref in prepare.inputs if isinstance(ref, ArtifactRef))
     if isinstance(step, Publish):
-        yield from step.pairs
+        yield from dict.fromkeys(ref for each in (step, *step.earlier) for ref in each.pairs)
     if isinstance(step, Evaluate):
         for check in step.checks:
             yield from (ref for ref in (check.before, check.after, check.verdicts) if ref is not None)
@@ -457,7 +464,7 @@ def origin_of(step: Generate | Evaluate, table: str) -> FlowJob:
 def models_of(step: AnyStep) -> tuple[ModelRef, ...]:
     """Every model that a step loads, or copies."""
     if isinstance(step, Publish):
-        return (step.model,)
+        return (step.model, *(each.model for each in step.earlier))
     if isinstance(step, Train):
         return (step.start,) if step.reference is None else (step.start, step.reference)
     return tuple(load.model for load in step.loads)

@@ -662,6 +662,21 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
     ),
     Rule(
         Evaluation,
+        "selectBy",
+        given("selectBy")
+        + "(has(self.checks) ? self.checks.exists(c, c.name == self.selectBy) : self.selectBy == 'win')",
+        "names no check; write the name of an entry of evaluation.checks (win, where none is written)",
+        lambda evaluation: evaluation.select_by in (None, *_types_of(evaluation)),
+    ),
+    Rule(
+        Evaluation,
+        "selectBy",
+        given("selectBy", "when") + "self.when == 'EachIteration'",
+        "selectBy compares the rounds, so each of them is evaluated; write when: EachIteration, or remove selectBy",
+        lambda evaluation: evaluation.select_by is None or evaluation.when in (None, "EachIteration"),
+    ),
+    Rule(
+        Evaluation,
         "gates",
         given("gates", "when") + "self.when != 'Never' || size(self.gates) == 0",
         "gates need an evaluation; write when: Last or EachIteration, or remove gates",

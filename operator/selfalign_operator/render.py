@@ -93,7 +93,7 @@ def first_attempts(effective: EffectiveRun, run: SelfAlignmentRun) -> list[Attem
     unread = run.model_copy(update={"spec": parse_spec(spec)})
     method = method_of(method_values(unread, effective.means.generation.device, {}, Path()))
     steps = recipe(method.recipe).plan(method)
-    planned = (*steps, *publish_steps(steps, effective.spec.output, method.evaluation.gates, Path()))
+    planned = (*steps, *publish_steps(steps, effective.spec.output, method.evaluation, Path()))
     return [Attempt(step=step.name, kind=step.kind, iteration=step.iteration, number=1) for step in planned]
 
 

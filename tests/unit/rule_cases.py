@@ -171,6 +171,18 @@ CASES = (
         "spec.evaluation.gates: a win rate has no gain: it compares with the model as given; write figure: value or low",
     ),
     Case(
+        "spec: {evaluation: {selectBy: win}}",
+        "spec: {evaluation: {selectBy: accuracy}}",
+        "spec.evaluation.selectBy: accuracy names no check; write the name of an entry of evaluation.checks (win, where none "
+        "is written)",
+    ),
+    Case(
+        "spec: {evaluation: {selectBy: win, when: EachIteration}}",
+        "spec: {evaluation: {selectBy: win, when: Last}}",
+        "spec.evaluation.selectBy: win: selectBy compares the rounds, so each of them is evaluated; write when: "
+        "EachIteration, or remove selectBy",
+    ),
+    Case(
         "spec: {evaluation: {when: Last, gates: [{check: win, figure: low, atLeast: 0.5}]}}",
         "spec: {evaluation: {when: Never, gates: [{check: win, figure: low, atLeast: 0.5}]}}",
         "spec.evaluation.gates: gates need an evaluation; write when: Last or EachIteration, or remove gates",

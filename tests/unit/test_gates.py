@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,12 +15,14 @@ from rich.console import Console
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.method import Output
-from selfalign_api.plan import Gate, Plan, Publish
+from selfalign_api.plan import Gate, ModelRef, Plan, Publish, Round, artifacts_of, models_of
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.accept.resolve import publish_steps
 from selfalign_jobs.places.store import Folder, step_folder
 from selfalign_jobs.publish.gates import held_against
 from selfalign_jobs.publish.program import publish
+from selfalign_jobs.publish.rounds import published_round
+from selfalign_jobs.recipes.method import Evaluation
 from selfalign_jobs.report import finish_report, render_report, summary
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.progress import Progress
@@ -66,10 +69,14 @@ def test_a_gate_is_passed_by_what_is_no_less(at_least: float, wanted: str) -> No
     assert passed.met == (at_least <= {"value": 0.56, "low": 0.52}[wanted])
 
 
+def asked(**values: Any) -> Evaluation:
+    return Evaluation(when="EachIteration", prompts_given=True, checks=(), **values)
+
+
 def gated(tmp_path: Path, *gates: Gate, output: Output | None = None) -> tuple[Folder, Plan, Publish]:
     """A run on pairs of one's own that is evaluated: its gain is 0.2 (0.15 to 0.25), as `played_shapes` says."""
     folder, plan = played(tmp_path, "offline")
-    (step,) = publish_steps(plan.steps, output, gates, tmp_path)
+    (step,) = publish_steps(plan.steps, output, asked(gates=gates), tmp_path)
     return folder, Plan(**dict(plan) | {"steps": (*plan.steps, step)}), step
 
 
@@ -77,6 +84,32 @@ def run_of(folder: Folder, plan: Plan, step: Publish) -> None:
     config = StepConfig(plan=plan, step=step.name, attempt=1, storage=f"file://{folder.path}", means=MEANS)
     place = step_folder(folder, step.iteration, step.name)
     publish(StepContext(config, folder, place, Progress(step.name), threading.Event()), step)
+
+
+@given(st.lists(st.integers(0, 500).map(lambda right: right / 500), min_size=1, max_size=5))
+def test_the_best_round_is_published_and_of_equal_ones_the_earlier(values: list[float]) -> None:
+    rounds = [Round(iteration=k, model=ModelRef(iteration=k), pairs=()) for k in range(1, len(values) + 1)]
+    step = Publish(**dict(rounds[-1]), url="s3://out/model", dataset_url=None, earlier=tuple(rounds[:-1]))
+    evaluated = {
+        k: {"acc.greedy.after": figure(value, 0, 1), "acc.sampled.after": figure(0.5, 0, 1), "win": figure(1 / k, 0, 1)}
+        for k, value in enumerate(values, start=1)
+    }
+    by_accuracy = published_round(step.model_copy(update={"select_by": "acc"}), evaluated)
+    assert by_accuracy.iteration == values.index(max(values)) + 1
+    assert published_round(step.model_copy(update={"select_by": "win"}), evaluated).iteration == 1
+    assert published_round(step, evaluated).iteration == len(values)
+
+
+def test_a_step_that_selects_reads_every_round_that_it_may_publish(tmp_path: Path) -> None:
+    with known("synpo"):
+        _, plan = played(tmp_path, "synpo")
+        output = Output(url="s3://out/model", dataset_url="s3://out/pairs")
+        (step,) = publish_steps(plan.steps, output, asked(select_by="accuracy"), tmp_path)
+        (last,) = publish_steps(plan.steps, output, asked(), tmp_path)
+    assert [each.iteration for each in (*step.earlier, step)] == [1, 2]
+    assert models_of(step) == (ModelRef(iteration=2), ModelRef(iteration=1))
+    assert models_of(last) == (ModelRef(iteration=2),)
+    assert set(artifacts_of(step)) >= set(artifacts_of(last))
 
 
 def test_nothing_is_published_of_a_run_that_does_not_pass(tmp_path: Path) -> None:
@@ -108,4 +141,4 @@ def test_gates_alone_are_a_step_that_copies_nothing(tmp_path: Path) -> None:
 def test_no_gate_and_no_output_are_no_step(tmp_path: Path) -> None:
     with known("offline"):
         _, plan = played(tmp_path, "offline")
-    assert publish_steps(plan.steps, None, (), tmp_path) == ()
+    assert publish_steps(plan.steps, None, asked(), tmp_path) == ()

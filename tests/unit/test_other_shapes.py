@@ -23,6 +23,7 @@ from selfalign_jobs.local.panel import Panel, PlainLines, headline
 from selfalign_jobs.local.show_plan import plan_table
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 from selfalign_jobs.publish.program import publish
+from selfalign_jobs.recipes.method import Evaluation
 from selfalign_jobs.report import finish_report, render_report, summary
 from selfalign_jobs.report.of_tables import unit_of
 from selfalign_jobs.step.context import StepContext
@@ -30,6 +31,7 @@ from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.train.card import card
 
 CPU = GenerationMeans(device="CPU")
+LAST = Evaluation(when="Last", prompts_given=True, checks=())  # nothing is asked of its figures
 MEANS = Means(generation=CPU, training=TrainingMeans(device="CPU"), evaluation=CPU)
 
 
@@ -195,7 +197,7 @@ def test_tables_of_one_iteration_are_published_side_by_side(tmp_path: Path) -> N
     target = tmp_path / "published"
     with known("synpo"):
         folder, plan = played(tmp_path, "synpo")
-        (copy,) = publish_steps(plan.steps, Output(url=None, dataset_url=target.as_uri()), (), tmp_path)
+        (copy,) = publish_steps(plan.steps, Output(url=None, dataset_url=target.as_uri()), LAST, tmp_path)
         assert copy.pairs == (made("i1-score", "pairs"), made("i2-score", "pairs"))
         copy = copy.model_copy(update={"pairs": tables})
         plan = Plan(**dict(plan) | {"steps": (*plan.steps, copy)})

@@ -33,6 +33,7 @@ from selfalign_api.plan import (
     Plan,
     Publish,
     Role,
+    Round,
     Train,
     TrainSettings,
     models_of,
@@ -104,7 +105,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         digest=method_digest(values, digests),
         models=models,
         sources=sources,
-        steps=(*steps, *publish_steps(steps, run.spec.output, method.evaluation.gates, folder)),
+        steps=(*steps, *publish_steps(steps, run.spec.output, method.evaluation, folder)),
     )
     return Resolved(plan, method, digested_method(values, digests), found)
 
@@ -172,39 +173,44 @@ def _overrides(method: Method) -> None:
 
 
 def publish_steps(
-    steps: Sequence[AnyStep], output: Output | None, gates: tuple[Gate, ...], beside: Path
+    steps: Sequence[AnyStep], output: Output | None, evaluation: Evaluation, beside: Path
 ) -> tuple[Publish, ...]:
-    """The step that copies the newest model and the pairs that it was trained on, once the gates are passed.
+    """The step that copies a model and the pairs that it was trained on, once the gates are passed.
 
-    None where neither output nor gate is asked for; with gates alone it copies nothing.
-
-    Raises ConfigError for an adapter that would sit on a model of a former round, which only the run's folder has.
+    None where neither output nor gate is asked for; with gates alone it copies nothing. Raises ConfigError for an adapter
+    that would sit on a model of a former round, which only the run's folder has.
     """
     output = output or Output()
-    if output.url is None and output.dataset_url is None and not gates:
+    if output.url is None and output.dataset_url is None and not evaluation.gates:
         return ()
-    last = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"][-1]
-    pairs = tuple(ref for ref in learned_from(last.data) if isinstance(ref, ArtifactRef))
+    trained = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"]
+    earlier, last = (trained[:-1] if evaluation.select_by else []), trained[-1]
     url, dataset_url = (url and absolute(url, beside) for url in (output.url, output.dataset_url))
     adapter = output.adapter or "Merge"
-    if adapter == "Keep" and last.start.iteration > 0:
-        message = (
-            f"the adapter of round {last.iteration} sits on the model of round {last.start.iteration}, not on the given one; "
-            "write iteration: {start: initial}, or iterations: 1, or adapter: Merge"
-        )
-        raise ConfigError.one("spec.output.adapter", message, adapter)
+    for step in (*earlier, last):
+        if adapter == "Keep" and step.start.iteration > 0:
+            message = (
+                f"the adapter of round {step.iteration} sits on the model of round {step.start.iteration}, not on the given "
+                "one; write iteration: {start: initial}, or iterations: 1, or adapter: Merge"
+            )
+            raise ConfigError.one("spec.output.adapter", message, adapter)
     return (
         Publish(
             name="publish" if url or dataset_url else "gates",
-            iteration=last.iteration,
-            model=last.result,
-            pairs=pairs,
+            **dict(_round(last)),
             url=url,
             dataset_url=dataset_url,
             adapter=adapter,
-            gates=gates,
+            gates=evaluation.gates,
+            select_by=evaluation.select_by,
+            earlier=tuple(map(_round, earlier)),
         ),
     )
+
+
+def _round(step: Train) -> Round:
+    pairs = tuple(ref for ref in learned_from(step.data) if isinstance(ref, ArtifactRef))
+    return Round(iteration=step.iteration, model=step.result, pairs=pairs)
 
 
 def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], folder: Path) -> dict[str, Json]:
@@ -271,6 +277,7 @@ def method_of(values: Mapping[str, Json]) -> Method:
             when=evaluation["when"],
             prompts_given="prompts" in evaluation,
             checks=tuple(_check(check) for check in evaluation["checks"]),
+            select_by=evaluation.get("select_by"),
             gates=tuple(Gate(**gate) for gate in evaluation.get("gates", ())),
         ),
         options=v.get(v["recipe"], {}),

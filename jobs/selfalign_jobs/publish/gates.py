@@ -1,13 +1,13 @@
-"""Gates: what figures of the newest model must reach before anything is published."""
+"""Gates: what figures of a model must reach before anything is published."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Evaluate, Gate, Json, Plan, Publish
-from selfalign_jobs.places.store import Folder, read_manifest, step_folder
+from selfalign_api.plan import Gate
+from selfalign_jobs.publish.rounds import Figures, names_of
 
 FIELD = "spec.evaluation.gates"
 
@@ -42,36 +42,21 @@ class Passed:
         )
 
 
-def held_against(gates: Iterable[Gate], figures: Mapping[str, Json]) -> Iterator[Passed]:
+def held_against(gates: Iterable[Gate], figures: Figures) -> Iterator[Passed]:
     """Each gate with each figure that it is about: of an ExactMatch one a temperature."""
     for gate in gates:
-        for name in names_of(gate, figures):
+        for name in names_of(gate.check, "after" if gate.figure == "value" else "gain", figures):
             found = figures[name]
             yield Passed(gate, name, found["value"], found["low"], found["high"])
 
 
-def names_of(gate: Gate, figures: Mapping[str, Json]) -> list[str]:
-    """The figures of an evaluation that a gate is about: a win rate's own, or those after training, or gains."""
-    if gate.check in figures:
-        return [gate.check]
-    part = "after" if gate.figure == "value" else "gain"
-    return [name for name in figures if name.startswith(f"{gate.check}.") and name.endswith(f".{part}")]
-
-
-def refuse_unmet(run: Folder, plan: Plan, step: Publish) -> None:
+def refuse_unmet(gates: Sequence[Gate], figures: Figures) -> None:
     """ConfigError with the reason GateNotPassed and the figures in words, unless all gates are passed."""
-    if not step.gates:
-        return
-    evaluations = [each for each in plan.steps if isinstance(each, Evaluate) and each.iteration == step.iteration]
-    manifest = read_manifest(step_folder(run, step.iteration, evaluations[-1].name)) if evaluations else None
-    if manifest is None:
-        raise RuntimeError(f"iteration {step.iteration} has no finished evaluation; it runs before {step.name}")
-    unmet = [passed for passed in held_against(step.gates, manifest.result["checks"]) if not passed.met]
-    with refused_as("GateNotPassed"):
-        if unmet:
-            raise ConfigError(
-                [
-                    Problem(f"{FIELD}[{step.gates.index(passed.gate)}]", None, f"{passed.words}; nothing was published")
-                    for passed in unmet
-                ]
-            )
+    unmet = [
+        Problem(f"{FIELD}[{gates.index(passed.gate)}]", None, f"{passed.words}; nothing was published")
+        for passed in held_against(gates, figures)
+        if not passed.met
+    ]
+    if unmet:
+        with refused_as("GateNotPassed"):
+            raise ConfigError(unmet)

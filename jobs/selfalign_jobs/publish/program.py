@@ -1,4 +1,4 @@
-"""The publish step: the newest model and the pairs that made it, copied to where others take them, with cards and lineage.
+"""The publish step: the newest model or the best, and the pairs that made it, copied to where others take them, with cards.
 
     <output.url>/selfalign.json  config.json  model.safetensors …  report.html  summary.json  README.md
     <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  report.html …   (adapter: Keep)
@@ -16,9 +16,10 @@ from functools import partial
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, file_url, local_path, parse_place
-from selfalign_api.plan import Evaluate, Json, Plan, Publish
+from selfalign_api.plan import Evaluate, Json, Plan, Publish, Round
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
+from selfalign_jobs.publish.rounds import evaluated_rounds, published_round
 from selfalign_jobs.step.context import StepContext, Stopped
 from selfalign_jobs.step.finish import finish_manifest
 from selfalign_jobs.step.prepared import rows_of
@@ -32,20 +33,24 @@ Write = Callable[[], object]
 
 
 def publish(context: StepContext, step: Publish) -> Manifest:
-    """Copy what is asked for, if the gates are passed.
+    """Copy what is asked for, of the round that is to be published, if the gates are passed.
 
     Raises ConfigError for a gate that is not and for a folder that is another run's, Stopped between two files.
     """
     started = datetime.now(UTC)
-    refuse_unmet(context.run, context.config.plan, step)
-    lineage = _lineage(context.run, context.config.plan)
+    plan = context.config.plan
+    evaluated = evaluated_rounds(context.run, plan, step)
+    chosen = published_round(step, evaluated)
+    if step.gates:
+        refuse_unmet(step.gates, evaluated[chosen.iteration])
+    lineage = _lineage(context.run, plan, chosen)
     writes: list[tuple[str, Write]] = []
     if step.url is not None:
         target = _claimed("spec.output.url", step.url, context, lineage)
-        writes += _model(context, step, target, lineage)
+        writes += _model(context, step.adapter, chosen, target, lineage)
     if step.dataset_url is not None:
         target = _claimed("spec.output.datasetUrl", step.dataset_url, context, lineage)
-        writes += _pairs(context, step, target)
+        writes += _pairs(context, chosen, target)
     context.progress.begin("copy", len(writes), "files")
     for number, (name, write) in enumerate(writes, start=1):
         if context.stop.is_set():
@@ -54,7 +59,7 @@ def publish(context: StepContext, step: Publish) -> Manifest:
         print(f"wrote {name}", flush=True)
         context.progress.advance(number)
     seconds = round((datetime.now(UTC) - started).total_seconds(), 2)
-    result = {"files": len(writes), "seconds": {"copy": seconds}}
+    result = {"iteration": chosen.iteration, "files": len(writes), "seconds": {"copy": seconds}}
     return finish_manifest(context, step, started, active_seconds=seconds, result=result)
 
 
@@ -101,16 +106,15 @@ def _claimed(field: str, url: str, context: StepContext, lineage: dict[str, Json
 
 
 def _model(
-    context: StepContext, step: Publish, target: Folder, lineage: dict[str, Json]
+    context: StepContext, adapter: str, chosen: Round, target: Folder, lineage: dict[str, Json]
 ) -> Iterator[tuple[str, Write]]:
-    plan = context.config.plan
-    trainer = plan.trainer_of(step.model)
-    assert trainer is not None  # the last training's result is what is published
+    trainer = context.config.plan.trainer_of(chosen.model)
+    assert trainer is not None  # a training's result is what is published
     folder = step_folder(context.run, trainer.iteration, trainer.name)
     manifest = read_manifest(folder)
     if manifest is None or manifest.model is None:
         raise RuntimeError(f"step {trainer.name} has published no model; it runs before this one")
-    source = folder.child(manifest.model if step.adapter == "Merge" else f"{manifest.model}/{ADAPTER}")
+    source = folder.child(manifest.model if adapter == "Merge" else f"{manifest.model}/{ADAPTER}")
     for name in source.files():
         if name != CARD:
             yield name, partial(target.copy, source, name)
@@ -121,9 +125,9 @@ def _model(
     yield CARD, partial(target.write, CARD, card.encode())
 
 
-def _pairs(context: StepContext, step: Publish, target: Folder) -> Iterator[tuple[str, Write]]:
+def _pairs(context: StepContext, chosen: Round, target: Folder) -> Iterator[tuple[str, Write]]:
     plan, rows = context.config.plan, 0
-    for ref in step.pairs:
+    for ref in chosen.pairs:
         source = plan.step(ref.step)
         folder = step_folder(context.run, source.iteration, source.name)
         manifest = read_manifest(folder)
@@ -131,20 +135,21 @@ def _pairs(context: StepContext, step: Publish, target: Folder) -> Iterator[tupl
             raise RuntimeError(f"step {ref.step} is not done; it runs before this one")
         table = rows_of(read_parts(folder, manifest.tables[ref.name]))
         rows += table.num_rows
-        alone = sum(plan.step(other.step).iteration == source.iteration for other in step.pairs) == 1
+        alone = sum(plan.step(other.step).iteration == source.iteration for other in chosen.pairs) == 1
         name = f"{DATA}/iter-{source.iteration}{'' if alone else f'-{ref.step}-{ref.name}'}.parquet"
         yield name, partial(target.write_table, name, table)
     yield CARD, partial(target.write, CARD, _dataset_card(plan, rows).encode())
 
 
-def _lineage(run: Folder, plan: Plan) -> dict[str, Json]:
-    """Where a result comes from: the run, what it was given, and each step's manifest."""
+def _lineage(run: Folder, plan: Plan, chosen: Round) -> dict[str, Json]:
+    """Where a result comes from: the run, what it was given, its round, and each step's manifest."""
     manifests = [(step, read_manifest(step_folder(run, step.iteration, step.name))) for step in plan.steps]
     return {
         "run": _identity(plan),
         "recipe": plan.recipe,
         "version": plan.version,
         "seed": plan.seed,
+        "iteration": chosen.iteration,
         "models": {name: {"url": model.url, "digest": model.digest} for name, model in plan.models.items()},
         "sources": {name: {"url": source.url, "digest": source.digest} for name, source in plan.sources.items()},
         "steps": [
@@ -153,7 +158,12 @@ def _lineage(run: Folder, plan: Plan) -> dict[str, Json]:
             if manifest is not None
         ],
         "evaluation": next(
-            (m.result["checks"] for step, m in reversed(manifests) if isinstance(step, Evaluate) and m is not None), {}
+            (
+                m.result["checks"]
+                for step, m in reversed(manifests)
+                if isinstance(step, Evaluate) and step.iteration <= chosen.iteration and m is not None
+            ),
+            {},
         ),
     }
 

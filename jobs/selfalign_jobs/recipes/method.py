@@ -117,6 +117,7 @@ class Evaluation(Frozen):
     when: Literal["EachIteration", "Last", "Never"]
     prompts_given: bool
     checks: tuple[EvaluationCheck, ...]
+    select_by: str | None = None
     gates: tuple[Gate, ...] = ()
 
     def after(self, iteration: int, iterations: int) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfalign_api.plan import Check, Evaluate, Json, ModelRef, Publish
+from selfalign_api.plan import Check, Evaluate, Json, ModelRef, Publish, Round
 from selfalign_jobs.publish.gates import Passed, held_against
+from selfalign_jobs.publish.rounds import published_round
 from selfalign_jobs.report.chart import Interval, interval_chart
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.section import Section
@@ -58,15 +59,45 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
         charts["wins"] = interval_chart("Self-win rate", "win rate against the initial model", wins, level=0.5)
-    facts = {"charts": charts, "rows": rows, "several": several, "judge": _judge(evidence), "gates": gates_of(evidence)}
+    facts = {
+        "charts": charts,
+        "rows": rows,
+        "several": several,
+        "judge": _judge(evidence),
+        "gates": gates_of(evidence),
+        "published": _published(evidence),
+    }
     yield Section("result", "Before and after", "result", facts, _evaluation_notes(evidence))
+
+
+def _published(evidence: Evidence) -> str | None:
+    """Which round is the best, where a check decides."""
+    step, chosen = published_of(evidence)
+    if step is None or step.select_by is None or chosen is None:
+        return None
+    return f"Iteration {chosen.iteration} is the best by {step.select_by}: it is the one that is published."
 
 
 def gates_of(evidence: Evidence) -> list[Passed]:
     """The gates of the run, held against the evaluation that they are about; none before it is done."""
-    asked = [facts.step for facts in evidence.steps if isinstance(facts.step, Publish)]
-    figures = evidence.iterations[-1].results
-    return [passed for step in asked for passed in held_against(step.gates, figures)]
+    step, chosen = published_of(evidence)
+    if step is None or chosen is None:
+        return []
+    return list(held_against(step.gates, _results_of(evidence, chosen.iteration)))
+
+
+def published_of(evidence: Evidence) -> tuple[Publish | None, Round | None]:
+    """The step that publishes, and its round once all rounds that it may be are evaluated."""
+    step = next((facts.step for facts in evidence.steps if isinstance(facts.step, Publish)), None)
+    if step is None:
+        return None, None
+    evaluated = {each.number: each.results for each in evidence.iterations}
+    asked = (*step.earlier, step) if step.gates or step.select_by else ()
+    return step, published_round(step, evaluated) if all(evaluated[each.iteration] for each in asked) else None
+
+
+def _results_of(evidence: Evidence, number: int) -> dict[str, Json]:
+    return next(each.results for each in evidence.iterations if each.number == number)
 
 
 def _judge(evidence: Evidence) -> str:
