@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,6 +124,18 @@ def test_the_end_shows_a_table_and_the_report(finished: tuple[Path, str]) -> Non
     assert "accuracy, sampled" in printed
     assert f"report: {run}/report.html" in printed
     assert (run / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_preview_shows_the_first_records_and_keeps_nothing(
+    command: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    look = selfalign("preview", command[4], *command[5:7], "-n", "3")
+    done = subprocess.run(look, env=environment | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("persona: ") == 3
+    assert re.search(r"record 3( .*)?\n  persona: ", done.stdout)
+    assert done.stdout.count("reference: ") == 6  # of three held-out prompts, at two temperatures
+    assert [path for path in tmp_path.iterdir() if "selfalign" in path.name] == []
 
 
 def test_a_finished_run_starts_no_step(

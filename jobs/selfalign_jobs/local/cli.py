@@ -1,4 +1,4 @@
-"""The command `selfalign`: run, validate, plan, report, compare, recipes, crd; further ones by entry point (render)."""
+"""The command `selfalign`: run, validate, plan, preview, report, compare, recipes, crd; further ones by entry point (render)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
     run = command("run", "Run a SelfAlignmentRun on this machine; the same command again resumes it.", run_command)
     check = command("validate", "Say what is wrong with a run file, or that it would start here.", validate_command)
     plan = command("plan", "Print the steps that would run, or the whole plan as JSON.", plan_command)
-    for sub in (run, check, plan):
+    look = command("preview", "Write and judge the first records, and print them; nothing is kept.", preview_command)
+    for sub in (run, check, plan, look):
         sub.add_argument("file", type=Path, help="the run file, YAML")
         sub.add_argument(
             "--mount",
@@ -100,8 +102,12 @@ def parser() -> argparse.ArgumentParser:
             metavar="CLAIM=DIR",
             help="the folder that stands for pvc://CLAIM here (or SELFALIGN_MOUNTS=CLAIM=DIR,…)",
         )
-        sub.add_argument("--out", type=Path, metavar="DIR", help="keep artefacts here instead of in spec.storage.url")
+        if sub is not look:
+            sub.add_argument(
+                "--out", type=Path, metavar="DIR", help="keep artefacts here instead of in spec.storage.url"
+            )
         sub.add_argument("--fit", action="store_true", help="take the GPUs that are here instead of those asked for")
+    look.add_argument("-n", type=positive, default=5, metavar="N", dest="records", help="how many of each table; 5")
     plan.add_argument("--json", action="store_true", help="the whole plan, as the step programs read it")
 
     report = command("report", "Write the report of a run again, finished or not.", report_command)
@@ -130,12 +136,12 @@ def load(options: argparse.Namespace) -> Loaded:
     return Loaded(run, means, mounts, options.file.resolve().parent)
 
 
-def run_file(loaded: Loaded, options: argparse.Namespace) -> RunFile:
+def run_file(loaded: Loaded, storage_url: str) -> RunFile:
     """The run as its step programs read it, places of this machine in the place of those that the run file names."""
     storage = loaded.run.spec.storage
     return RunFile(
         run=as_json(loaded.run),
-        storage=run_folder(loaded, options),
+        storage=storage_url,
         mounts=loaded.mounts,
         means=loaded.means,
         reuse_from=tuple(
@@ -166,7 +172,7 @@ def place(url: str, loaded: Loaded, field: str) -> str:
 def run_command(options: argparse.Namespace) -> int:
     """`selfalign run`."""
     loaded = load(options)
-    file = run_file(loaded, options)
+    file = run_file(loaded, run_folder(loaded, options))
     accepted = accept(file, loaded.beside)
     plan, folder = accepted.plan, Folder.open(file.storage)
     console = Console()
@@ -208,6 +214,22 @@ def validate_command(options: argparse.Namespace) -> int:
     print(f"{options.file}: {loaded.run.metadata.name} would run here in {len(found.plan.steps)} steps")
     for note in found.notes:
         print(f"worth a second look: {note}")
+    return Exit.DONE
+
+
+def positive(text: str) -> int:
+    """A number of at least 1. Raises ValueError, as argparse wants it."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def preview_command(options: argparse.Namespace) -> int:
+    """`selfalign preview`."""
+    from selfalign_jobs.local.preview import preview
+
+    loaded = load(options)
+    preview(loaded.examine().plan, partial(run_file, loaded), options.records, Console())
     return Exit.DONE
 
 

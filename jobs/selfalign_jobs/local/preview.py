@@ -1,0 +1,104 @@
+"""`selfalign preview`: the first records of a run, by its real engine and flows, to be read before more is paid for.
+
+It is the run's first generation with its first rows, in a folder that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.life import FailurePolicy
+from selfalign_api.places import file_url
+from selfalign_api.plan import Generate, Plan, SourceRef, models_of
+from selfalign_api.run_file import RunFile, StepConfig
+from selfalign_jobs.local.panel import PlainLines
+from selfalign_jobs.local.runner import LocalRun
+from selfalign_jobs.places.store import Folder, read_manifest, read_parts, write_plan
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.prepared import prepare_table
+from selfalign_jobs.step.progress import Progress
+
+BOOKS = re.compile("^_|finish$|_forward$|_backward$")  # columns that are kept for the report
+ONCE = FailurePolicy(max_retries_per_step=0)
+
+
+def preview(plan: Plan, file_of: Callable[[str], RunFile], records: int, console: Console) -> None:
+    """Print so many records of each table of the run's first generation; nothing is kept.
+
+    `file_of` is the run as its step programs read it, with the URL of a folder for its artefacts.
+    Raises ConfigError for a run that generates nothing before it trains, and as the runner does.
+    """
+    step = first_generation(plan)
+    with tempfile.TemporaryDirectory(prefix="selfalign-preview-") as scratch:
+        file = file_of(file_url(Path(scratch) / "run"))
+        one = file.means.generation.model_copy(update={"replicas": 1})
+        means = file.means.model_copy(update={"generation": one})
+        file = file.model_copy(update={"reuse_from": (), "means": means})
+        patient = step.engine.model_copy(update={"max_set_aside_percent": 100})  # a few records are no sample of it
+        step = step.model_copy(update={"engine": patient})
+        plan = Plan(**dict(plan) | {"steps": (step,)})
+        run, work = Folder.open(file.storage), Path(scratch) / "work"
+        work.mkdir()
+        write_plan(run, plan)
+        context = StepContext.of(
+            StepConfig.of(file, plan, step.name, attempt=1), Progress(step.name), threading.Event()
+        )
+        _first_rows(context, step, records)
+        LocalRun(plan, file, work, ONCE, PlainLines(console)).run()
+        manifest = read_manifest(context.folder)
+        assert manifest is not None  # the runner has seen it
+        for name, entry in manifest.tables.items():
+            console.print(shown(name, read_parts(context.folder, entry)))
+
+
+def first_generation(plan: Plan) -> Generate:
+    """The run's first step, which writes. ConfigError where something is trained before."""
+    step = plan.steps[0]
+    if isinstance(step, Generate) and all(plan.trainer_of(model) is None for model in models_of(step)):
+        return step
+    message = (
+        f"recipe {plan.recipe} trains ({step.name}) before it generates anything; `selfalign plan` prints its steps, and "
+        "a run with a small data.….count shows what they make"
+    )
+    raise ConfigError.one("spec.recipe", message)
+
+
+def _first_rows(context: StepContext, step: Generate, records: int) -> None:
+    """The tables that the step would prepare of the user's sources, cut: it takes what is prepared as it is."""
+    for job in (job for load in step.loads for job in load.jobs):
+        if all(isinstance(ref, SourceRef) for ref in job.rows.inputs):
+            table = prepare_table(context, job.rows, job.out)
+            context.folder.write_table(f"prepared/{job.out}.parquet", table.slice(0, records))
+
+
+def shown(name: str, table: pa.Table) -> RenderableType:
+    """A table's records for a person, in the order of their rows: how each ended, and all that is text or a number."""
+    parts: list[RenderableType] = [Rule(Text(name, style="bold"), align="left")]
+    for row in sorted(table.to_pylist(), key=lambda row: row["_source"]):
+        ended = "" if row["_status"] == "rows" else f"  {row['_status']}: {row['_reason']}"
+        parts.append(Text(f"record {row['_source'] + 1}{ended}", style="yellow" if ended else "green"))
+        parts += [Padding(line, (0, 0, 0, 2)) for line in _lines(row)]
+        parts.append(Text())
+    return Group(*parts)
+
+
+def _lines(row: dict[str, Any]) -> Iterator[Text]:
+    for field, value in row.items():
+        if isinstance(value, str | float) and not BOOKS.search(field):
+            words = f"{value:.3f}" if isinstance(value, float) else str(value)
+            between = "\n" if "\n" in words else " "
+            yield Text.assemble((f"{field}:", "dim"), between, words)
+    if row["_detail"]:
+        yield Text.assemble(("detail:", "dim"), " ", row["_detail"])
