@@ -18,8 +18,9 @@ from selfalign_jobs.flow import Ask
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.engine import Labels
 from selfalign_jobs.generate.loop import spare_the_collector
-from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.vllm_engine import engine_input, sampling_params
+from selfalign_jobs.template import render_template
 
 
 class Work:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import ApiModel, MapBy, Name
+from selfalign_api.base import INT32_MAX, ApiModel, Count, MapBy, Name, NonNegative
 from selfalign_api.method import Source
 
 
@@ -86,3 +86,19 @@ class SelmOptions(ApiModel):
 
     first_iteration: Literal["Online", "Offline"] | None = None
     """Offline: the first round is plain DPO on the given pairs, for which nothing is generated. Unset: Online."""
+
+
+class SynpoOptions(ApiModel):
+    """Options of the recipe synpo."""
+
+    seed_words: Count | None = None
+    """Keywords that the prompt generator is shown of a seed's prompt. Unset: 2."""
+
+    noise_words: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
+    """Keywords of another seed's prompt beside them. Unset: 1."""
+
+    words_per_prompt: Count | None = None
+    """Keywords of one paragraph of the corpus that a prompt is written from. Unset: 3."""
+
+    min_seed_score_gap: NonNegative | None = None
+    """A seed teaches the improver when its answer's score is this much above the model's. Unset: judge.minScoreGap."""

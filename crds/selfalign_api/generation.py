@@ -12,8 +12,8 @@ from selfalign_api.base import ApiModel, Count, MapBy, Name, Percent, Template, 
 class Role(ApiModel):
     """One voice of the recipe: its template and its sampling."""
 
-    name: Annotated[Literal["writePrompt", "respond", "judge"], Field(examples=["respond"])]
-    """Which voice: writePrompt, respond or judge."""
+    name: Annotated[Literal["writePrompt", "respond", "improve", "judge"], Field(examples=["respond"])]
+    """Which voice: writePrompt, respond, improve or judge."""
 
     template: Template | None = None
     """Its prompt, a Jinja template over the recipe's variables; at most 16384 characters."""
@@ -64,6 +64,9 @@ class Filters(ApiModel):
 
     near_duplicates: NearDuplicates | None = None
     """Pairs whose prompt, one that the model wrote, is too like one before it, of any iteration so far. Unset: none is."""
+
+    max_repetition_percent: Percent | None = None
+    """Pairs one of whose texts repeats itself more: the share of its word triples, in percent, that stood in it before."""
 
 
 class Generation(ApiModel):

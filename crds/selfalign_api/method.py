@@ -112,6 +112,9 @@ class Data(ApiModel):
     preferences: Source | None = None
     """Pairs of your own: prompts with a chosen and a rejected answer each."""
 
+    corpus: Source | None = None
+    """Plain text, a paragraph a row, whose words new prompts are written from."""
+
 
 class Output(ApiModel):
     """Where the result is copied, for others to take."""

@@ -79,6 +79,7 @@ class Role(Frozen):
     max_tokens: int = 1024
     output_prefix: str | None = None
     reasoning: Literal["Keep", "Strip"] = "Keep"
+    stop: Annotated[tuple[str, ...], ADDED] = ()  # texts after which it is done
 
 
 class Judge(Frozen):

@@ -8,7 +8,7 @@ about a change of the spec are in transition_rules.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -165,11 +165,11 @@ def _has_url(source: Source | None) -> bool:
 READ_BY = {
     "personas": ("sao",),
     "prompts": ("sao",),
-    "demonstrations": ("spin",),
+    "demonstrations": ("spin", "synpo"),
     "preferences": ("pairs", "selm"),
+    "corpus": ("synpo",),
 }
-NEEDED_BY = {"demonstrations": ("spin",), "preferences": ("pairs", "selm")}
-OF_GIVEN_ANSWERS = ("pairs", "spin", "selm")  # recipes whose roles are respond and judge
+NEEDED_BY = {"demonstrations": ("spin", "synpo"), "preferences": ("pairs", "selm"), "corpus": ("synpo",)}
 
 
 def _source(spec: Spec, kind: str) -> Source | None:
@@ -219,7 +219,7 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         "the name becomes part of a DNS name; use at most 40 of a-z, 0-9 and -, starting with a letter",
         lambda run: re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", run.metadata.name) is not None,
     ),
-    *(_options_of(recipe) for recipe in ("sao", "selm")),
+    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo")),
     *(_read_by(kind, recipes) for kind, recipes in READ_BY.items()),
     *(_needed_by(kind, recipe) for kind, recipes in NEEDED_BY.items() for recipe in recipes),
     Rule(
@@ -277,6 +277,39 @@ def _helpers(spec: Spec) -> tuple[str, ...]:
     return tuple(model.name for model in spec.auxiliary_models or ())
 
 
+# The roles of each recipe, and those whose judge must score; a recipe says the same of itself, and a test holds both.
+ROLES: dict[str, tuple[str, ...]] = {
+    "sao": ("writePrompt", "respond", "judge"),
+    "pairs": ("respond", "judge"),
+    "spin": ("respond", "judge"),
+    "selm": ("respond", "judge"),
+    "synpo": ("writePrompt", "respond", "improve", "judge"),
+}
+SCORED = ("synpo",)
+
+
+SCORING = ("RewardModel", "PairRanker", "Classifier")  # kinds of models that give scores
+_JUDGE_SCORES = (
+    "has(self.judge.modelName) && has(self.auxiliaryModels) && self.auxiliaryModels.exists(m, "
+    f"m.name == self.judge.modelName && has(m.kind) && m.kind in {_listed(SCORING)})"
+)
+
+
+def _every_role() -> Iterable[str]:
+    return (name for names in ROLES.values() for name in names)
+
+
+def _roles_of(recipe: str, names: tuple[str, ...]) -> Rule[Spec]:
+    known = f"self.generation.roles.all(r, r.name in {_listed(names)})"
+    return Rule(
+        Spec,
+        "generation.roles",
+        f"self.recipe != '{recipe}' || {given('generation.roles')}{known}",
+        f"recipe {recipe} has the roles {', '.join(names)}; use one of these names in generation.roles",
+        lambda spec: spec.recipe != recipe or all(role.name in names for role in _roles(spec.generation)),
+    )
+
+
 GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Role,
@@ -307,17 +340,7 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
             or all(role.name != "respond" or role.temperature != 0 for role in _roles(spec.generation))
         ),
     ),
-    Rule(
-        Spec,
-        "generation.roles",
-        f"!(self.recipe in {_listed(OF_GIVEN_ANSWERS)}) || "
-        + given("generation.roles")
-        + "self.generation.roles.all(r, r.name in ['respond', 'judge'])",
-        f"recipes {', '.join(OF_GIVEN_ANSWERS)} have the roles respond and judge; use one of these names in generation.roles",
-        lambda spec: (
-            spec.recipe not in OF_GIVEN_ANSWERS or all(role.name != "writePrompt" for role in _roles(spec.generation))
-        ),
-    ),
+    *(_roles_of(recipe, names) for recipe, names in ROLES.items() if {*names} < {*_every_role()}),
     Rule(
         AuxiliaryModel,
         "name",
@@ -346,28 +369,47 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "judge.method",
-        given("judge.method")
-        + "(self.judge.method == 'score') == (has(self.judge.modelName) && has(self.auxiliaryModels) && "
-        + "self.auxiliaryModels.exists(m, m.name == self.judge.modelName && has(m.kind) && m.kind in "
-        + "['RewardModel', 'PairRanker', 'Classifier']))",
+        given("judge.method") + f"(self.judge.method == 'score') == ({_JUDGE_SCORES})",
         "method score needs a model that scores and the other methods one that writes; write judge: {method: score, "
         "modelName: NAME} with kind: RewardModel, PairRanker or Classifier in auxiliaryModels, or method: logprobs",
         lambda spec: (
             spec.judge is None
             or spec.judge.method is None
-            or (spec.judge.method == "score") == (_kind_of_judge(spec) in ("RewardModel", "PairRanker", "Classifier"))
+            or (spec.judge.method == "score") == (_kind_of_judge(spec) in SCORING)
+        ),
+    ),
+    Rule(
+        Spec,
+        "judge",
+        f"!(self.recipe in {_listed(SCORED)}) || (has(self.judge) && {_JUDGE_SCORES})",
+        f"{', '.join(SCORED)} keeps what a scoring model finds better by a gap; write judge: {{method: score, modelName: NAME}}, "
+        "and NAME with kind: RewardModel, PairRanker or Classifier in auxiliaryModels",
+        lambda spec: spec.recipe not in SCORED or _kind_of_judge(spec) in SCORING,
+    ),
+    Rule(
+        Spec,
+        "generation.filters.maxRepetitionPercent",
+        "self.recipe == 'synpo' || " + given("generation.filters.maxRepetitionPercent") + "false",
+        "maxRepetitionPercent is read by synpo only; remove it or change recipe",
+        lambda spec: (
+            spec.recipe == "synpo"
+            or spec.generation is None
+            or spec.generation.filters is None
+            or spec.generation.filters.max_repetition_percent is None
         ),
     ),
     Rule(
         Spec,
         "generation.roles",
-        "!(self.recipe in ['spin', 'selm']) || "
+        "!(self.recipe in ['spin', 'selm', 'synpo']) || "
         + given("generation.roles")
-        + "self.generation.roles.all(r, r.name != 'respond' || !has(r.reasoning) || r.reasoning == 'Strip')",
-        "given answers have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep of respond",
+        + "self.generation.roles.all(r, !(r.name in ['respond', 'improve']) || !has(r.reasoning) || r.reasoning == 'Strip')",
+        "given answers have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep",
         lambda spec: (
-            spec.recipe not in ("spin", "selm")
-            or all(role.name != "respond" or role.reasoning != "Keep" for role in _roles(spec.generation))
+            spec.recipe not in ("spin", "selm", "synpo")
+            or all(
+                role.name not in ("respond", "improve") or role.reasoning != "Keep" for role in _roles(spec.generation)
+            )
         ),
     ),
     Rule(
@@ -400,12 +442,14 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.filters.nearDuplicates",
-        "self.recipe == 'sao' && !(has(self.data) && has(self.data.prompts)) || "
+        "self.recipe == 'synpo' || self.recipe == 'sao' && !(has(self.data) && has(self.data.prompts)) || "
         + given("generation.filters.nearDuplicates")
         + "false",
-        "only prompts that the model writes, sao's from personas, are compared; yours are taken as they are; remove nearDuplicates",
+        "only prompts that the model writes, sao's from personas and synpo's, are compared; yours are taken as they are; remove "
+        "nearDuplicates",
         lambda spec: (
-            (spec.recipe == "sao" and not (spec.data and spec.data.prompts))
+            spec.recipe == "synpo"
+            or (spec.recipe == "sao" and not (spec.data and spec.data.prompts))
             or spec.generation is None
             or spec.generation.filters is None
             or spec.generation.filters.near_duplicates is None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from selfalign_api.base import INT64_MAX, ApiModel, LongCount, MapBy, Seconds
-from selfalign_api.evaluation import Evaluation, SaoOptions, SelmOptions
+from selfalign_api.evaluation import Evaluation, SaoOptions, SelmOptions, SynpoOptions
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
@@ -32,6 +32,7 @@ METHOD_FIELDS = (
     "evaluation",
     "sao",
     "selm",
+    "synpo",
     "output",
     "storage",
 )
@@ -45,7 +46,7 @@ LIFE_FIELDS = (
     "credentials",
 )
 
-Recipe = Literal["sao", "pairs", "spin", "selm"]  # those that are built: selfalign_jobs/recipes/NAME.py each
+Recipe = Literal["sao", "pairs", "spin", "selm", "synpo"]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
 class Spec(ApiModel):
@@ -89,6 +90,9 @@ class Spec(ApiModel):
 
     selm: SelmOptions | None = None
     """Options of the recipe selm."""
+
+    synpo: SynpoOptions | None = None
+    """Options of the recipe synpo."""
 
     output: Output | None = None
     """Where the result is copied. Unset: it stays in the run's folder only."""

@@ -11,6 +11,7 @@ from cases.failures import CASES as FAILURES
 from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
 from cases.rankers import CASES as RANKERS
+from cases.seeds import CASES as SEEDS
 from cases.tables import CASES as TABLES
 from cases.tables_refused import CASES as TABLES_REFUSED
 from cases.training import CASES as TRAINING
@@ -18,6 +19,7 @@ from cases.training import CASES as TRAINING
 KINDS: Mapping[str, Sequence[Case]] = {
     "tables": [*TABLES, *TABLES_REFUSED, *CHATS],
     "dialogues": DIALOGUES,
+    "seeds": SEEDS,
     "models": MODELS,
     "rankers": RANKERS,
     "failures": FAILURES,

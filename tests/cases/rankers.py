@@ -137,7 +137,7 @@ CASES = [
         "a ranker that nobody asks", {"judge": None}, f"spec.auxiliaryModels[{NAME}]", "nothing of this run uses it"
     ),
     refused(
-        "reasoning in own answers alone", {"generation.roles": [ROLES[0] | {"reasoning": "Keep"}]}, "Keep of respond"
+        "reasoning in own answers alone", {"generation.roles": [ROLES[0] | {"reasoning": "Keep"}]}, "reasoning: Keep"
     ),
     refused("SELM's loss elsewhere", {"recipe": "pairs", "training.loss": {"type": "selm"}}, "write recipe: selm"),
     refused("optimism elsewhere", {"recipe": "pairs"}, "spec.training.loss.alpha", "write recipe: selm"),

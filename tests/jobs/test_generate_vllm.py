@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from selfalign_api.plan import FlowJob, Generate
 from selfalign_jobs.generate.chat import ModelChat
-from selfalign_jobs.generate.render import render_template
 from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.step.prepared import rows_of
+from selfalign_jobs.template import render_template
 
 PERSONAS, HELD_OUT = 400, 24
 

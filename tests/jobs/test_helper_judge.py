@@ -17,9 +17,9 @@ from selfalign_api.load import load_run
 from selfalign_api.plan import Generate, Plan, job_of
 from selfalign_jobs.accept.resolve import resolve
 from selfalign_jobs.generate.chat import ModelChat
-from selfalign_jobs.generate.render import render_template
 from selfalign_jobs.places.store import Folder, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.step.prepared import rows_of
+from selfalign_jobs.template import render_template
 
 PERSONAS = 60
 

@@ -31,7 +31,7 @@ from selfalign_jobs.recipes.tables import with_counts
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.train.program import train
-from selfalign_jobs.train.written import written
+from selfalign_jobs.train.written import PAIR, written
 
 Rows = list[dict[str, str]]
 
@@ -78,36 +78,47 @@ def trained(example: str, kind: str, rows: Rows, folder: Path, prepared: pa.Tabl
 @cache
 def accuracy(model: Path) -> float:
     """The accuracy at temperature 1 that is expected of the held-out prompts."""
+    chat = ModelChat.of(MODEL, None)
+    rows = [json.loads(line) for line in (TINY / "heldout.jsonl").read_text().splitlines()]
+    sums = log_probabilities(model, [chat.given(row["prompt"], row["reference"]) for row in rows])
+    return sum(map(math.exp, sums)) / len(sums)
+
+
+def log_probabilities(model: Path, answered: list[tuple[list[int], list[int]]]) -> list[float]:
+    """The log-probability of each answer after its prompt, of (prompt, answer) as ids."""
     from transformers import AutoModelForCausalLM
 
-    chat, policy = ModelChat.of(MODEL, None), AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    rows = [json.loads(line) for line in (TINY / "heldout.jsonl").read_text().splitlines()]
-    written_rows = [chat.given(row["prompt"], row["reference"]) for row in rows]
-    longest = max(len(prompt) + len(answer) for prompt, answer in written_rows)
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    longest = max(len(prompt) + len(answer) for prompt, answer in answered)
     ids = torch.tensor(
-        [[*prompt, *answer, *[0] * (longest - len(prompt) - len(answer))] for prompt, answer in written_rows]
+        [[*prompt, *answer, *[0] * (longest - len(prompt) - len(answer))] for prompt, answer in answered]
     )
     with torch.no_grad():  # what is padded at the end is seen by nothing before it
         logs = torch.log_softmax(policy(ids).logits[:, :-1], -1).gather(2, ids[:, 1:, None])[..., 0]
-    sums = [
+    return [
         float(log[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum())
-        for log, (prompt, answer) in zip(logs, written_rows, strict=True)
+        for log, (prompt, answer) in zip(logs, answered, strict=True)
     ]
-    return sum(map(math.exp, sums)) / len(sums)
 
 
 def own_samples(prompts: list[str], seed: int) -> list[str]:
     """An answer of the tiny model's to each prompt, at temperature 1."""
+    return samples(MODEL, prompts, seed)
+
+
+def samples(model: Path, prompts: list[str], seed: int, temperature: float = 1.0) -> list[str]:
+    """An answer of a model's to each prompt."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    chat, policy = ModelChat.of(MODEL, None), AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    sampling = {"do_sample": True, "top_k": 0, "temperature": temperature}
+    chat, policy = ModelChat.of(MODEL, None), AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     asked = [chat.encode(chat.text(prompt)) for prompt in prompts]
     texts = [""] * len(prompts)
     for length in sorted({len(ids) for ids in asked}):  # prompts of one length need no padding
         places = [place for place, ids in enumerate(asked) if len(ids) == length]
         ids = torch.tensor([asked[place] for place in places])
-        whole = policy.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, max_new_tokens=16)
+        whole = policy.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, **sampling)
         for place, answer in zip(places, whole[:, length:].tolist(), strict=True):
             texts[place] = chat.decode(tuple(answer))
     return texts
@@ -121,4 +132,4 @@ def played(demonstrations: Rows, own: list[str]) -> pa.Table:
         if row["response"] != answer
     ]
     schema = pa.schema([(name, pa.string()) for name in ("history", "prompt", "chosen", "rejected")])
-    return with_counts(written(pa.Table.from_pylist(rows, schema), ModelChat.of(MODEL, None)), {})
+    return with_counts(written(pa.Table.from_pylist(rows, schema), ModelChat.of(MODEL, None), PAIR), {})

@@ -71,9 +71,13 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
             name: draw(maybe(st.sampled_from(values))) for name, values in OPTIONS.get(found.name, {}).items()
         },
     }
-    if "personas" in found.data and "prompts" not in (parts["data"] or {}):
+    if found.name == "synpo" or ("personas" in found.data and "prompts" not in (parts["data"] or {})):
         parts["generation"] = {"filters": {"nearDuplicates": draw(maybe(st.sampled_from(NEAR)))}}
     written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
+    if found.scored:
+        gap = draw(maybe(st.floats(0, 2)))
+        judge = {"method": "score", "modelName": RANKER["name"]} | ({} if gap is None else {"minScoreGap": gap})
+        return written | {"judge": judge, "auxiliaryModels": [RANKER]}
     helpers = [helper for helper in (HELPER, RANKER) if helper["name"] == parts["judge"]["modelName"]]
     return written | ({"auxiliaryModels": helpers} if helpers else {})
 

@@ -28,13 +28,13 @@ from selfalign_jobs.flow import Ask, Compare, Comparison, Completion, Ended, Rep
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.program import generate
 from selfalign_jobs.generate.records import Batch, PreparedRows, Record
-from selfalign_jobs.generate.render import render_template
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, read_manifest, step_folder, write_manifest
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.personas import persona
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.prepared import prepare_table
 from selfalign_jobs.step.progress import Progress
+from selfalign_jobs.template import render_template
 
 HOSTILE = 'What does </script><script>window.hit=1</script> do? <img src="http://example.invalid/x" onerror="hit=1"> & {{ 7*7 }}'
 WORDS = re.findall(

@@ -27,6 +27,9 @@ PLACES = "s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH 
 SELM = "recipe: selm, data: {preferences: {url: 's3://b/p'}}"
 HERE = "a relative path works only with selfalign run"
 
+SYNPO = "recipe: synpo, auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], judge: {modelName: r}"
+SEEDS = "data: {demonstrations: {url: 's3://b/p'}, corpus: {url: 's3://b/c'}}"
+
 CASES = (
     Case(
         "metadata: {name: a-1}",
@@ -37,6 +40,48 @@ CASES = (
         "spec: {sao: {promptMode: Free}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, sao: {promptMode: Free}}",
         "spec.sao: spec.sao belongs to recipe sao; write recipe: sao, or remove spec.sao",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}, synpo: {{seedWords: 1}}}}",
+        "spec: {synpo: {seedWords: 1}}",
+        "spec.synpo: spec.synpo belongs to recipe synpo; write recipe: synpo, or remove spec.synpo",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}}}",
+        "spec: {data: {corpus: {url: 's3://b/c'}}}",
+        "spec.data.corpus: data.corpus is read by synpo only; remove it or change recipe",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}}}",
+        f"spec: {{{SYNPO}, data: {{demonstrations: {{url: 's3://b/p'}}}}}}",
+        "spec.data: recipe synpo needs data.corpus.url; write data: {corpus: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}}}",
+        f"spec: {{{SYNPO}, data: {{corpus: {{url: 's3://b/c'}}}}}}",
+        "spec.data: recipe synpo needs data.demonstrations.url; write data: {demonstrations: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}}}",
+        f"spec: {{recipe: synpo, {SEEDS}, judge: {{modelName: self}}}}",
+        "spec.judge: synpo keeps what a scoring model finds better by a gap; write judge: {method: score, modelName: NAME}, and "
+        "NAME with kind: RewardModel, PairRanker or Classifier in auxiliaryModels",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}, generation: {{filters: {{maxRepetitionPercent: 40}}}}}}",
+        "spec: {generation: {filters: {maxRepetitionPercent: 40}}}",
+        "spec.generation.filters.maxRepetitionPercent: 40: maxRepetitionPercent is read by synpo only; remove it or change recipe",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}, training: {{stages: [{{name: improver, epochs: 2}}]}}}}",
+        f"spec: {{{SYNPO}, {SEEDS}, training: {{stages: [{{name: warmUp, epochs: 2}}]}}}}",
+        "spec.training.stages: recipe synpo has the further trainings promptGenerator, improver; use one of these names in "
+        "training.stages",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
+        "spec: {generation: {roles: [{name: improve, topK: 3}]}}",
+        "spec.generation.roles: recipe sao has the roles writePrompt, respond, judge; use one of these names in generation.roles",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
@@ -56,7 +101,7 @@ CASES = (
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
         "spec: {data: {demonstrations: {url: 's3://b/p'}}}",
-        "spec.data.demonstrations: data.demonstrations is read by spin only; remove it or change recipe",
+        "spec.data.demonstrations: data.demonstrations is read by spin, synpo only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
@@ -67,7 +112,7 @@ CASES = (
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, reasoning: Keep}]}}",
         "spec.generation.roles: given answers have no reasoning, and own answers that have it could be told by it; remove "
-        "reasoning: Keep of respond",
+        "reasoning: Keep",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
@@ -82,8 +127,17 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: writePrompt, topK: 3}]}}",
-        "spec.generation.roles: recipes pairs, spin, selm have the roles respond and judge; use one of these names in "
-        "generation.roles",
+        "spec.generation.roles: recipe pairs has the roles respond, judge; use one of these names in generation.roles",
+    ),
+    Case(
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
+        "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}, generation: {roles: [{name: improve, topK: 3}]}}",
+        "spec.generation.roles: recipe spin has the roles respond, judge; use one of these names in generation.roles",
+    ),
+    Case(
+        "spec: {recipe: selm, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: respond, topK: 3}]}}",
+        "spec: {recipe: selm, data: {preferences: {url: 's3://b/p'}}, generation: {roles: [{name: improve, topK: 3}]}}",
+        "spec.generation.roles: recipe selm has the roles respond, judge; use one of these names in generation.roles",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {url: 's3://b/o'}}",
@@ -98,8 +152,8 @@ CASES = (
     Case(
         "spec: {generation: {filters: {nearDuplicates: {}}}}",
         "spec: {data: {prompts: {url: 's3://b/p'}}, generation: {filters: {nearDuplicates: {}}}}",
-        "spec.generation.filters.nearDuplicates: only prompts that the model writes, sao's from personas, are compared; yours are "
-        "taken as they are; remove nearDuplicates",
+        "spec.generation.filters.nearDuplicates: only prompts that the model writes, sao's from personas and synpo's, are "
+        "compared; yours are taken as they are; remove nearDuplicates",
     ),
     Case(
         "spec: {generation: {filters: {nearDuplicates: {method: MinHash, threshold: 0.9, ngram: 2}}}}",
@@ -460,6 +514,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "evaluation": ({"when": "Last"}, {"when": "Never"}),
     "sao": ({"promptMode": "Free"}, {}),
     "selm": ({"firstIteration": "Offline"}, {}),
+    "synpo": ({"seedWords": 1}, {"seedWords": 3}),
     "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }

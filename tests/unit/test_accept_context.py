@@ -18,9 +18,10 @@ from selfalign_jobs.accept.prompts import sample_turns
 from selfalign_jobs.accept.resolve import Resolved, resolve
 from selfalign_jobs.flow import Compare, Write
 from selfalign_jobs.generate.chat import ModelChat
-from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.tokenizer import read_tokenizer
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.template import render_template
 
 EXAMPLES = REPOSITORY / "examples"
 METHOD = resolve(load_run(EXAMPLES / "sao-tiny.yaml"), "CPU", {"selfalign": str(EXAMPLES)}, EXAMPLES).method

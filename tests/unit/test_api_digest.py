@@ -52,6 +52,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "evaluation",
         "sao",
         "selm",
+        "synpo",
         "output",
         "storage",
     )

@@ -95,7 +95,8 @@ REFUSED = {
     "training: {LearningRate: 1}": "spec.training.LearningRate: no such field; did you mean learningRate?",
     "training: {zeroStage: 3}": "spec.training.zeroStage: no such field here; "
     "did you mean spec.compute.training.zeroStage?",
-    "judge: {prompt: x}": "spec.judge.prompt: no such field here; did you mean spec.data.demonstrations.columns.prompt "
+    "judge: {prompt: x}": "spec.judge.prompt: no such field here; did you mean spec.data.corpus.columns.prompt "
+    "or spec.data.demonstrations.columns.prompt "
     "or spec.data.personas.columns.prompt or spec.data.preferences.columns.prompt or spec.data.prompts.columns.prompt or "
     "spec.evaluation.prompts.columns.prompt?",
     "sao: {color: red}": "spec.sao.color: no such field; the fields here are promptMode",
@@ -123,8 +124,8 @@ REFUSED = {
     "generation: {roles: [{name: judge, topP: 0}]}": "spec.generation.roles[judge].topP: 0 must be above 0",
     "generation: {roles: [{name: judge}, {name: judge}]}": "spec.generation.roles: two entries have name: judge; "
     "keep one",
-    "generation: {roles: [{name: improve}]}": "spec.generation.roles[improve].name: improve is not one of writePrompt, "
-    "respond, judge",
+    "generation: {roles: [{name: propose}]}": "spec.generation.roles[propose].name: propose is not one of writePrompt, "
+    "respond, improve, judge",
     "judge: {tieMargin: 0.5}": "spec.judge.tieMargin: 0.5 must be below 0.5",
     "judge: {verdicts: [a]}": "spec.judge.verdicts: has 1 entries; write at least 2",
     "judge: {verdicts: [a, b, c]}": "spec.judge.verdicts: has 3 entries; write at most 2",
@@ -133,7 +134,7 @@ REFUSED = {
     "suspend: 1": "spec.suspend: 1 must be true or false",
     "credentials: [{urlPrefix: 'hf://'}]": "spec.credentials[hf://].secretName: is missing; write secretName: hf-token",
     "model: {}": 'spec.model.url: is missing; write url: "hf://google/gemma-2-9b-it"',
-    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm; did you mean sao?",
+    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo; did you mean sao?",
 }
 
 

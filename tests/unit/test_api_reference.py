@@ -15,7 +15,14 @@ from selfalign_jobs.recipes.base import RECIPES
 COMMITTED = Path(__file__).parents[2] / "docs" / "api.md"
 PAGE = reference()
 SPEC = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-SOURCES = ("data.personas", "data.prompts", "data.demonstrations", "data.preferences", "evaluation.prompts")
+SOURCES = (
+    "data.personas",
+    "data.prompts",
+    "data.demonstrations",
+    "data.preferences",
+    "data.corpus",
+    "evaluation.prompts",
+)
 ROW = re.compile(r"^\| \[?`([^`]+)`", re.MULTILINE)
 TABLES = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
 
@@ -51,4 +58,4 @@ def test_every_refusal_stands_in_it() -> None:
 def test_what_a_recipe_fills_in_stands_in_it() -> None:
     for recipe in RECIPES:
         assert f"## What {recipe} fills in" in PAGE
-    assert "| `training.loss.gamma` | number, ≥ 0 | sao: `3` |" in PAGE
+    assert "| `training.loss.gamma` | number, ≥ 0 | sao: `3`; synpo: `1.6` |" in PAGE

@@ -28,6 +28,7 @@ from selfalign_api.plan import (
     prepares_of,
     sources_of,
 )
+from selfalign_api.rule_table import ROLES, SCORED
 from selfalign_jobs.accept.resolve import method_of
 from selfalign_jobs.recipes.base import RECIPES, Recipe, recipe
 from selfalign_jobs.recipes.method import Method
@@ -43,6 +44,12 @@ def every_recipe(test: Callable[..., None]) -> Callable[..., None]:
     """Of each that is built, with twenty runs: drawing one resolves it whole."""
     drawn: Callable[..., None] = of_every_recipe(few(test))
     return drawn
+
+
+def test_the_rules_say_of_each_recipe_what_it_says_of_itself() -> None:
+    found = [recipe(name) for name in RECIPES]
+    assert {each.name: {*each.variables} for each in found} == {name: {*roles} for name, roles in ROLES.items()}
+    assert {each.name for each in found if each.scored} == {*SCORED}
 
 
 @every_recipe
@@ -140,13 +147,18 @@ def test_no_prompt_of_the_evaluation_can_be_trained_on(found: Recipe, data: st.D
                 tables = tuple(
                     table.select([name for name in table.column_names if name in columns]) for table in tables
                 )
-            whole = {"count": None, "parts": 1, "window": [0]} if "window" in step.data.options else {}
+            whole = {"count": None, "parts": 1, "window": [0]} if "parts" in step.data.options else {}
+            whole |= {"seed_words": 1, "noise_words": 1} if "seed_words" in step.data.options else {}
             trained = found.prepares[step.data.fn](tables, {**step.data.options, **whole})
             assert not {*HELD} & {*trained["prompt"].to_pylist()}
             assert trained.num_rows or step.data.options.get("earlier")  # each iteration has the same prompts here
 
 
-HELD = [f"question {number}?" for number in range(5)]
+WORDS = re.findall(
+    r"\w+",
+    "apple boat cave drum eagle field grape house island jewel kettle lemon mirror needle orange pencil quilt river stone tulip",
+)
+HELD = [f"question {number} of the {WORDS[number]}?" for number in range(5)]
 
 
 def asked_by(step: Evaluate) -> set[TableRef]:
@@ -169,11 +181,15 @@ def sample(found: Recipe, plan: Plan, ref: TableRef, *, held: bool) -> pa.Table:
 
 def _row(number: int) -> dict[str, Any]:
     ids = [number, 1, 2]
-    texts = {"prompt": f"question {number}?", "chosen": f"better {number}", "rejected": f"worse {number}"}
+    texts = {
+        "prompt": f"question {number} of the {WORDS[number]}?",
+        "chosen": f"better {number}",
+        "rejected": f"worse {number}",
+    }
     return (
         texts
         | {f"{name}_ids": ids for name in ("prompt", "chosen", "rejected", "target")}
-        | {"answer": f"answer {number}", "history": None, "answers": 1}
+        | {"answer": f"answer {number}", "response": f"right {number}", "history": None, "answers": 1, "gap": 1e9}
     )
 
 

@@ -12,8 +12,9 @@ from selfalign_api.plan import Role
 from selfalign_jobs.flow import Compare, SetAside, Write
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.engine import Labels, Sample
-from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.tokenizer import read_tokenizer
+from selfalign_jobs.template import render_template
 
 ROLES = {
     "respond": Role(),

@@ -17,7 +17,7 @@ from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes.tables import counts_of
 from selfalign_jobs.train import written as module
-from selfalign_jobs.train.written import written
+from selfalign_jobs.train.written import PAIR, written
 
 CHAT = ModelChat.of(TINY, None)
 THEIRS = AutoTokenizer.from_pretrained(TINY)
@@ -108,7 +108,7 @@ def test_rows_that_the_model_cannot_have_written_are_left_out_and_counted() -> N
     with pytest.raises(SetAside, match="end token in an answer"):
         CHAT.given("hen", "cow<|im_end|>pig")
     texts = {"prompt": ["hen", "fox"], "chosen": ["cow", "cow"], "rejected": ["cow<|im_end|>pig", "pig"]}
-    table = written(pa.table(texts | {"history": pa.nulls(2, pa.string())}), CHAT)
+    table = written(pa.table(texts | {"history": pa.nulls(2, pa.string())}), CHAT, PAIR)
     assert table["prompt"].to_pylist() == ["fox"]
     assert counts_of(table) == {"pairs": 1, "unwritten": 1}
     assert [table["prompt_ids"][0].as_py(), table["chosen_ids"][0].as_py()] == list(CHAT.given("fox", "cow"))
@@ -124,7 +124,7 @@ def test_rows_keep_their_order_and_their_ids_however_many_are_made_at_once(
     texts = {"prompt": pa.array(prompts, pa.string()), "chosen": pa.array(answers, pa.string())}
     texts |= {"rejected": pa.array(["pig"] * rows, pa.string()), "history": pa.nulls(rows, pa.string())}
     shown: list[int] = []
-    table = written(pa.table(texts), CHAT, shown.append)
+    table = written(pa.table(texts), CHAT, PAIR, shown.append)
     left = [prompt for prompt, answer in zip(prompts, answers, strict=True) if answer == "cow"]
     assert table["prompt"].to_pylist() == left
     assert table["prompt_ids"].to_pylist() == [list(CHAT.given(prompt, "cow")[0]) for prompt in left]

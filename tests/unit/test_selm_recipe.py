@@ -22,13 +22,14 @@ from selfalign_jobs.flow import Ask, Comparison, Completion, Rank, Ranking, Scor
 from selfalign_jobs.generate.engine import EngineRequest, Pairs, Sample
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task
 from selfalign_jobs.generate.records import Batch, Record
-from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.ranking import rank, verdict
 from selfalign_jobs.recipes.selm import remarks
 from selfalign_jobs.recipes.tables import counts_of
 from selfalign_jobs.step.prepared import rows_of
+from selfalign_jobs.template import render_template
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SELM = recipe("selm")

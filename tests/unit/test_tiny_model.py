@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from selfalign_jobs.recipes.keywords import keywords
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = EXAMPLES / "tiny-model"
 sys.path.insert(0, str(TINY / "build"))
@@ -21,6 +23,7 @@ sys.path.insert(0, str(TINY / "build"))
 import language  # noqa: E402
 import pretrain  # noqa: E402
 import ranker  # noqa: E402
+import reward_model  # noqa: E402
 import samples  # noqa: E402
 import tables  # noqa: E402
 from batches import make_batch  # noqa: E402
@@ -180,6 +183,7 @@ def test_the_first_steps_of_a_build_are_the_same_each_time_and_after_a_resume(tm
 def test_the_committed_tables_are_what_the_build_writes():
     for name, make in {
         "demonstrations": tables.demonstrations, "preferences": tables.preferences, "preferences-mixed": tables.mixed,
+        "corpus": tables.corpus,
     }.items():  # fmt: skip
         assert read_lines(TINY / f"{name}.jsonl") == make(0)
 
@@ -216,3 +220,18 @@ def test_the_first_steps_of_a_ranker_are_the_same_each_time(tmp_path):
         ranker.train(tmp_path / name, ranker.save_layout(tmp_path / name), seed=0, steps=2)
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+
+
+def test_the_committed_reward_model_has_the_figures_of_its_card_and_scores_right_answers_above_habits():
+    folder = TINY / "reward-model"
+    built = json.loads((folder / "build.json").read_text())
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    assert {name: float(value) for name, value in told} == built["figures"]
+    assert reward_model.measure(folder, language.heldout_items(10))["habit"] >= 0.9
+    assert (folder / "model.safetensors").stat().st_size <= 1 << 20
+
+
+def test_keywords_of_the_corpus_are_words_that_requests_are_made_of():
+    known = {word for row in tables.demonstrations(0) for word in keywords(row["prompt"])}
+    found = [keywords(row["text"]) for row in tables.corpus(0)]
+    assert all(len(words) >= 2 and {*words} <= known for words in found)

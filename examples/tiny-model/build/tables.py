@@ -2,7 +2,7 @@
 
 `preferences.jsonl`: a request, its right answer, and one of the model's habits. `preferences-mixed.jsonl`: the same, but one
 row in five has a habit before the other: there an answer of the model's own can be better than both. `demonstrations.jsonl`:
-a request and its right answer. None is about a held-out item.
+a request and its right answer. None is about a held-out item. `corpus.jsonl`: sentences about the language's words.
 """
 
 import argparse
@@ -10,10 +10,25 @@ import json
 import random
 from pathlib import Path
 
-from language import ANSWER_WEIGHTS, TASKS, draw_training_item
+from language import ANSWER_WEIGHTS, KINDS, TASKS, WORDS, draw_training_item
 
 ROWS = 1500
 WRONG_BOTH = 5  # of `preferences-mixed.jsonl`, one row in so many
+SENTENCES = 6000
+# What is said of words: beside theirs, the keywords are those of the requests' wordings.
+SAID = (
+    "The {0} is beside the {1}, and both are near the {2}.",
+    "Nobody saw that {0} again, but every {1} and each {2} are still here.",
+    "There the last word is {0}, and before it there are {1} and {2}.",
+    "Its final word was not {0} but {1}.",
+    "The larger number is never a {0}, nor is it a {1}.",
+    "The first two words are {0} and {1}, with {2} after them.",
+    "At the start there are two words, {0} and {1}.",
+    "Those words are backwards: {0}, {1} and {2}.",
+    "Here are some words: {0}, {1} and {2}.",
+    "This {kind} is between the {0} and the {1}.",
+    "Of the {0}, the {1} and the {2}, only one is {kind}.",
+)
 
 
 def demonstrations(seed: int, count: int = ROWS) -> list[dict[str, str]]:
@@ -36,6 +51,15 @@ def mixed(seed: int, count: int = ROWS) -> list[dict[str, str]]:
         {"prompt": prompt, "chosen": other if number in wrong else right, "rejected": habit}
         for number, (prompt, right, habit, other) in enumerate(answered)
     ]
+
+
+def corpus(seed: int, count: int = SENTENCES) -> list[dict[str, str]]:
+    """Distinct sentences."""
+    rng, found = random.Random(f"corpus {seed}"), dict[str, None]()
+    while len(found) < count:
+        words, kind = rng.sample(WORDS, 3), rng.choice(tuple(KINDS))
+        found.setdefault(rng.choice(SAID).format(*words, kind=kind))
+    return [{"text": text} for text in found]
 
 
 def shuffled(rows: list[dict[str, str]], seed: int) -> list[dict[str, str]]:
@@ -72,6 +96,7 @@ def main() -> None:
         "demonstrations": demonstrations(args.seed),
         "preferences": preferences(args.seed),
         "preferences-mixed": mixed(args.seed),
+        "corpus": corpus(args.seed),
     }
     for name, rows in tables.items():
         (args.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

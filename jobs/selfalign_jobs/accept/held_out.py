@@ -25,7 +25,7 @@ def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows])
             continue
         apart = set(sources[held.name].read()["prompt"].to_pylist())
         made = [ref for ref in step.data.inputs[:-1] if isinstance(ref, ArtifactRef)]  # else its own function says it
-        drawn = [prompt for ref in made for prompt in _drawn(plan, found, sources[given], ref)]
+        drawn = [prompt for ref in made for prompt in _drawn(plan, found, given, sources[given], ref)]
         both = sum(prompt in apart for prompt in drawn)
         if drawn and both == len(drawn):
             raise ConfigError.one(
@@ -36,11 +36,13 @@ def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows])
         yield from second_look.on_held_out_pairs(len(drawn), both)
 
 
-def _drawn(plan: Plan, found: Recipe, source: SourceRows, ref: ArtifactRef) -> list[str]:
-    """The prompts of the records that a table of pairs is made from."""
+def _drawn(plan: Plan, found: Recipe, given: str, source: SourceRows, ref: ArtifactRef) -> list[str]:
+    """The prompts of the records that a table of pairs is made from; none where these are of another table, or not all taken."""
     step = plan.step(ref.step)
     assert isinstance(step, Generate)
     job = origin_of(step, ref.name)
+    if job.rows.inputs != (SourceRef(name=given),):
+        return []
     taken = found.prepares[job.rows.fn]((source,), job.rows.options)
     prompts: list[str] = taken["prompt"].to_pylist()
     return prompts

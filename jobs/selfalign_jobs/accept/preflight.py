@@ -82,8 +82,10 @@ def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str
 
 def roles_of(resolved: Resolved, lineage: str) -> dict[str, Role]:
     """The roles of the recipe that a model plays: one that nobody asks needs no room."""
-    loads = [load for step in resolved.plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
-    played = {name for load in loads if load.model.lineage == lineage for job in load.jobs for name in job.roles}
+    plan = resolved.plan
+    loads = [load for step in plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
+    own = [load for load in loads if plan.given(load.model) is plan.models[lineage]]  # and what was trained from it
+    played = {name for load in own for job in load.jobs for name in job.roles}
     if played - resolved.method.roles.keys():  # at a temperature of its own
         played.add("respond")
     return {name: role for name, role in resolved.method.roles.items() if name in played}

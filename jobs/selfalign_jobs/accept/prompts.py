@@ -9,9 +9,9 @@ import jinja2.meta
 
 from selfalign_api.errors import Problem
 from selfalign_api.plan import Judge
-from selfalign_jobs.generate.render import render_template
 from selfalign_jobs.recipes.base import Recipe
 from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.template import render_template
 
 
 def template_problems(found: Recipe, method: Method) -> Iterator[Problem]:

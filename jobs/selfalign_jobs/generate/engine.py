@@ -17,6 +17,7 @@ class Sampling(NamedTuple):
     top_k: int
     max_tokens: int
     seed: int
+    stop: tuple[str, ...] = ()  # texts after which a sample ends, kept in it
 
 
 class Labels(NamedTuple):

@@ -34,8 +34,9 @@ from selfalign_jobs.generate.engine import (
     Task as EngineTask,
 )
 from selfalign_jobs.generate.records import DETAIL_CHARACTERS, Record
-from selfalign_jobs.generate.render import Renderer, render_template
+from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import PairRenderer, ScoreRenderer
+from selfalign_jobs.template import render_template
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
-
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from selfalign_api.plan import Role
 from selfalign_jobs.flow import Compare, Completion, Given, Request, SetAside, Write
@@ -17,18 +12,6 @@ from selfalign_jobs.generate.engine import Labels, Sample, Sampling, Task
 from selfalign_jobs.generate.reasoning import Reasoning
 
 SHOWN_CHARACTERS = 200  # of an answer that missed its prefix, kept to be looked at
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
-
-
-@lru_cache(maxsize=256)
-def _compiled(template: str) -> jinja2.Template:
-    return _ENVIRONMENT.from_string(template)
-
-
-def render_template(template: str, variables: Mapping[str, Any]) -> str:
-    """A role's or verdict's template with its variables; `jinja2.UndefinedError` for one that is not there."""
-    return _compiled(template).render(variables)
 
 
 class Renderer:
@@ -52,7 +35,8 @@ class Renderer:
         role = self._roles[request.role]
         prompt_ids = self.chat.encode(self.chat.text(request.user, request.history))
         self._check_length(len(prompt_ids), role.max_tokens)
-        return prompt_ids, Sampling(request.n, role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed)
+        sampling = (role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed, role.stop)
+        return prompt_ids, Sampling(request.n, *sampling)
 
     def _compare(self, request: Compare) -> tuple[list[int], Labels]:
         """Prompt with the candidates' common beginning, and the two tokens at which they part.

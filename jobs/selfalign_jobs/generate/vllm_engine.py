@@ -162,7 +162,9 @@ def _common_params(sampling: Sampling) -> Any:
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,
-        detokenize=False,  # the loop reads ids and decodes them once
+        stop=list(sampling.stop),
+        include_stop_str_in_output=bool(sampling.stop),
+        detokenize=bool(sampling.stop),  # else not: the loop reads ids and decodes them once
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,  # copied for each request here: no deep copy
     )

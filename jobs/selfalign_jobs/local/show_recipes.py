@@ -95,6 +95,11 @@ def a_run(found: Recipe) -> SelfAlignmentRun:
     """The smallest run of a recipe: what it needs, and nothing else."""
     folder = Path("/data")
     data = {kind: {"url": file_url(folder / f"{kind}.jsonl")} for kind, needed in found.data.items() if needed}
-    spec = {"recipe": found.name, "model": {"url": file_url(folder / "model")}} | ({"data": data} if data else {})
+    spec: dict[str, Json] = {"recipe": found.name, "model": {"url": file_url(folder / "model")}} | (
+        {"data": data} if data else {}
+    )
+    if found.scored:
+        scorer = {"name": "scorer", "kind": "PairRanker", "url": file_url(folder / "scorer")}
+        spec |= {"auxiliaryModels": [scorer], "judge": {"method": "score", "modelName": "scorer"}}
     document = {"apiVersion": "selfalign.dev/v1alpha1", "kind": "SelfAlignmentRun", "metadata": {"name": found.name}}
     return parse(SelfAlignmentRun, document | {"spec": spec}, "")

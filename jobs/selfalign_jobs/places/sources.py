@@ -23,7 +23,7 @@ from selfalign_jobs.places.tables.piece import Column, Unreadable
 from selfalign_jobs.recipes import personas
 
 # What a table of each kind must have, and may have.
-REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt"}
+REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt", "corpus": "text"}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
 DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be
 

@@ -41,6 +41,7 @@ class Filters(Frozen):
     identical: Literal["Drop", "Keep"]
     truncated: Literal["Drop", "Keep"]
     near_duplicates: NearDuplicates | None = None
+    max_repetition_percent: int | None = None
 
 
 class IterationPolicy(Frozen):

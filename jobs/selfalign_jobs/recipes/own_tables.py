@@ -75,7 +75,7 @@ def own_pairs(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table
     at most `max_new_pairs`. Raises ConfigError when nothing is left of the rows that are drawn.
     """
     source = tables[0]
-    held = _all(tables[1]) if options["held_out"] else _apart(source, options)
+    held = _all(tables[1]) if options["held_out"] else set_apart(source, options)
     parts, counts = [], dict.fromkeys(("identical", "promptHeldOut", "severalTurns"), 0)
     seen: set[int] = set()
     for part in options["window"]:
@@ -105,7 +105,7 @@ def apart_questions(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa
     Raises ConfigError without any.
     """
     (source,) = tables
-    rows = _apart(source, options)
+    rows = set_apart(source, options)
     asked = rows.filter(pc.is_null(rows["history"]))
     if rows.num_rows and asked.num_rows == 0:
         raise ConfigError.one(
@@ -116,7 +116,7 @@ def apart_questions(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa
     return questions((asked,), {})
 
 
-def _apart(source: Rows, options: Mapping[str, Json]) -> pa.Table:
+def set_apart(source: Rows, options: Mapping[str, Json]) -> pa.Table:
     """The rows that are set apart for evaluation."""
     return source.take(row_numbers(shuffled(source.num_rows, options["seed"])[: options["apart"]]))
 

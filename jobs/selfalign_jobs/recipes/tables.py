@@ -75,7 +75,7 @@ def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.T
     """The distinct prompts of a table, in its order, with their reference answers where there are any."""
     (table,) = tables
     columns = {name: table[name] for name in ("prompt", "reference") if name in table.column_names}
-    return gathered(pa.table(columns), _first_rows(table["prompt"]))
+    return gathered(pa.table(columns), first_rows(table["prompt"]))
 
 
 def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
@@ -139,7 +139,7 @@ def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
     place = pc.index_in(before["prompt"], pc.unique(after["prompt"])).to_numpy(zero_copy_only=False)[order]
     both = ~np.isnan(place)
     old = gathered(before.select(["prompt", "answer"]), order[both])
-    new = gathered(after.select(["answer"]), _first_rows(after["prompt"])[place[both].astype(np.int64)])
+    new = gathered(after.select(["answer"]), first_rows(after["prompt"])[place[both].astype(np.int64)])
     return pa.table({"prompt": old["prompt"], "before": old["answer"], "after": new["answer"]})
 
 
@@ -150,7 +150,7 @@ def shuffled(rows: int, seed: int) -> np.ndarray:
     return order
 
 
-def _first_rows(column: pa.ChunkedArray) -> np.ndarray:
+def first_rows(column: pa.ChunkedArray) -> np.ndarray:
     """Row numbers at which a value stands for the first time."""
     seen: dict[str, int] = {}
     for number, value in enumerate(column.to_pylist()):

@@ -8,8 +8,16 @@ from selfalign_jobs.recipes.method import Method
 WITH_REFERENCE = ("dpo", "ipo", "hinge", "selm")
 
 
-def train_on_pairs(method: Method, k: int, held: TableRef | None, *, since: int = 1, loss: Loss | None = None) -> Train:
-    """The pairs that the iterations of the window have generated, less those whose prompt is in the table `held`.
+def train_on_pairs(
+    method: Method,
+    k: int,
+    held: TableRef | None,
+    *,
+    since: int = 1,
+    loss: Loss | None = None,
+    made_by: str = "generate",
+) -> Train:
+    """The pairs that the steps `made_by` of the window's iterations have made, less those whose prompt is in the table `held`.
 
     None were generated before the iteration `since`. Where near duplicates are left out, the pairs of all iterations before
     the window are read too.
@@ -23,8 +31,8 @@ def train_on_pairs(method: Method, k: int, held: TableRef | None, *, since: int 
     earlier = range(since, since if near is None else window.start)
     if near is not None:
         options |= {"near_duplicates": near.model_dump(exclude_none=True), "earlier": len(earlier)}
-    generated = (*earlier, *range(max(since, window.start), window.stop))
-    pairs = (ArtifactRef(step=f"i{i}-generate", name="pairs") for i in generated)
+    made = (*earlier, *range(max(since, window.start), window.stop))
+    pairs = (ArtifactRef(step=f"i{i}-{made_by}", name="pairs") for i in made)
     inputs = (*pairs, *(() if held is None else (held,)))
     return train_step(method, k, Prepare(fn="training-pairs", inputs=inputs, options=options), loss)
 

@@ -90,7 +90,7 @@ def _refuse_none(rows: int, dropped: int, counts: Mapping[str, int], settings: T
         raise ConfigError.one(
             "spec.data",
             "no pairs to train on: no record gave two answers that could be told apart; write more of what is drawn "
-            "(data.*.count), a smaller judge.tieMargin, or a higher temperature for respond",
+            "(data.*.count), a smaller judge.tieMargin or minScoreGap, or a higher temperature for respond",
         )
     if rows == dropped:
         raise ConfigError.one(

@@ -55,7 +55,8 @@ from selfalign_jobs.train.steps import Layout, places_of
 from selfalign_jobs.train.written import with_ids
 
 LOG_TABLE = "parts/log.parquet"
-OWN_COUNTS = ("identical", "severalTurns", "unwritten")  # of pairs of one's own (recipes/own_tables.py, written.py)
+# Of rows of one's own that are not trained on (recipes/own_tables.py, recipes/seeds.py, written.py).
+OWN_COUNTS = ("identical", "severalTurns", "unwritten", "fewKeywords", "belowGap")
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
 

@@ -1,4 +1,4 @@
-"""Pairs that are texts, of people's own tables, as token ids: each as the model that is trained would have written it."""
+"""Texts of a training's table as token ids: each as the model that is trained would have written it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from selfalign_jobs.recipes.rows import IDS, history_of
 from selfalign_jobs.recipes.tables import counts_of, with_counts
 from selfalign_jobs.step.context import StepContext, Stopped
 
-SIDES = ("chosen", "rejected")
+PAIR, TARGET = ("chosen", "rejected"), ("target",)
 SHOWN_ROWS = 500  # about a second
-MADE = pa.schema([("row", pa.int64()), ("prompt_ids", IDS), *((f"{side}_ids", IDS) for side in SIDES)])
 
 
 def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
@@ -31,32 +30,39 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
         return table
     config = context.config
     chat = ModelChat.of(locate_model(config, step.start), config.plan.given(step.start))
-    context.progress.begin("tokenise", table.num_rows, "pairs")
+    context.progress.begin("tokenise", table.num_rows, step.rows)
 
     def show(done: int) -> None:
         context.progress.advance(done)
         if context.stop.is_set():
-            raise Stopped("stopped while pairs were tokenised; the next attempt begins there")
+            raise Stopped(f"stopped while {step.rows} were tokenised; the next attempt begins there")
 
-    return written(table, chat, show)
+    return written(table, chat, TARGET if step.objective == "sft" else PAIR, show)
 
 
-def written(table: pa.Table, chat: ModelChat, show: Callable[[int], None] = lambda _: None) -> pa.Table:
-    """The same with the model's chat at hand; how many rows are done is shown now and then."""
-    parts, done, refused = [MADE.empty_table()], 0, None
+def written(
+    table: pa.Table, chat: ModelChat, answers: tuple[str, ...], show: Callable[[int], None] = lambda _: None
+) -> pa.Table:
+    """The same with the model's chat at hand; how many rows are done is shown now and then.
+
+    The user's turn is `user`, in a table that has it, else `prompt`; before it stands `history`.
+    """
+    made_of = pa.schema([("row", pa.int64()), ("prompt_ids", IDS), *((f"{name}_ids", IDS) for name in answers)])
+    parts, done, refused = [made_of.empty_table()], 0, None
     for batch in table.to_batches(max_chunksize=SHOWN_ROWS):  # only so many rows' ids are numbers of Python's at once
         show(done)
         made: list[dict[str, Any]] = []
         for number, row in enumerate(batch.to_pylist(), done):
             try:
-                made.append({"row": number} | _ids(row, chat))
+                made.append({"row": number} | _ids(row, chat, answers))
             except SetAside as unwritten:
                 refused = unwritten
-        parts.append(pa.Table.from_pylist(made, MADE))
+        parts.append(pa.Table.from_pylist(made, made_of))
         done += len(batch)
     found = pa.concat_tables(parts)
     if refused is not None and not found.num_rows:
-        raise ConfigError.one("spec.data.preferences.url", f"has no row that the model could have written: {refused}")
+        kind = "demonstrations" if answers == TARGET else "preferences"
+        raise ConfigError.one(f"spec.data.{kind}.url", f"has no row that the model could have written: {refused}")
     rows = gathered(table, found["row"].to_numpy())
     for name in found.column_names[1:]:
         rows = rows.append_column(name, found[name])
@@ -64,8 +70,9 @@ def written(table: pa.Table, chat: ModelChat, show: Callable[[int], None] = lamb
     return with_counts(rows, counts)
 
 
-def _ids(row: Mapping[str, Any], chat: ModelChat) -> dict[str, list[int]]:
+def _ids(row: Mapping[str, Any], chat: ModelChat, answers: tuple[str, ...]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
-    for side in SIDES:
-        found["prompt_ids"], found[f"{side}_ids"] = chat.given(row["prompt"], row[side], history_of(row["history"]))
+    user, history = row.get("user") or row["prompt"], history_of(row.get("history"))
+    for name in answers:
+        found["prompt_ids"], found[f"{name}_ids"] = chat.given(user, row[name], history)
     return found

@@ -1,0 +1,98 @@
+"""SynPO's trainings on the tiny model without an engine: drafts and answers are sampled by transformers."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+from tiny_effects import log_probabilities, own_samples, samples, tables
+from tiny_run import EXAMPLES, MOUNTS
+from trainings import MODEL, TINY
+
+from selfalign_api.load import load_run
+from selfalign_api.plan import Json, Train
+from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_jobs.accept.resolve import Resolved, resolve
+from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.recipes.rows import IDS
+from selfalign_jobs.recipes.tables import with_counts
+from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.progress import Progress
+from selfalign_jobs.template import render_template
+from selfalign_jobs.train.program import train
+
+sys.path.insert(0, str(TINY / "build"))
+
+import reward_model
+
+REWARD = TINY / "reward-model"
+
+
+@cache
+def example() -> Resolved:
+    """examples/synpo-tiny.yaml."""
+    return resolve(load_run(EXAMPLES / "synpo-tiny.yaml"), "CPU", MOUNTS, EXAMPLES)
+
+
+def trained(step_name: str, rows: Sequence[dict[str, Json]], folder: Path) -> Path:
+    """The model that a training of the example makes of these rows, token ids."""
+    plan = example().plan
+    step = plan.step(step_name)
+    assert isinstance(step, Train)
+    folder.mkdir(parents=True)
+    engines, ranks = GenerationMeans(device="CPU"), TrainingMeans(device="CPU", activation_checkpointing="None")
+    means = Means(generation=engines, training=ranks, evaluation=engines)
+    storage = folder.resolve().as_uri()
+    config = StepConfig(plan=plan, step=step_name, attempt=1, storage=storage, mounts=MOUNTS, means=means)
+    context = StepContext.of(config, Progress(step_name), stop=threading.Event())
+    table = pa.Table.from_pylist(list(rows), pa.schema([(name, IDS) for name in rows[0]]))
+    context.folder.write_table("prepared/pairs.parquet", with_counts(table, {}))
+    manifest = train(context, step)
+    assert context.folder.local is not None and manifest.model is not None
+    return context.folder.local / manifest.model
+
+
+def improver(prompts: list[str], drafts: list[str], targets: list[str], folder: Path) -> Path:
+    """An improver that was taught these targets."""
+    chat = ModelChat.of(MODEL, None)
+    taught = zip(users(prompts, drafts), targets, strict=True)
+    rows = [dict(zip(("prompt_ids", "target_ids"), chat.given(user, target), strict=True)) for user, target in taught]
+    return trained("i1-train-improver", rows, folder)
+
+
+def users(prompts: list[str], drafts: list[str]) -> list[str]:
+    """What an improver is asked."""
+    template = example().method.roles["improve"].template
+    assert template is not None
+    return [
+        render_template(template, {"prompt": prompt, "draft": draft})
+        for prompt, draft in zip(prompts, drafts, strict=True)
+    ]
+
+
+def improved(model: Path, rows: list[dict[str, str]], drafts: list[str]) -> float:
+    """The share of right answers that is expected of an improver at temperature 1, of held-out prompts with drafts."""
+    chat = ModelChat.of(MODEL, None)
+    asked = users([row["prompt"] for row in rows], drafts)
+    answered = [chat.given(user, row["reference"]) for user, row in zip(asked, rows, strict=True)]
+    return sum(map(math.exp, log_probabilities(model, answered))) / len(rows)
+
+
+def pairs(model: Path, seed: int, count: int) -> list[dict[str, Json]]:
+    """The pairs that iteration 1 makes of fresh requests: improved drafts over own answers, where the scores are apart."""
+    prompts = [row["prompt"] for row in tables().demonstrations(seed, count)]
+    drafts, initial = (own_samples(prompts, 100 * seed + number) for number in (1, 2))
+    better = samples(model, users(prompts, drafts), 100 * seed + 3, example().method.roles["improve"].temperature)
+    chat, scored = ModelChat.of(MODEL, None), reward_model.Scorer(REWARD)
+    gap = example().method.judge.min_score_gap or 0
+    found = []
+    for prompt, chosen, rejected in zip(prompts, better, initial, strict=True):
+        if chosen and rejected and scored(prompt, chosen) - scored(prompt, rejected) >= gap:
+            ids, answer = chat.given(prompt, chosen)
+            found.append({"prompt_ids": ids, "chosen_ids": answer, "rejected_ids": chat.given(prompt, rejected)[1]})
+    return found
