@@ -1,10 +1,11 @@
-"""What recipes `pairs` and `spin` do to the tiny model, over seeds, beside controls from which nothing can be learned.
+"""What recipes `pairs`, `spin` and `selm` do to the tiny model, over seeds, beside controls that teach nothing.
 
     python benchmarks/recipes_tiny.py --seeds 0 1 2 --out out/recipes-tiny
 
-The trainings are those of `examples/pairs-tiny.yaml` and `examples/spin-tiny.yaml`, on tables drawn with the seed; own answers are
-sampled by transformers. Controls: of pairs, half of the labels exchanged; of spin, demonstrations that are a second own
-sample. Prints one row of Markdown a training: the accuracy at temperature 1 that is expected of the 600 held-out prompts.
+The trainings are those of `examples/{pairs,spin,selm}-tiny.yaml`, on tables drawn with the seed; own answers are written by
+transformers. Controls: of pairs, half of the labels exchanged; of spin, demonstrations that are a second own sample; of
+selm, ranks drawn at random. Prints one row of Markdown a training: the accuracy at temperature 1 that is expected of the 600
+held-out prompts, and what became of the chosen and (selm) of the own answers.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "jobs"))
 
-from tiny_effects import MODEL, accuracy, own_samples, played, tables, trained
+import pyarrow.parquet as pq
+from tiny_effects import MODEL, accuracy, explored, log_probabilities, own_samples, played, tables, trained
 
 
 def of_pairs(seed: int, out: Path) -> Path:
@@ -49,11 +52,33 @@ def of_own_samples(seed: int, out: Path) -> Path:
     return of_spin(seed, out, control=True)
 
 
+def of_selm(seed: int, out: Path, method: str = "score", alpha: float | None = None) -> Path:
+    """Preferences of which one in five is wrong on both sides, with the model's own answers ranked among them."""
+    rows = tables().mixed(seed)[: len(tables().mixed(seed)) // 2]  # as many as an iteration of the example has
+    pairs = explored(rows, own_samples([row["prompt"] for row in rows], None), method)
+    loss = None if alpha is None else {"type": "selm", "beta": 0.1, "alpha": alpha}
+    return trained("selm-tiny.yaml", "preferences", rows, out, pairs, loss)
+
+
+def own_answers(model: Path) -> str:
+    """Mean log-probability of the answers that SELM keeps, before and after."""
+    table = pq.read_table(model.parent / "prepared" / "pairs.parquet")
+    if "kept_ids" not in table.column_names:
+        return "–"
+    own = list(zip(table["prompt_ids"].to_pylist(), table["kept_ids"].to_pylist(), strict=True))
+    before, after = (sum(log_probabilities(each, own)) / len(own) for each in (MODEL, model))
+    return f"{before:.2f} → {after:.2f}"
+
+
 VARIANTS: dict[str, Callable[[int, Path], Path]] = {
     "pairs": of_pairs,
     "pairs, shuffled labels": of_shuffled,
     "spin": of_spin,
     "spin, a second own sample": of_own_samples,
+    "selm": of_selm,
+    "selm, α 0.5": partial(of_selm, alpha=0.5),
+    "selm, α 0": partial(of_selm, alpha=0),
+    "selm, random ranks": partial(of_selm, method="random"),
 }
 
 
@@ -64,9 +89,13 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=Path("out/recipes-tiny"))
     options = parser.parse_args()
+    options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     before = accuracy(MODEL)
-    print("| training | seed | pairs | T = 1 | chosen answers, nats | s |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| training | seed | pairs | T = 1 | chosen answers, nats | own answers, nats | s |\n|---|---|---|---|---|---|---|",
+        flush=True,
+    )
     for seed in options.seeds:
         for variant in options.variants:
             folder, began = options.out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}", time.monotonic()
@@ -80,6 +109,7 @@ def main() -> None:
                 f"{result['pairs']:,}",
                 f"{before:.3f} → {after:.3f} ({after - before:+.3f})",
                 f"{chosen['before']:.2f} → {chosen['after']:.2f}",
+                own_answers(model),
                 f"{time.monotonic() - began:.0f}",
             )
             print(f"| {' | '.join(map(str, cells))} |", flush=True)

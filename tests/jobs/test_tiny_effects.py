@@ -7,10 +7,16 @@ from pathlib import Path
 
 import improvers
 import pytest
-from tiny_effects import Rows, accuracy, own_samples, played, tables, trained
+from tiny_effects import Rows, accuracy, explored, log_probabilities, own_samples, played, tables, trained
 from trainings import MODEL, TINY
 
 pytestmark = pytest.mark.heavy
+# Of examples/selm-tiny.yaml the β; an α at which one iteration shows what it does: near it the term outweighs the pairs.
+OPTIMISTIC, INDIFFERENT, DPO = (
+    {"type": "selm", "beta": 0.1, "alpha": 0.5},
+    {"type": "selm", "beta": 0.1, "alpha": 0},
+    {"type": "dpo", "beta": 0.1},
+)
 GAIN, NONE = 0.10, 0.05
 
 
@@ -59,3 +65,45 @@ def test_an_improver_of_seeds_betters_drafts_and_the_model_and_one_of_own_answer
     assert improvers.improved(control, asked, drafts) - drafted < NONE
     pairs = improvers.pairs(model, seed=4, count=900)
     assert accuracy(improvers.trained("i1-train", pairs, tmp_path / "policy")) - accuracy(MODEL) > GAIN
+
+
+@pytest.fixture(scope="module", name="preferences")
+def _preferences() -> Rows:
+    rows: Rows = tables().mixed(seed=1, count=640)
+    return rows
+
+
+@pytest.fixture(scope="module", name="new")
+def _new(preferences: Rows) -> list[str]:
+    """What the model answers itself, greedily."""
+    return own_samples([row["prompt"] for row in preferences], None)
+
+
+def test_optimism_makes_own_answers_less_likely_and_without_it_selm_is_dpo_to_the_bit(
+    preferences: Rows, new: list[str], tmp_path: Path
+) -> None:
+    pairs = explored(preferences, new)
+    own = list(zip(pairs["prompt_ids"].to_pylist(), pairs["kept_ids"].to_pylist(), strict=True))
+    models = {
+        name: trained("selm-tiny.yaml", "preferences", preferences, tmp_path / name, table, loss)
+        for name, table, loss in (
+            ("optimistic", pairs, OPTIMISTIC),
+            ("indifferent", pairs, INDIFFERENT),
+            ("dpo", pairs.drop_columns(["kept_ids"]), DPO),
+        )
+    }
+    mean = {name: sum(log_probabilities(model, own)) / len(own) for name, model in models.items()}
+    assert mean["optimistic"] < mean["indifferent"] - 0.05
+    weights = [(models[name] / "model.safetensors").read_bytes() for name in ("indifferent", "dpo")]
+    assert weights[0] == weights[1]
+    assert accuracy(models["indifferent"]) - accuracy(MODEL) > GAIN
+    assert accuracy(models["optimistic"]) - accuracy(MODEL) > NONE
+    result = json.loads((models["optimistic"].parent / "manifest.json").read_text())["result"]
+    before = sum(log_probabilities(MODEL, own)) / len(own)
+    assert result["keptLogProbability"]["before"] == pytest.approx(before, abs=1e-3)
+
+
+def test_pairs_by_ranks_that_say_nothing_teach_nothing(preferences: Rows, new: list[str], tmp_path: Path) -> None:
+    pairs = explored(preferences, new, "random")
+    control = trained("selm-tiny.yaml", "preferences", preferences, tmp_path / "random", pairs, INDIFFERENT)
+    assert accuracy(control) - accuracy(MODEL) < NONE

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from selfalign_jobs.generate.records import Record, to_table
 from selfalign_jobs.recipes.answers import repetition
-from selfalign_jobs.recipes.rows import PAIRS
+from selfalign_jobs.recipes.rows import PAIRS, SCORED_PAIRS
 from selfalign_jobs.recipes.sao import RECIPE
-from selfalign_jobs.report.figures import Stage, funnel, order_margins, sample_pairs
+from selfalign_jobs.report.figures import Stage, funnel, order_margins, sample_pairs, scores
 from selfalign_jobs.step.pair_figures import counted, lengths, verdicts
 
 ASKED = {"persona": "a baker", "prompt": "why?", "prompt_seed": 1, "prompt_ids": [1, 2], "answer_seed": 1}
@@ -146,3 +146,10 @@ def test_sample_pairs_repeat_with_the_seed_and_are_kept_pairs_only() -> None:
     margins = [pair["margin"] for pair in drawn]
     assert len(drawn) == 20
     assert margins == sorted(margins, reverse=True)
+
+
+def test_pairs_that_no_scoring_model_judged_have_no_scores() -> None:
+    """The columns are there where a recipe has one schema for all that may judge."""
+    for scored, expected in (({}, []), ({"chosen_score": 2.0, "rejected_score": 1.0}, [("scores", [2.0], [1.0])])):
+        table = to_table([Record("r0", 0, 1, "rows", rows=(pair(**scored),))], SCORED_PAIRS)
+        assert [(name, [*chosen], [*rejected]) for name, chosen, rejected in scores(table)] == expected

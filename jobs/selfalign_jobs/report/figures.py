@@ -72,7 +72,8 @@ def scores(table: pa.Table) -> Iterator[tuple[str, Values, Values]]:
     pair = ["chosen_score", "rejected_score"]
     if set(pair) <= set(names):
         chosen, rejected = (floats(kept[name].drop_null()) for name in pair)
-        yield "scores", chosen, rejected
+        if len(chosen):
+            yield "scores", chosen, rejected
     for name in (name for name in names if name not in pair or not set(pair) <= set(names)):
         values = floats(kept[name].drop_null())
         if len(values):
