@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +63,12 @@ def improver(prompts: list[str], drafts: list[str], targets: list[str], folder: 
     taught = zip(users(prompts, drafts), targets, strict=True)
     rows = [dict(zip(("prompt_ids", "target_ids"), chat.given(user, target), strict=True)) for user, target in taught]
     return trained("i1-train-improver", rows, folder)
+
+
+def where(wanted: Callable[[str, str], bool], *columns: list[str]) -> list[list[str]]:
+    """The rows of prompts, drafts and targets whose draft and target are so."""
+    rows = [row for row in zip(*columns, strict=True) if wanted(row[1], row[2])]
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def users(prompts: list[str], drafts: list[str]) -> list[str]:

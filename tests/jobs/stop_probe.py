@@ -23,7 +23,11 @@ PERSONA = (
     'You are a quiet baker who counts everything. Write one request for an AI assistant. Begin with "User prompt:".'
 )
 STOP = "words"
-ROLES = {"whole": Role(temperature=0, max_tokens=32), "stopped": Role(temperature=0, max_tokens=32, stop=(STOP,))}
+ROLES = {
+    "whole": Role(temperature=0, max_tokens=32),
+    "stopped": Role(temperature=0, max_tokens=32, stop=(STOP,)),
+    "sampled": Role(temperature=1, max_tokens=32, stop=(STOP,)),
+}
 
 
 def main(model: Path) -> None:
@@ -31,7 +35,7 @@ def main(model: Path) -> None:
     os.environ.update(environment(means, threads=1))
     engine = VllmEngine(EngineSpec(EngineSettings(precision="float32", max_model_tokens=128), means), model)
     renderer = Renderer(ModelChat.of(model, None), ROLES, engine.facts.context_tokens)
-    asked = {f"{role} {n}": Write(role, PERSONA, n, 0) for role in ROLES for n in (1, 3)}
+    asked = {role: Write(role, PERSONA, n, 0) for role, n in (("whole", 1), ("stopped", 1), ("sampled", 8))}
     for name, request in asked.items():
         ids, task = renderer.render(request)
         engine.submit(EngineRequest(name, ids, task))

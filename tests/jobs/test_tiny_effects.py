@@ -51,13 +51,9 @@ def test_an_improver_of_seeds_betters_drafts_and_the_model_and_one_of_own_answer
     rows = tables().demonstrations(seed=1, count=900)
     prompts, right = [row["prompt"] for row in rows], [row["response"] for row in rows]
     own, again = own_samples(prompts, 1), own_samples(prompts, 2)
-    worse = [number for number, answer in enumerate(own) if answer != right[number]]  # what a gap of scores leaves
-    taught = ([each[number] for number in worse] for each in (prompts, own, right))
-    said = [number for number, answer in enumerate(again) if answer]
-    model = improvers.improver(*taught, tmp_path / "right")
-    control = improvers.improver(
-        *([each[number] for number in said] for each in (prompts, own, again)), tmp_path / "own"
-    )
+    taught = improvers.where(lambda draft, target: draft != target, prompts, own, right)  # what a gap of scores leaves
+    said = improvers.where(lambda _, target: target != "", prompts, own, again)
+    model, control = improvers.improver(*taught, tmp_path / "right"), improvers.improver(*said, tmp_path / "own")
     asked = [json.loads(line) for line in (TINY / "heldout.jsonl").read_text().splitlines()]
     drafts = own_samples([row["prompt"] for row in asked], 3)
     drafted = sum(draft == row["reference"] for draft, row in zip(drafts, asked, strict=True)) / len(asked)

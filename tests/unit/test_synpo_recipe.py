@@ -16,7 +16,7 @@ from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, Model
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.flow import Scores
-from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Sample, Sampling
+from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Sample
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup
 from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.records import Record
@@ -80,19 +80,16 @@ INITIAL = {"chant": "a b a b a b a b a b"}  # what the initial model says of the
 SCORES = {"ripe": 3.0, "afloat": 2.0, "own0 apples": 1.0, "own0 boats": 1.9, "own1 apples": 2.9, "own1 boats": 1.0}
 
 
-def writes(model: ModelRef, user: str, samples: int) -> list[str]:
-    """What the models of the script say."""
+def writes(model: ModelRef, user: str, *, draft: bool) -> str:
+    """What the models of the script say; of the initial model's two answers in iteration 1 the first is the draft."""
     word = user.removesuffix(".").split()[-1]
     if model.lineage == "promptGenerator":
-        return ["no tags" if word == "lost" else f"<question> ask {word}</question>"]
+        return "no tags" if word == "lost" else f"<question> ask {word}</question>"
     if model.lineage == "improver":
-        return [INITIAL.get(word, f"old {word}") if word in ("alike", "chant") else f"new{model.iteration} {word}"]
-    said = f"own{model.iteration} {word}" if user.startswith("what") else f"draft{model.iteration} {word}"
-    if model.iteration == 0 and user.startswith(
-        "ask"
-    ):  # in iteration 1 the draft first, then the answer that is rejected
-        return [said, INITIAL.get(word, f"old {word}")][-samples:]
-    return [said]
+        return INITIAL.get(word, f"old {word}") if word in ("alike", "chant") else f"new{model.iteration} {word}"
+    if user.startswith("what"):
+        return f"own{model.iteration} {word}"
+    return f"draft{model.iteration} {word}" if draft else INITIAL.get(word, f"old {word}")
 
 
 def worth(answer: str) -> float:
@@ -111,13 +108,15 @@ class Answers:
 
 
 def play(job: FlowJob, load: EngineLoad, rows: pa.Table) -> list[Record]:
+    asked: set[str] = set()
+
     def answer(request: EngineRequest) -> Answer:
         text = "".join(map(chr, request.prompt_ids))
         if isinstance(request.task, Head):
             return Scores((worth(text),))
-        assert isinstance(request.task, Sampling)
-        said = writes(load.model, text, request.task.n)
-        return tuple(Sample(tuple(ids(each, ended="cut" not in each)), ending(each)) for each in said)
+        said = writes(load.model, text, draft=job.flow != "answer-initially" and text not in asked)
+        asked.add(text)
+        return (Sample(tuple(ids(said, ended="cut" not in said)), ending(said)),)
 
     renderer = ScoreRenderer(Answers(), 256) if load.task == "score" else Renderer(Letters(), job.roles, 256)
     loop = FlowLoop(FakeEngine(answer), {job.out: JobSetup(job, SYNPO.flows[job.flow].run, renderer, 0)}, 4)

@@ -139,7 +139,8 @@ def draft(row: Row, ask: Ask) -> Flow:
 
 def draft_and_answer(row: Row, ask: Ask) -> Flow:
     """Prompt → draft and initial answer, of the initial model both: iteration 1."""
-    written, initial = yield ask.write("respond", n=2, prompt=row["prompt"])
+    replies = yield [ask.write("respond", prompt=row["prompt"]) for _ in range(2)]
+    (written,), (initial,) = replies
     return [_drafted(row, written) | _answered("initial", initial)]
 
 
