@@ -111,7 +111,9 @@ def test_costs_are_those_of_the_manifests(both: Comparison, first: MadeRun) -> N
     assert costs.read["evaluation"] == {"i1-generate.initial-answers": 100, "i1-evaluate.answers": 100}
     manifest = read_manifest(step_folder(first.folder, 1, "i1-generate"))
     assert manifest is not None
-    assert costs.tokens["written"] == sum(n for name, n in manifest.tokens.items() if name.endswith(".out"))
+    assert costs.tokens["written in generation"] == sum(
+        n for name, n in manifest.tokens.items() if name.endswith(".out")
+    )
     assert costs.tokens["trained"] == 512_000
     assert costs.engine_starts == 3  # generate, answer, judge
     assert sum(costs.seconds.values()) == pytest.approx(sum(facts.seconds for facts in both.runs[0].evidence.steps))

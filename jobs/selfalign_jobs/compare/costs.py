@@ -32,8 +32,10 @@ def costs_of(run: ComparedRun) -> Costs:
     return Costs(
         read=read,
         tokens={
-            "written": sum(_tokens(facts, ".out") for facts in engines if isinstance(facts.step, Generate)),
-            "written for evaluation": sum(
+            "written in generation": sum(
+                _tokens(facts, ".out") for facts in engines if isinstance(facts.step, Generate)
+            ),
+            "written in evaluation": sum(
                 _tokens(facts, ".out") for facts in engines if isinstance(facts.step, Evaluate)
             ),
             "read by engines": sum(_tokens(facts, ".in") for facts in engines),
@@ -58,7 +60,7 @@ def _rows_read(run: ComparedRun) -> Iterator[tuple[str, str, int]]:
     """Rows of each source, by the table that is made of them; prompts that are only held out are not read."""
     for iteration in run.evidence.iterations:
         for made in iteration.made:
-            for ref in made.job.rows.inputs:
+            for ref in learned_from(made.job.rows):
                 if isinstance(ref, SourceRef):
                     yield ref.name, f"{made.facts.step.name}.{made.job.out}", made.drawn
         for trained in iteration.trained:

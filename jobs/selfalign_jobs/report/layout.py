@@ -36,6 +36,7 @@ def _environment() -> Environment:
         "duration": duration,
         "signed": signed,
         "printable": printable,
+        "sentence": sentence,
     }
     return environment
 
@@ -57,6 +58,11 @@ def page(template: str, parts: str, tiles: Sequence[Tile], sections: Sequence[Se
             **words,
         )
     )
+
+
+def sentence(words: str) -> str:
+    """Words as a heading: the first letter large, names as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def printable(text: str) -> str:
