@@ -137,6 +137,8 @@ def _structural(schema: Schema, definitions: dict[str, Schema], name: str = "") 
         outer = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         return _structural({**inner, **outer}, definitions, name)
     out: Schema = {key: schema[key] for key in KEPT if key in schema}
+    if "const" in schema:
+        out["enum"] = [schema["const"]]  # Kubernetes has no const
     out |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     if "default" in schema:
         out["default"] = schema["default"]

@@ -180,6 +180,9 @@ class StepStatus(ApiModel):
     running_since: Timestamp | None = None
     """Since when all pods of the newest attempt run."""
 
+    deleted_pod: Text | None = None
+    """A pod of the newest attempt that somebody deleted; until all of its pods run again."""
+
     waiting_since: Timestamp | None = None
     """Since when the newest attempt, which ran, is without its index 0."""
 

@@ -7,7 +7,7 @@ does not come back, would be helped. Ready is one whose cache is what the cluste
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -27,7 +27,8 @@ class Health:
     watch_ages: Callable[[], Mapping[str, float]]  # seconds, by kind
     longest_work: Callable[[], float]  # seconds that a worker has been at one run
     synced: Callable[[], bool]  # whether every watched kind was listed once
-    leads: Callable[[], bool]
+    leader: Callable[[], str]  # in words
+    unread: Callable[[], Iterable[str]]  # namespaces that the apiserver does not let it read
     apiserver_ready: Callable[[], Awaitable[bool]]
 
     async def problems(self) -> list[str]:
@@ -48,7 +49,8 @@ class Health:
     def lines(self) -> list[str]:
         """For people."""
         ages = [f"watch {kind}: {age:.0f} s ago" for kind, age in sorted(self.watch_ages().items())]
-        return [f"leader: {'yes' if self.leads() else 'no'}", *ages]
+        unread = [f"namespace {name} cannot be read: its runs wait for a RoleBinding" for name in self.unread()]
+        return [f"leader: {self.leader()}", *unread, *ages]
 
     def _silent(self) -> list[str]:
         return [f"{kind} ({age:.0f} s)" for kind, age in self.watch_ages().items() if age > SILENT_SECONDS]

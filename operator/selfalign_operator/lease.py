@@ -73,6 +73,10 @@ class Leadership(Protocol):
     def leads(self) -> bool:
         """Whether it may write now."""
 
+    @property
+    def leader(self) -> str:
+        """Who leads, in words for people."""
+
     def may_write(self) -> None:
         """Raise NotLeader unless it may write now."""
 
@@ -94,6 +98,11 @@ class Unopposed:
     def leads(self) -> bool:
         """From the start until it is released."""
         return self._leads
+
+    @property
+    def leader(self) -> str:
+        """Whether this process does."""
+        return "yes" if self._leads else "no: it is stopping"
 
     def may_write(self) -> None:
         """Raise NotLeader once it is released."""
@@ -128,12 +137,22 @@ class Elector:
         self._held_since: float | None = None  # when the last successful taking or renewal began
         self._seen: LeaseRecord | None = None
         self._seen_at = 0.0
+        self._trouble = ""  # why the Lease could not be read or written, last
         self.changed = asyncio.Event()  # set when the Lease is won or lost
 
     @property
     def leads(self) -> bool:
         """Whether this process may write now."""
         return self._held_since is not None and self._clock() - self._held_since < self._times.renew_deadline
+
+    @property
+    def leader(self) -> str:
+        """Whether this process, another, or nobody does: then somebody must look why the Lease cannot be had."""
+        if self.leads:
+            return "yes"
+        if self._seen is not None and self._seen.holder and self._clock() - self._seen_at < self._seen.duration:
+            return f"no: {self._seen.holder} leads"
+        return f"no, and nobody else: {self._trouble or 'the Lease is being taken'}"
 
     def may_write(self) -> None:
         """Raise NotLeader unless this process may write now."""
@@ -159,7 +178,9 @@ class Elector:
                 await self._write(began, self._seen)
             else:
                 await self._try(began)
+            self._trouble = ""
         except ApiError as error:
+            self._trouble = str(error)
             if error.code != 409:
                 log.warning("the lease cannot be written or read: %s", error)
             self._seen = None if self.leads else self._seen  # read it again before the next try

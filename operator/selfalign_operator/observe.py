@@ -129,7 +129,7 @@ class Observer:
         """What stands in no status: why a Job gets no pods, why a pod does not run."""
         if workload.phase != "Active" or workload.suspended or workload.ready >= workload.size:
             return ()
-        uids = [pod.uid for pod in pods if _does_not_run(pod, now)][:PODS_WITH_EVENTS]
+        uids = [pod.uid for pod in pods if _is_unexplained(pod, now)][:PODS_WITH_EVENTS]
         if _lacks_pods(workload, pods, now):
             uids.append(workload.uid)
         found: list[EventView] = []
@@ -234,8 +234,10 @@ def _is_before_first_job(status: Status, current: StepStatus | None) -> bool:
     return not status.is_true("Accepted") and (current is None or current.workload is None)
 
 
-def _does_not_run(pod: PodView, now: datetime) -> bool:
-    return pod.phase == "Pending" and _is_past(pod.created, NOT_RUNNING_SECONDS, now)
+def _is_unexplained(pod: PodView, now: datetime) -> bool:
+    """Whether it does not run, and its own status does not say why: no node has room, its image cannot be had."""
+    explained = pod.scheduled_message or pod.waiting_reason
+    return pod.phase == "Pending" and not explained and _is_past(pod.created, NOT_RUNNING_SECONDS, now)
 
 
 def _is_past(since: datetime, seconds: float, now: datetime) -> bool:

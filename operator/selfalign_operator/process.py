@@ -91,7 +91,12 @@ class OperatorProcess:
         )
         self._health = HealthServer(
             Health(
-                self.traffic.ages, self.queue.longest_taken, self._synced, lambda: self._lease.leads, self._is_ready
+                self.traffic.ages,
+                self.queue.longest_taken,
+                self._synced,
+                lambda: self._lease.leader,
+                self.traffic.unread,
+                self._is_ready,
             ),
             self.metrics.registry,
         )
@@ -111,6 +116,12 @@ class OperatorProcess:
         gauge("queue_oldest_seconds", "How long the first of them has waited.", self.queue.oldest_seconds)
         gauge("longest_work_seconds", "How long a worker has been at one run at most.", self.queue.longest_taken)
         gauge("leader", "1 where this process leads.", lambda: float(self._lease.leads))
+        self.metrics.family(
+            "namespace_unreadable",
+            "1 for each watched namespace that the apiserver does not let this process read.",
+            ["namespace"],
+            lambda: (((namespace,), 1.0) for namespace in self.traffic.unread()),
+        )
         self.metrics.family(
             "watch_age_seconds",
             "Seconds since a watch of this kind said anything; bookmarks come every minute.",

@@ -178,6 +178,7 @@ def pod_view(pod: Json) -> PodView | None:
         waiting_reason=text(waiting, "reason"),
         waiting_message=text(waiting, "message"),
         exit_code=exit_code if _is_integer(exit_code) else None,
+        ended=moment(ended.get("finishedAt")),
         exit_reason=text(ended, "reason"),
         termination_message=text(ended, "message"),
         status_reason=text(status, "reason"),

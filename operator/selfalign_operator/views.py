@@ -103,6 +103,7 @@ class PodView:
     waiting_reason: str = ""  # of the container that waits: ImagePullBackOff, CreateContainerConfigError, …
     waiting_message: str = ""
     exit_code: int | None = None  # of the container `step`
+    ended: datetime | None = None  # when that container did
     exit_reason: str = ""  # OOMKilled, Error, Completed
     termination_message: str = ""
     status_reason: str = ""  # pod.status.reason: Evicted, NodeLost, UnexpectedAdmissionError

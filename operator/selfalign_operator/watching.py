@@ -34,6 +34,7 @@ class WatchedTraffic:
         self._clock = clock
         self._stamps: dict[Collection, float] = {}
         self._listed: set[Collection] = set()
+        self._refused: set[Collection] = set()
 
     def answered(self, verb: str, code: str) -> None:
         """Count the call."""
@@ -43,6 +44,15 @@ class WatchedTraffic:
         """Stamp the watch: an event or a bookmark has come, or it has begun."""
         if collection.plural in KINDS:
             self._stamps[collection] = self._clock()
+            self._refused.discard(collection)
+
+    def refused(self, collection: Collection) -> None:
+        """Of a namespace: it is asked for again and again, its silence means nothing, and nobody else waits for it."""
+        if collection.plural not in KINDS or collection.namespace is None or collection in self._refused:
+            return
+        self._refused.add(collection)
+        self._stamps.pop(collection, None)
+        log.warning("%s of namespace %s cannot be read: forbidden", collection.plural, collection.namespace)
 
     def page(self, collection: Collection, first: bool, body: Any) -> None:
         """Take over all that a list has, forget what it lacks, and look at the runs of both.
@@ -56,6 +66,7 @@ class WatchedTraffic:
         for key in self._cache.page(collection, first, body):
             self._enqueue(key)
         body["items"] = []
+        self._refused.discard(collection)
         if not body.get("metadata", {}).get("continue"):
             self._listed.add(collection)
 
@@ -76,8 +87,12 @@ class WatchedTraffic:
             del self._stamps[collection]
 
     def has_listed(self, collections: Iterable[Collection]) -> bool:
-        """Whether the cache has seen all of these once."""
-        return self._listed.issuperset(collections)
+        """Whether the cache has seen all of these once, but for those of single namespaces that may not be read."""
+        return (self._listed | self._refused).issuperset(collections)
+
+    def unread(self) -> tuple[str, ...]:
+        """The namespaces of which something may not be read now, sorted."""
+        return tuple(sorted({each.namespace or "" for each in self._refused}))
 
     def ages(self) -> dict[str, float]:
         """Seconds since the most silent watch of each kind said anything."""

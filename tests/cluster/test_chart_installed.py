@@ -24,7 +24,7 @@ from testbed.waiting import until
 
 CRD = "selfalignmentruns.selfalign.dev"
 Right = tuple[str, str, str]  # API group, resource, verb
-LEASE: set[Right] = {("coordination.k8s.io", "leases", verb) for verb in ("get", "update")}
+LEASE: set[Right] = {("coordination.k8s.io", "leases", verb) for verb in ("get", "update", "create")}
 FIELD = "ttlSecondsAfterFinished"
 
 
@@ -116,15 +116,26 @@ def test_an_upgrade_leaves_the_leader_and_what_helm_wrote_on_its_lease(
     assert operator.leads()
 
 
-def test_an_upgrade_makes_a_lease_again_that_somebody_has_deleted(
+def test_a_lease_that_somebody_has_deleted_is_made_again_and_an_upgrade_takes_it(
     cluster: Cluster, release: Release, start: Callable[[], OperatorProcess]
 ) -> None:
     release.install(NO_CRD)
-    until(start().leads, "leader")
+    operator = start()
+    until(operator.leads, "leader")
     cluster.kubectl("delete", "lease", "selfalign-operator", f"--namespace={release.namespace}")
-    release.upgrade()
     read = client.CoordinationV1Api(cluster.api).read_namespaced_lease
-    until(lambda: read("selfalign-operator", release.namespace).spec.holder_identity, "holder of the new lease")
+
+    def holder() -> str | None:
+        try:
+            found: str | None = read("selfalign-operator", release.namespace).spec.holder_identity
+        except client.ApiException:
+            return None
+        return found
+
+    until(holder, "holder of the new lease")
+    until(operator.leads, "leader again")
+    release.upgrade()
+    assert holder()
 
 
 NOTES = {

@@ -143,6 +143,22 @@ def test_life_has_its_defaults_in_the_object_and_compute_none(runs: Runs) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "spec: {evaluation: {checks: [{name: w, type: SelfWinRate, selfWinRate: {against: nobody}}]}}",
+        "spec: {judge: {modelName: nobody}}",
+        "spec: {recipe: nobody}",
+        "spec: {compute: {training: {zeroStage: 4}}}",
+        "spec: {compute: {generation: {runtime: nobody}}}",
+    ],
+)
+def test_a_word_that_python_does_not_know_is_refused_at_once(runs: Runs, spec: str) -> None:
+    with pytest.raises(ApiException) as refusal:
+        runs.create(run_with(spec), dry_run="All")
+    assert refusal.value.status == 422
+
+
 def test_a_field_that_is_not_there_is_refused_by_strict_validation(runs: Runs) -> None:
     with pytest.raises(ApiException, match=r'unknown field \\"spec.compute.generation.gpus\\"'):
         runs.create(run_with("spec: {compute: {generation: {gpus: 4}}}"), dry_run="All", field_validation="Strict")

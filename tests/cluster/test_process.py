@@ -124,22 +124,54 @@ def test_after_kill_9_the_other_goes_on(cluster: Cluster, namespace: str, start:
     assert second.leads()
 
 
-def test_in_one_namespace_it_needs_these_rights_only(cluster: Cluster, namespace: str, start: Start) -> None:
+def allow(cluster: Cluster, namespace: str, account: str, owner: str) -> None:
+    """A Role with the operator's rights in a namespace, for a service account of another or the same."""
     lease = ("coordination.k8s.io", ["leases"], ["get", "create", "update"])
     rules = [{"apiGroups": [group], "resources": kinds, "verbs": verbs} for group, kinds, verbs in (*RIGHTS, lease)]
-    rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "operator"}}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
-    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}
+    rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": account}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": owner}
     for body in (
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "operator"}},
         rights | {"kind": "Role", "rules": rules},
         rights | {"kind": "RoleBinding", "roleRef": role, "subjects": [subject]},
     ):
         cluster.kubectl("create", "-f-", f"-n={namespace}", stdin=json.dumps(body))
+
+
+def test_in_one_namespace_it_needs_these_rights_only(cluster: Cluster, namespace: str, start: Start) -> None:
+    cluster.kubectl("create", "serviceaccount", "operator", f"-n={namespace}")
+    allow(cluster, namespace, "operator", namespace)
     operator = start(kubeconfig=cluster.kubeconfig_for_service_account(namespace, "operator"))
     make_run(cluster, namespace, "run", script(run_seconds=0.1))
     wait_state(cluster, namespace, "run", "Complete")
     assert operator.value("api_calls_total", code="403") == 0
+
+
+def test_a_tenant_that_takes_its_rights_away_stops_nobody_else(
+    cluster: Cluster, make_namespace: Callable[[], str], tmp_path: Path
+) -> None:
+    home, theirs = make_namespace(), make_namespace()
+    cluster.kubectl("create", "serviceaccount", "operator", f"-n={home}")
+    for namespace in (home, theirs):
+        allow(cluster, namespace, "operator", home)
+    cluster.kubectl("delete", "rolebinding", "operator", f"-n={theirs}")
+    kubeconfig = cluster.kubeconfig_for_service_account(home, "operator")
+    where = (f"--namespace={theirs}", f"--namespace={home}", f"--lease-namespace={home}")
+    operator = OperatorProcess(tmp_path, kubeconfig, *where, program=PROGRAM)
+    try:
+        operator.wait_ready()
+        make_run(cluster, theirs, "run", script(run_seconds=0.1))
+        make_run(cluster, home, "run", script(run_seconds=0.1))
+        wait_state(cluster, home, "run", "Complete")
+        assert f"namespace {theirs} cannot be read" in (operator.read("/readyz") or "")
+        assert operator.value("namespace_unreadable", namespace=theirs) == 1
+        assert operator.read("/healthz") is not None
+        role = ("--role=operator", f"--serviceaccount={home}:operator")
+        cluster.kubectl("create", "rolebinding", "operator", *role, f"-n={theirs}")
+        wait_state(cluster, theirs, "run", "Complete")
+        until(lambda: operator.value("namespace_unreadable", namespace=theirs) == 0, "readable namespace")
+    finally:
+        stop_all([operator])
 
 
 def test_at_rest_it_is_small_and_writes_nothing(cluster: Cluster, namespace: str, start: Start) -> None:

@@ -107,6 +107,21 @@ def test_suspending_stops_the_pods_and_resuming_goes_on_with_the_next_attempt(cl
     assert (step["attempts"], step["failures"], step["lostAttempts"][0]["reason"]) == (2, 0, "Suspended")
 
 
+@pytest.mark.parametrize("now", [(), ("--force", "--grace-period=0")], ids=["told to end", "gone at once"])
+@pytest.mark.parametrize("step", ["i1-generate", "i1-train"])
+def test_a_person_may_delete_a_pod_and_no_retry_is_spent(
+    cluster: Cluster, namespace: str, step: str, now: tuple[str, ...]
+) -> None:
+    """As docs/runbooks.md says to; `maxRetriesPerStep: 0` has the run fail where it counts."""
+    once = {"backoffSeconds": 0, "maxBackoffSeconds": 1, "maxRetriesPerStep": 0}
+    made = Run(cluster, namespace, run("robbed", attempt_is(step, 1, **HANGS), failurePolicy=once))
+    (pod,) = until(lambda: [pod for pod in made.pods(step) if pod.status.phase == "Running"], "pod of the step")
+    cluster.kubectl("delete", "pod", pod.metadata.name, f"-n={namespace}", "--wait=false", *now)
+    made.until("Complete", "True")
+    found = made.step(step)
+    assert (found["failures"], [lost["reason"] for lost in found["lostAttempts"]]) == (0, ["Deleted"])
+
+
 def test_a_run_recreated_under_its_name_starts_anew(cluster: Cluster, namespace: str) -> None:
     first = Run(cluster, namespace, run("again", step_is("i1-generate", **HANGS)))
     first.until_step("i1-generate", "Running")

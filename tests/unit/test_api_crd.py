@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from pydantic import BaseModel
 
-from selfalign_api.crd import crd, crd_yaml
+from selfalign_api.crd import _structural, crd, crd_yaml
 from selfalign_api.messages import model_of
 from selfalign_api.rule_table import RULES
 from selfalign_api.run import SelfAlignmentRun
@@ -91,6 +92,19 @@ def test_a_part_of_a_status_is_enough_and_another_versions_values_are_taken() ->
         assert not schema.keys() & {"default", "enum"}, path
 
 
+def test_a_literal_is_an_enum_of_its_values_be_they_many_or_one() -> None:
+    class Literals(BaseModel):
+        one: Literal["a"]
+        two: Literal["a", "b"]
+        number: Literal[1]
+        maybe: Literal["a"] | None = None
+
+    schema = Literals.model_json_schema()
+    found = _structural(schema, schema.get("$defs", {}))
+    enums = {name: field["enum"] for name, field in found["properties"].items()}
+    assert enums == {"one": ["a"], "two": ["a", "b"], "number": [1], "maybe": ["a"]}
+
+
 def test_a_rule_names_a_field_that_is_there() -> None:
     for rule in RULES:
         model: Any = rule.on
@@ -120,6 +134,7 @@ def _models(model: Any) -> Iterator[Any]:
         ("spec.seed", {"type": "integer", "minimum": 0, "format": "int64"}),
         ("spec.training.learningRate", {"type": "number", "minimum": 0.0, "exclusiveMinimum": True}),
         ("status.steps[].progress.done", {"type": "integer", "minimum": 0, "maximum": 2**53, "format": "int64"}),
+        ("spec.evaluation.checks[].selfWinRate.against", {"type": "string", "enum": ["initial"]}),
         ("status.startTime", {"type": "string", "format": "date-time"}),
         ("spec.compute.podTemplate", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
         (

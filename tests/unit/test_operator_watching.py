@@ -102,3 +102,30 @@ def test_an_object_that_cannot_be_read_stops_no_other(seen: Seen, monkeypatch: p
     monkeypatch.setattr(seen.cache, "put", fail_for_a)
     seen.traffic.page(RUNS, True, listed("SelfAlignmentRun", item("a"), item("b")))
     assert seen.keys == [("ns", "b")]
+
+
+THEIRS, OURS = Collection("jobs", "theirs"), Collection("jobs", "ours")
+
+
+def test_nobody_waits_for_a_namespace_that_may_not_be_read_and_its_silence_means_nothing(seen: Seen) -> None:
+    seen.traffic.frame(THEIRS)
+    seen.traffic.refused(THEIRS)
+    seen.traffic.page(OURS, True, {"metadata": {"resourceVersion": "9"}, "items": []})
+    assert seen.traffic.has_listed([THEIRS, OURS])
+    assert seen.traffic.unread() == ("theirs",)
+    assert seen.traffic.ages() == {}
+
+
+def test_a_namespace_that_may_be_read_again_is_waited_for_and_heard(seen: Seen) -> None:
+    seen.traffic.refused(THEIRS)
+    seen.traffic.page(THEIRS, True, {"metadata": {"resourceVersion": "9", "continue": "x"}, "items": []})
+    assert not seen.traffic.has_listed([THEIRS])
+    assert seen.traffic.unread() == ()
+    seen.traffic.frame(THEIRS)
+    assert list(seen.traffic.ages()) == ["jobs"]
+
+
+def test_of_the_whole_cluster_a_refusal_is_waited_out(seen: Seen) -> None:
+    seen.traffic.refused(JOBS)
+    assert not seen.traffic.has_listed([JOBS])
+    assert seen.traffic.unread() == ()

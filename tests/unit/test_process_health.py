@@ -25,7 +25,8 @@ def ask(path: str, **said: Any) -> tuple[int, str]:
         "watch_ages": lambda: {"jobs": 12.0},
         "longest_work": lambda: 0.5,
         "synced": lambda: True,
-        "leads": lambda: False,
+        "leader": lambda: "no: other leads",
+        "unread": tuple,
         "apiserver_ready": yes,
     }
 
@@ -42,7 +43,7 @@ def ask(path: str, **said: Any) -> tuple[int, str]:
 
 
 def test_a_standby_that_hears_its_watches_is_alive_and_ready() -> None:
-    assert ask("/healthz") == (200, "ok\nleader: no\nwatch jobs: 12 s ago\n")
+    assert ask("/healthz") == (200, "ok\nleader: no: other leads\nwatch jobs: 12 s ago\n")
     assert ask("/readyz")[0] == 200
 
 
@@ -64,3 +65,9 @@ def test_a_cache_that_is_not_filled_is_not_ready_but_alive() -> None:
 def test_metrics_are_served_in_the_format_of_prometheus() -> None:
     status, text = ask("/metrics")
     assert (status, text) == (200, "")
+
+
+def test_a_namespace_that_may_not_be_read_is_named_and_keeps_nobody_from_being_ready() -> None:
+    status, words = ask("/readyz", unread=lambda: ("team-a",))
+    assert status == 200
+    assert "namespace team-a cannot be read: its runs wait for a RoleBinding" in words

@@ -178,3 +178,30 @@ def test_whatever_happens_one_leads_in_the_end_and_never_two(happenings: list[tu
         replica.api.cut = replica.api.answers_lost = False
     run_until(world, world.now + 2 * TIMES.duration, *replicas)
     assert sum(replica.leads for replica in replicas) == 1
+
+
+def test_a_standby_is_told_from_nobody_who_leads() -> None:
+    world = World()
+    apis = [Api(world), Api(world)]
+    first, second = (Elector(api, name, TIMES, lambda: world.now) for api, name in zip(apis, "ab", strict=True))
+    assert "nobody else" in second.leader
+    asyncio.run(first.step())
+    asyncio.run(second.step())
+    assert (first.leader, second.leader) == ("yes", "no: a leads")
+    for api in apis:
+        api.cut = True
+    world.now += TIMES.duration + 1
+    asyncio.run(second.step())
+    assert second.leader == "no, and nobody else: no answer TimeoutError: "
+
+
+def test_a_lease_that_somebody_deleted_is_made_again() -> None:
+    world = World()
+    elector = Elector(Api(world), "a", TIMES, lambda: world.now)
+    asyncio.run(elector.step())
+    world.record = None
+    for _ in range(30):
+        world.now += asyncio.run(elector.step())
+        if elector.leads and world.record is not None:
+            break
+    assert (elector.leader, world.record is not None) == ("yes", True)

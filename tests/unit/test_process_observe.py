@@ -228,6 +228,27 @@ def test_events_say_why_a_pod_does_not_run_after_a_quarter_of_a_minute(age: floa
     assert [fields for plural, _, fields in scene.kube.queries if plural == "events"] == asked
 
 
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]},
+        {
+            "containerStatuses": [
+                {"name": "step", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
+            ]
+        },
+        {"initContainerStatuses": [{"name": "x", "state": {"waiting": {"reason": "ErrImagePull"}}}]},
+        {"containerStatuses": [{"name": "step", "state": {"waiting": {"reason": "CreateContainerConfigError"}}}]},
+    ],
+)
+def test_a_pod_that_says_itself_why_it_does_not_run_is_one_list(status: dict[str, Any]) -> None:
+    scene = under_way(job_object(spec={"parallelism": 1}, status={"active": 1}))
+    waits = pod(age=600)
+    scene.kube.listed["pods"] = [waits | {"status": waits["status"] | status}]
+    scene.observe()
+    assert scene.asked == [("list", "pods")]
+
+
 def test_the_events_of_a_large_gang_are_read_of_a_few_pods() -> None:
     scene = under_way(job_object(spec={"parallelism": 40}, status={"active": 40}))
     scene.kube.listed["pods"] = [pod(f"p{number}", age=60) for number in range(40)]

@@ -37,6 +37,9 @@ class Heard:
     def frame(self, collection: Collection) -> None:
         self.frames.append(collection)
 
+    def refused(self, collection: Collection) -> None:
+        self.frames.append(Collection(f"no {collection.plural}", collection.namespace))
+
     def page(self, collection: Collection, first: bool, body: Any) -> None:
         self.pages.append((collection, first, len(body["items"])))
 

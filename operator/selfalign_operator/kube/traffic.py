@@ -42,6 +42,9 @@ class Traffic(Protocol):
     def frame(self, collection: Collection) -> None:
         """A watch gave something (an event, a bookmark), or began."""
 
+    def refused(self, collection: Collection) -> None:
+        """A list or a watch was forbidden."""
+
     def page(self, collection: Collection, first: bool, body: Any) -> None:
         """A page of a list, as JSON; `first` begins a new list, and one without metadata.continue ends it."""
 
@@ -110,6 +113,8 @@ def observing(traffic: Traffic) -> Middleware:
             raise
         traffic.answered(verb, str(response.status))
         collection = _collection_of(request.url)
+        if collection is not None and response.status == 403 and verb in ("list", "watch"):
+            traffic.refused(collection)
         if collection is not None and response.status == 200:
             _observe(traffic, verb, collection, request.url, response)
         return response

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
-from selfalign_operator.reconcile.ending import Ending, failure_of, head_lost, step_ended, termination_of
+from selfalign_operator.reconcile.ending import (
+    Ending,
+    by_hand,
+    deleted_pod,
+    failure_of,
+    head_lost,
+    step_ended,
+    termination_of,
+)
 from selfalign_operator.reconcile.left_behind import left_behind
 from selfalign_operator.reconcile.plan import planned
 from selfalign_operator.reconcile.startup import never_ran
@@ -30,9 +40,10 @@ SUPERSEDED = Ending("Superseded", "a later attempt was made", counted=False)
 __all__ = ["adopt", "current_attempt", "next_attempt"]
 
 STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked at again: its pods are not watched
-STILL_STARTING_SECONDS = 15.0  # and from then on: each look asks for all its pods, and a thousand runs may wait so
+# Each look asks for all of its pods, and a thousand runs may wait; that a pod runs at last is told by the watch of its Job.
+MOST_WAITING_SECONDS = 600.0
+MOST_FIRST_SECONDS = 300.0  # until the first look at an attempt whose step has found no room before
 RUNNING_SECONDS = 60.0
-LOOK_AT_QUEUE_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
 
 
@@ -155,12 +166,17 @@ def _kept_alive(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
 
 
 def _failed(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
-    ending = failure_of(workload, turn.observed.pods)
+    ending = _excused(step, failure_of(workload, turn.observed.pods))
     if step.collecting and not ending.final and ending.counted:
         ending = Ending(
             "ResultMissing", f"no result can be read: {ending.message}", True, ending.exit_code, ending.node
         )
     lose(turn, step, ending)
+
+
+def _excused(step: StepStatus, ending: Ending) -> Ending:
+    """The ending; of an attempt one of whose pods was seen to be deleted, before it could be replaced, that."""
+    return by_hand(step.deleted_pod) if step.deleted_pod and ending.counted and not ending.final else ending
 
 
 def _under_way(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
@@ -175,7 +191,7 @@ def _under_way(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
     )
     if ending is not None:
         turn.delete(workload)
-        lose(turn, step, ending)
+        lose(turn, step, _excused(step, ending) if workload.head_is_silent else ending)
         return False
     _show(turn, turn.status.step(step.name) or step, workload)
     return True
@@ -193,7 +209,7 @@ def _queued(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
     turn.step(step, state="Queued", reason="Queued", message=message, running_since=None)
     turn.condition("Progressing", "False", "Queued", message)
     waited = (turn.observed.now - workload.created).total_seconds()
-    turn.look_again(ASK_KUEUE_SECONDS if waited < ASK_KUEUE_SECONDS else LOOK_AT_QUEUE_SECONDS)
+    turn.look_again(ASK_KUEUE_SECONDS if waited < ASK_KUEUE_SECONDS else min(waited, MOST_WAITING_SECONDS))
 
 
 def _node_lost(turn: Turn) -> Ending | None:
@@ -229,8 +245,10 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
     trouble = trouble_of(workload, observed)
     running = workload.ready >= workload.size
     started = running or workload.ready > 0 or step.running_since is not None
+    deleted = deleted_pod(observed.pods)
     step = turn.step(
         step,
+        deleted_pod=deleted.name if deleted is not None else None if running else step.deleted_pod,
         state="Running",
         running_since=(step.running_since or time_text(observed.now)) if running else step.running_since,
         progress=_progress(turn) or step.progress,
@@ -241,7 +259,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
             turn.condition("Accepted", "False", trouble.reason, trouble.message)
         if turn.condition("Progressing", "False", _progressing(trouble.reason), trouble.message):
             turn.warn(trouble.reason, trouble.message)
-        turn.look_again(_starting_seconds(turn, workload))
+        turn.look_again(_waiting_seconds(turn, step, workload))
         return
     reason = "StepRunning" if started else "StepStarting"
     message = (
@@ -251,14 +269,17 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
     turn.condition("Progressing", "True", reason, message)
     if step.kind == "accept" and turn.status.condition("Accepted") is not None and not turn.status.is_true("Accepted"):
         turn.condition("Accepted", "Unknown", "Pending", "the run is being checked")
-    turn.look_again(RUNNING_SECONDS if running else _starting_seconds(turn, workload))
+    turn.look_again(RUNNING_SECONDS if running else _waiting_seconds(turn, step, workload))
     if started and turn.effective is not None and step.kind != "accept" and not step.collecting:
         turn.poll(turn.render.progress_url(turn.effective, workload))
 
 
-def _starting_seconds(turn: Turn, workload: WorkloadView) -> float:
+def _waiting_seconds(turn: Turn, step: StepStatus, workload: WorkloadView) -> float:
+    """As long as it has waited already; longer from the start where the attempts before it waited in vain."""
     waited = (turn.observed.now - (workload.started or workload.created)).total_seconds()
-    return STARTING_SECONDS if waited < STILL_STARTING_SECONDS else STILL_STARTING_SECONDS
+    in_vain = len(list(takewhile(lambda lost: lost.reason == "GangNotPlaced", reversed(step.lost_attempts))))
+    first = min(STARTING_SECONDS * 2.0**in_vain, MOST_FIRST_SECONDS)
+    return min(max(waited, first), MOST_WAITING_SECONDS)
 
 
 def _progressing(reason: str) -> str:

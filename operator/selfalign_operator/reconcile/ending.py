@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from selfalign_api.outcome import Exit
 from selfalign_operator.views import PodView, WorkloadView
 
-__all__ = ["GATE", "Ending", "failure_of", "head_lost", "step_ended", "termination_of"]
+__all__ = [
+    "GATE", "Ending", "by_hand", "deleted_pod", "failure_of", "head_lost", "step_ended", "termination_of",
+]  # fmt: skip
 
 GATE = "GateNotPassed"
 EVICTIONS = ("Evicted", "Preempting", "Preempted", "NodeShutdown", "Terminated", "NodeLost")
@@ -19,6 +22,7 @@ OF_RESULTS = ("TrainingDiverged", GATE)
 FINAL = ("InvalidConfig", *OF_RESULTS)  # exit 64: trying again would end the same way
 # In the message of a Job that podFailurePolicy ended, and of a RayJob whose entry point ended so.
 EXIT_CODE = re.compile(r"exit code (\d+)")
+BY_SIGNAL = (Exit.STOPPED, 128 + 9, 128 + 15)  # exit codes of a program that was told to end
 FIRST_WORDS, LAST_WORDS = 160, 800  # characters kept of a RayJob's message, which ends with 20,000 of its log
 
 
@@ -52,12 +56,46 @@ def _failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
     if workload.kind == "RayJob" and EXIT_CODE.search(workload.message):
         return _from_condition(workload)
     # The containers of a RayJob are Ray's: their exit codes are not the step program's.
-    judges = (_disruption, _memory) if workload.kind == "RayJob" else (_config, _disruption, _memory, _failure)
-    for judge in judges:
-        for pod in ended:
-            if (ending := judge(pod)) is not None:
-                return ending
-    return _from_condition(workload)
+    first, then = (
+        ((_disruption,), (_memory,)) if workload.kind == "RayJob" else ((_config, _disruption), (_memory, _failure))
+    )
+    return _judged(first, ended) or _deleted(ended) or _judged(then, ended) or _from_condition(workload)
+
+
+def _judged(judges: Iterable[Callable[[PodView], Ending | None]], pods: Sequence[PodView]) -> Ending | None:
+    """What the first judge says who says something of a pod."""
+    endings = (judge(pod) for judge in judges for pod in pods)
+    return next((ending for ending in endings if ending is not None), None)
+
+
+def deleted_pod(pods: Iterable[PodView]) -> PodView | None:
+    """A pod that somebody deleted while it ran, before any other failed: a Job deletes what is left of a gang that fails."""
+    pods = tuple(pods)
+    failed = [pod.ended for pod in pods if pod.exit_code not in (None, 0) and pod.ended and not _was_deleted(pod)]
+    told = [pod for pod in pods if _was_deleted(pod) and not pod.disruption]
+    return next((pod for pod in told if all(_told_to_end(pod) < moment for moment in failed)), None)
+
+
+def _told_to_end(pod: PodView) -> datetime:
+    assert pod.deleted is not None
+    return pod.deleted - timedelta(seconds=pod.grace_seconds)
+
+
+def _was_deleted(pod: PodView) -> bool:
+    """Whether its deletion ended it: not one that had failed by itself, nor what is cleaned up behind it."""
+    if pod.deleted is None or pod.exit_code not in (None, *BY_SIGNAL):
+        return False
+    return pod.ended is None or _told_to_end(pod) <= pod.ended
+
+
+def _deleted(pods: Iterable[PodView]) -> Ending | None:
+    pod = deleted_pod(pods)
+    return None if pod is None else by_hand(pod.name, pod.exit_code, pod.node)
+
+
+def by_hand(pod: str, exit_code: int | None = None, node: str | None = None) -> Ending:
+    """An attempt that ended because a person deleted one of its pods."""
+    return Ending("Deleted", f"pod {pod} was deleted", False, exit_code, node)
 
 
 def step_ended(workload: WorkloadView, pods: Iterable[PodView]) -> bool:
@@ -75,9 +113,8 @@ def head_lost(workload: WorkloadView, pods: Iterable[PodView]) -> Ending | None:
     heads = [pod for pod in pods if pod.index == 0]
     if not workload.head_is_silent or any(pod.deleted is None and pod.exit_code is None for pod in heads):
         return None
-    for pod in heads:
-        if (ending := _disruption(pod) or _memory(pod)) is not None:
-            return ending
+    if (ending := _judged((_disruption,), heads) or _deleted(heads) or _judged((_memory,), heads)) is not None:
+        return ending
     return Ending("StepFailed", f"the pod of Ray's head is gone, and RayJob {workload.name} with it")
 
 
