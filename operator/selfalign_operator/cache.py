@@ -41,6 +41,17 @@ class _Workload:
     version: int
     run_uid: str  # by its label; whether the run owns it is the view's owner_uid
     view: WorkloadView
+    bound: int = 0  # its pods that had a node when they were last asked for
+
+    @property
+    def gpus(self) -> int:
+        """That its pods hold: also one that is not ready, while its image is pulled, or a model loaded."""
+        return self.view.gpus * max(self.view.ready, min(self.bound, self.view.active))
+
+    @property
+    def gpus_requested(self) -> int:
+        """That its pods ask for, with a node or without."""
+        return self.view.gpus * max(self.view.ready, self.view.active)
 
 
 class Cache:
@@ -77,6 +88,14 @@ class Cache:
         """Key, uid and summary of every run, for the metrics."""
         return ((key, run.uid, run.summary) for key, run in self._runs.items())
 
+    def gpus_requested(self) -> dict[str, int]:
+        """GPUs that pods of runs ask for, by namespace."""
+        found = dict[str, int]()
+        for child in self._workloads.values():
+            if child.view.owner_uid == child.run_uid:
+                found[child.namespace] = found.get(child.namespace, 0) + child.gpus_requested
+        return found
+
     def __len__(self) -> int:
         """How many runs there are."""
         return len(self._runs)
@@ -108,6 +127,12 @@ class Cache:
     def drop_workload(self, uid: str) -> None:
         """Forget a workload that a GET did not find."""
         self._forget(uid)
+
+    def bind(self, uid: str, pods: int) -> None:
+        """So many pods of a workload of ours have a node: the watch of it does not say."""
+        if (found := self._workloads.get(uid)) is not None and found.view.owner_uid == found.run_uid:
+            found.bound = pods
+            self.gpus.hold(uid, found.namespace, found.run_uid, found.gpus)
 
     def page(self, collection: Collection, first: bool, body: Any) -> tuple[Key, ...]:
         """Take note of a page of a list. When it is the last: forget what is not in the list, and name its runs.
@@ -167,9 +192,10 @@ class Cache:
         if before is not None and before.run_uid != run_uid:
             self._unlink(uid, before)
         namespace = text(metadata, "namespace")
-        self._workloads[uid] = _Workload(namespace, version, run_uid, view)
+        made = _Workload(namespace, version, run_uid, view, 0 if before is None else before.bound)
+        self._workloads[uid] = made
         if view.owner_uid == run_uid:
-            self.gpus.hold(uid, namespace, run_uid, view.gpus * view.ready)
+            self.gpus.hold(uid, namespace, run_uid, made.gpus)
         self._children.setdefault(run_uid, set()).add(uid)
         key = self._keys.get(run_uid)
         return key if key is not None and key[0] == namespace else None

@@ -1,4 +1,4 @@
-"""GPUs that the pods of runs hold, and for how long: what the watches tell of workloads, added up over time."""
+"""GPUs that the pods of runs hold, and for how long: what is told of workloads, added up over time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Account:
 
 
 class GpuClock:
-    """GPU-seconds by namespace since this process began. A GPU counts from when its pod is ready until it is not."""
+    """GPU-seconds by namespace since this process began. A GPU counts from when its pod has a node until it has ended."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

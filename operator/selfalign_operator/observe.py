@@ -42,6 +42,7 @@ EVENTS = 50
 FROZEN_KEPT = 2048  # of runs under way, 10 kB each
 KUEUE_JOB_UID = "kueue.x-k8s.io/job-uid"  # label of a Workload
 SETTLED = ("Succeeded", "Reused")
+ALIVE = ("Pending", "Running", "Unknown")  # phases of a pod that has not ended
 log = logging.getLogger(__name__)
 
 
@@ -112,8 +113,10 @@ class Observer:
     async def _pods(self, run: RunView, workload: WorkloadView) -> tuple[PodView, ...]:
         collect = f"{COLLECT_LABEL}=true" if workload.collect else f"!{COLLECT_LABEL}"
         labels = f"{UID_LABEL}={run.uid},{STEP_LABEL}={workload.step},{ATTEMPT_LABEL}={workload.attempt},{collect}"
-        pods = (pod_view(pod) for pod in await self.kube.list(POD, run.namespace, labels=labels))
-        return tuple(pod for pod in pods if pod is not None)
+        found = (pod_view(pod) for pod in await self.kube.list(POD, run.namespace, labels=labels))
+        pods = tuple(pod for pod in found if pod is not None)
+        self.cache.bind(workload.uid, sum(pod.node is not None and pod.phase in ALIVE for pod in pods))
+        return pods
 
     async def _left(self, run: RunView, step: StepStatus | None) -> tuple[PodView, ...]:
         """Pods of the step that have not ended, whatever became of their workloads."""
@@ -121,7 +124,7 @@ class Observer:
             return ()
         labels = f"{UID_LABEL}={run.uid},{STEP_LABEL}={step.name}"
         pods = (pod_view(pod) for pod in await self.kube.list(POD, run.namespace, labels=labels))
-        return tuple(pod for pod in pods if pod is not None and pod.phase in ("Pending", "Running", "Unknown"))
+        return tuple(pod for pod in pods if pod is not None and pod.phase in ALIVE)
 
     async def _events(
         self, run: RunView, workload: WorkloadView, pods: tuple[PodView, ...], now: datetime

@@ -46,6 +46,8 @@ class RunCollector(Collector):
                 families.runs.add_metric([namespace, recipe, state], states[namespace, recipe, state])
         for namespace, number in gpus.items():
             families.gpus.add_metric([namespace], number)
+        for namespace, number in self._cache.gpus_requested().items():
+            families.gpus_requested.add_metric([namespace], number)
         for namespace, total in seconds.items():
             families.gpu_seconds.add_metric([namespace], total)
         yield from families.all
@@ -65,18 +67,19 @@ class _Families:
         )
         words = "Checks of the run's newest evaluation, by bound (value; low and high of its 95 % interval)."
         self.result = _gauge("run_result", words, "run", "check", "bound")
-        self.run_gpus = _gauge("run_gpus", "GPUs that the run's ready pods hold.", "run")
-        self.gpus = _gauge("gpus", "GPUs that ready pods of runs hold.")
+        self.run_gpus = _gauge("run_gpus", "GPUs that the run's pods hold, from when they have a node.", "run")
+        self.gpus = _gauge("gpus", "GPUs that pods of runs hold, from when they have a node.")
+        self.gpus_requested = _gauge("gpus_requested", "GPUs that pods of runs ask for, with a node or without.")
         self.gpu_seconds = CounterMetricFamily(
             "selfalign_operator_gpu_seconds",
-            "GPU-seconds that ready pods of runs held, as this replica saw it.",
+            "GPU-seconds that pods of runs held, as this replica saw it.",
             labels=["run_namespace"],
         )
 
     @property
     def all(self) -> tuple[Metric, ...]:
         """In the order in which they are shown."""
-        return self.runs, self.state, self.result, self.run_gpus, self.gpus, self.gpu_seconds
+        return self.runs, self.state, self.result, self.run_gpus, self.gpus, self.gpus_requested, self.gpu_seconds
 
     def show(self, namespace: str, name: str, run: Summary, gpus: int) -> None:
         """The series of one run."""

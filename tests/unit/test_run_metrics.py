@@ -128,3 +128,18 @@ def test_counters_begin_at_0_so_that_their_first_event_is_an_increase() -> None:
     found = Metrics().registry.get_sample_value
     assert found("selfalign_operator_lost_attempts_total", {"kind": "train", "reason": "Stalled"}) == 0
     assert found("selfalign_operator_steps_total", {"kind": "train", "result": "Failed"}) == 0
+
+
+def test_a_pod_with_a_node_holds_its_gpus_before_it_is_ready_and_one_without_asks_for_them() -> None:
+    cache = Cache()
+    cache.put(run_object())
+    starting = holding("8", ready=0)
+    starting["status"] = {"active": 3, "ready": 0}
+    cache.put(starting)
+    assert [value(cache, name, run_namespace="ns") for name in ("gpus", "gpus_requested")] == [0, 24]
+    cache.bind("uid-job", 2)
+    assert [value(cache, name, run_namespace="ns") for name in ("gpus", "gpus_requested")] == [16, 24]
+    ended = holding("8", ready=0, version=6)
+    ended["status"] = {"active": 0}
+    cache.put(ended)
+    assert [value(cache, name, run_namespace="ns") for name in ("gpus", "gpus_requested")] == [0, 0]
