@@ -1,6 +1,6 @@
 """The entry point of every pod, and of each step of `selfalign run`.
 
-    python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen HOST:PORT] [--termination-message FILE] [--collect]
+    python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen [HOST]:PORT] [--termination-message FILE] [--collect]
 
 RUN.json (`selfalign_api.run_file.RunFile`) is the same for all steps of a run; the plan lies in the run's folder, where the
 step `accept` has written it.
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--step", required=True, help=f"name of a step of the plan, or {ACCEPT}")
     whole.add_argument("--attempt", type=int, required=True, help="which attempt at the step this is, from 1")
     whole.add_argument("--collect", action="store_true", help="only read what the step has published")
-    whole.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT of /progress and /metrics (port 0: any)")
+    whole.add_argument("--listen", default="127.0.0.1:0", help="[HOST]:PORT of /progress and /metrics (0: any)")
     whole.add_argument("--address-file", type=Path, help="where to write the address that was bound")
     whole.add_argument("--termination-message", type=Path, help="where to write the summary (at most 4 kB of JSON)")
     whole.add_argument("--with-parent", action="store_true", help="stop, as by SIGTERM, when whoever started this dies")

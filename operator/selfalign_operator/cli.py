@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     where = whole.add_mutually_exclusive_group()
     where.add_argument("--namespace", action="append", default=[], help="serve this namespace only; may be repeated")
     where.add_argument("--all-namespaces", action="store_true", help="serve every namespace (the default)")
-    whole.add_argument("--listen", default="0.0.0.0:8080", metavar="HOST:PORT", help="/metrics, /healthz and /readyz")
+    whole.add_argument("--listen", default=":8080", metavar="[HOST]:PORT", help="/metrics, /healthz and /readyz")
     whole.add_argument(
         "--no-leader-election", dest="leader_election", action="store_false", help="there is no other replica"
     )
@@ -91,8 +91,9 @@ def _count(text: str) -> int:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError.one("--listen", "is no HOST:PORT; write 0.0.0.0:8080, or [::]:8080", text)
+    if ":" not in text or not port.isdecimal() or int(port) > 65535:
+        said = "is no [HOST]:PORT; write :8080 for all addresses of both families, 127.0.0.1:8080, or [::1]:8080"
+        raise ConfigError.one("--listen", said, text)
     return host.strip("[]"), int(port)
 
 

@@ -65,17 +65,17 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; the port that was taken (0 asks for any). Raises OSError when it cannot be had."""
+        """Listen, without a host on all addresses; the port that was taken (0: any). Raises OSError when it cannot be had."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, shutdown_timeout=0.5)
+        site = web.TCPSite(self._runner, host or None, port, shutdown_timeout=0.5)
         await site.start()
         taken: int = self._runner.addresses[0][1]
-        log.info("metrics and health on %s:%d", host, taken)
+        log.info("metrics and health on %s:%d", host or "all addresses", taken)
         return taken
 
     async def close(self) -> None:

@@ -53,7 +53,7 @@ class Options:
 
     kubeconfig: Path | None = None
     namespaces: tuple[str, ...] = ()  # none: all
-    host: str = "0.0.0.0"
+    host: str = ""  # all addresses, of both families
     port: int = 8080
     leader_election: bool = True
     lease_namespace: str = "default"

@@ -198,7 +198,7 @@ def test_the_entry_point_is_told_the_step_and_the_attempt() -> None:
     container = step(Attempt("i2-train", "train", 2, 7))
     assert container["command"] == ["python", "-m", "selfalign_jobs"]
     assert container["args"] == [
-        *("/etc/selfalign/run.json", "--step", "i2-train", "--attempt", "7", "--listen", "0.0.0.0:8080"),
+        *("/etc/selfalign/run.json", "--step", "i2-train", "--attempt", "7", "--listen", ":8080"),
         *("--termination-message", "/dev/termination-log"),
     ]
     assert step(COLLECT)["args"][-1] == "--collect"

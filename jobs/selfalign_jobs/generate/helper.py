@@ -69,7 +69,10 @@ class _Node:
             _end(self._process)
 
     def _command(self, address: str) -> list[str]:
-        options = {"address": f"{address}:{RAY_PORT}", "node-ip-address": self._gang.address}
+        options = {
+            "address": f"{f'[{address}]' if ':' in address else address}:{RAY_PORT}",
+            "node-ip-address": self._gang.address,
+        }
         options |= {"temp-dir": sockets_folder()}  # else where the head has its own
         options |= {name.replace("_", "-"): str(value) for name, value in node_resources(self._means, pod=True).items()}
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import deque
@@ -84,8 +85,27 @@ class Progress:
             }
 
 
+class _Server(ThreadingHTTPServer):
+    """On one address; without a host on all of this machine's, of both families where it has both."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        both = not host and socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
+        super().__init__((host, port), handler, bind_and_activate=False)
+        if self.address_family is socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
+        try:
+            self.server_bind()
+            self.server_activate()
+        except BaseException:
+            self.server_close()
+            raise
+
+
 class ProgressServer:
-    """Serves one step's `/progress` and `/metrics` on `host:port` (port 0: any free one) until closed."""
+    """Serves one step's `/progress` and `/metrics` on `host:port` (no host: all, port 0: any free one) until closed."""
 
     def __init__(self, progress: Progress, host: str, port: int) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -107,8 +127,7 @@ class ProgressServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """A line a scrape would drown the step's own."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(host.strip("[]"), port, Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="progress", daemon=True)
         self._thread.start()
 
@@ -116,7 +135,7 @@ class ProgressServer:
     def address(self) -> str:
         """`host:port` as bound."""
         host, port = self._server.server_address[:2]
-        return f"{host!s}:{port}"
+        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
 
     def close(self) -> None:
         """Stop serving."""

@@ -97,7 +97,7 @@ def step_of(template: Manifest) -> Manifest:
 def step_arguments(attempt: Attempt) -> list[str]:
     """What the entry point is told."""
     arguments = [f"{RUN_FILE_FOLDER}/{RUN_FILE}", "--step", attempt.step, "--attempt", str(attempt.number)]
-    arguments += ["--listen", f"0.0.0.0:{PROGRESS_PORT}", "--termination-message", TERMINATION_MESSAGE]
+    arguments += ["--listen", f":{PROGRESS_PORT}", "--termination-message", TERMINATION_MESSAGE]
     return [*arguments, "--collect"] if attempt.collect else arguments
 
 
