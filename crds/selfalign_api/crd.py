@@ -51,6 +51,7 @@ COLUMNS = (
     ("Win", '.status.results[?(@.name=="win")].value', 1),
     ("Message", '.status.conditions[?(@.type=="Progressing")].message', 1),
 )
+SELECTABLE = (".spec.recipe", ".status.state")  # kubectl get sar --field-selector
 
 
 def crd_yaml() -> str:
@@ -86,6 +87,7 @@ def crd() -> dict[str, Any]:
                     "schema": {"openAPIV3Schema": _openapi()},
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
+                    "selectableFields": [{"jsonPath": path} for path in SELECTABLE],
                 }
             ],
         },

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,13 +19,13 @@ from selfalign_api.messages import path_of
 
 Location = tuple[int | str, ...]  # of a pydantic error
 
-ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
+ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 State = Literal["Pending", "Queued", "Waiting", "Running", "Suspended", "Held", "Complete", "Failed"]
 StepState = Literal["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]
 StepKind = Literal["accept", "generate", "train", "evaluate", "publish"]
 
-CONDITION_TYPES: tuple[ConditionType, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
+CONDITION_TYPES: tuple[ConditionType, ...] = get_args(ConditionType)
 MAX_STEPS = 256
 MAX_LOST_ATTEMPTS = 8  # of one step, the newest
 MAX_FIGURES = 48
@@ -37,7 +37,7 @@ class Condition(ApiModel):
     """A metav1.Condition."""
 
     type: ConditionType
-    """Accepted, Progressing, Suspended, Complete or Failed."""
+    """Accepted, Progressing, Suspended, Complete, Failed; Reconciling and Stalled, which GitOps tools read (kstatus)."""
 
     status: ConditionStatus
     """True, False or Unknown."""

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -70,7 +70,7 @@ class Applier:
             written, wait = await self._write_status(run, status, urgent=decision.urgent)
         except ApiError as error:
             if error.code == 422:
-                await self._tell(run, _status_refused(error))
+                await self._tell(run, _status_refused(error), 0, {})
             raise
         for deletion in decision.deletions:
             resource = KINDS[deletion.api_version, deletion.kind]
@@ -78,7 +78,7 @@ class Applier:
         if decision.delete_run:
             await self.kube.delete(RUN, run.namespace, run.name, run.uid)
         for event in decision.events:
-            await self._tell(run, event)
+            await self._tell(run, event, decision.events.index(event), step_fields(decision.status))
         return Applied(status=written, wait_seconds=wait)
 
     def forget(self, key: Key) -> None:
@@ -181,15 +181,21 @@ class Applier:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    async def _tell(self, run: RunView, event: RunEvent) -> None:
-        """One Event a transition: its name says which, so that telling it twice is no second one."""
-        log.info("run %s/%s: %s: %s", run.namespace, run.name, event.reason, event.message)
+    async def _tell(self, run: RunView, event: RunEvent, number: int, step: Mapping[str, object]) -> None:
+        """One Event a transition: its name says which, so that telling it twice is no second one.
+
+        Names rise with the versions of the run: `kubectl describe` shows Events of one second in the order of their names.
+        """
+        fields = {"namespace": run.namespace, "run": run.name, **step, "reason": event.reason}
+        log.info("run %s/%s: %s: %s", run.namespace, run.name, event.reason, event.message, extra=fields)
         transition = f"{run.uid}/{run.resource_version}/{event.reason}/{event.message}"
+        version = int(run.resource_version) if run.resource_version.isdecimal() else 0
+        digest = hashlib.sha256(transition.encode()).hexdigest()[:8]
         manifest = {
             "apiVersion": RUN_EVENT.api_version,
             "kind": RUN_EVENT.kind,
             "metadata": {
-                "name": f"{run.name}.{hashlib.sha256(transition.encode()).hexdigest()[:16]}",
+                "name": f"{run.name}.{version:016x}{number % 256:02x}{digest}",
                 "namespace": run.namespace,
             },
             "eventTime": self.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
@@ -213,6 +219,12 @@ class Applier:
         except ApiError as error:
             if error.reason != "AlreadyExists":  # an Event is for people; no run waits for it
                 log.warning("run %s/%s: an Event cannot be written: %s", run.namespace, run.name, error)
+
+
+def step_fields(status: Status) -> dict[str, object]:
+    """What a line of the log says beside its run: the step that is under way, and its attempt."""
+    current = next((step for step in status.steps if step.state not in ("Succeeded", "Reused")), None)
+    return {} if current is None else {"step": current.name, "attempt": current.attempts}
 
 
 def _status_refused(error: ApiError) -> RunEvent:

@@ -54,6 +54,7 @@ class Observer:
     cache: Cache
     middle: Middle
     progress: Callable[[Key], ProgressView | None]
+    unread: Callable[[Key], bool]  # whether that cannot be had
     ray_jobs: Callable[[], bool]  # whether RayJob is installed
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -89,6 +90,7 @@ class Observer:
             rayjob_installed=self.ray_jobs(),
             kueue_says=await self._kueue_says(run, newest, now) if newest is not None else None,
             progress=self.progress(key),
+            progress_unread=self.unread(key),
         )
 
     async def _workloads(self, run: RunView) -> tuple[WorkloadView, ...]:

@@ -82,7 +82,9 @@ class OperatorProcess:
         self._worker = Worker(
             queue=self.queue,
             cache=self.cache,
-            observer=Observer(self._kube, self.cache, middle, self.progress.view, lambda: self._ray_jobs, now),
+            observer=Observer(
+                self._kube, self.cache, middle, self.progress.view, self.progress.unread, lambda: self._ray_jobs, now
+            ),
             middle=middle,
             applier=Applier(self._kube, self.cache, self.identity, now=now),
             progress=self.progress,
@@ -115,6 +117,7 @@ class OperatorProcess:
         gauge("queue_depth", "Runs that wait for a worker.", lambda: self.queue.depth)
         gauge("queue_oldest_seconds", "How long the first of them has waited.", self.queue.oldest_seconds)
         gauge("longest_work_seconds", "How long a worker has been at one run at most.", self.queue.longest_taken)
+        gauge("progress_unreadable", "Runs whose pods do not say how far they are.", lambda: self.progress.unreadable())
         gauge("leader", "1 where this process leads.", lambda: float(self._lease.leads))
         self.metrics.family(
             "namespace_unreadable",

@@ -34,6 +34,8 @@ AT_ONCE = 32
 MAX_TEXT = 64
 JOB_NAME = "batch.kubernetes.io/job-name"
 # The two names that index 0 may have (rendering.py): of a pod of a Job, of the Service of a Ray head.
+MISSES = 3  # in a row, until it is said
+MOST_SECONDS = 300.0  # between two tries at a pod that does not answer
 POD_URL = re.compile(r"http://(?P<job>[a-z0-9-]+)-0\.[a-z0-9-]+\.[a-z0-9-]+\.svc:(?P<port>\d+)/progress")
 SERVICE_URL = re.compile(r"http://(?P<service>[a-z0-9-]+)\.[a-z0-9-]+\.svc:(?P<port>\d+)/progress")
 log = logging.getLogger(__name__)
@@ -68,12 +70,21 @@ class ProgressPoller:
         self._first = min(FIRST_SECONDS, every_seconds)
         self._polled: dict[Key, _Polled] = {}
         self._views: dict[Key, ProgressView] = {}
+        self._misses: dict[Key, int] = {}  # in a row
         self._session: aiohttp.ClientSession | None = None
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     def view(self, key: Key) -> ProgressView | None:
         """The last reading of the run's running attempt."""
         return self._views.get(key)
+
+    def unread(self, key: Key) -> bool:
+        """Whether the run's running attempt has not answered for several tries."""
+        return self._misses.get(key, 0) >= MISSES
+
+    def unreadable(self) -> int:
+        """Of how many runs that is so."""
+        return sum(self.unread(key) for key in self._misses)
 
     def watch(self, key: Key, url: str | None) -> None:
         """Ask there from now on; None: there is nothing to ask."""
@@ -84,6 +95,7 @@ class ProgressPoller:
             polled.task.cancel()
             del self._polled[key]
             self._views.pop(key, None)
+            self._misses.pop(key, None)
         if url is not None:
             task = asyncio.get_running_loop().create_task(self._poll(key, url), name=f"progress of {key[0]}/{key[1]}")
             self._polled[key] = _Polled(url, task)
@@ -114,8 +126,17 @@ class ProgressPoller:
             except (aiohttp.ClientError, ApiError, TimeoutError, OSError, ValueError) as error:
                 log.debug("run %s/%s: %s does not say how far it is: %s", *key, url, error)
                 address = ""  # index 0 of a gang may have been replaced
+                wait = self._miss(key)
                 continue
+            self._misses.pop(key, None)
             self._note(key, found)
+
+    def _miss(self, key: Key) -> float:
+        """Seconds until the next try: each asks the apiserver for a pod's address, and a network may never let it through."""
+        misses = self._misses[key] = self._misses.get(key, 0) + 1
+        if misses == MISSES:
+            self._enqueue(key)  # for its message
+        return min(self._every * float(2 ** min(misses - 1, 10)), MOST_SECONDS)
 
     def _note(self, key: Key, found: ProgressView) -> None:
         before = self._views.get(key)

@@ -168,4 +168,5 @@ class Observed:
     rayjob_installed: bool = True
     kueue_says: str | None = None  # why a queued Job waits; empty: Kueue knows nothing of it; None: not asked
     progress: ProgressView | None = None
+    progress_unread: bool = False  # index 0 has not answered for several tries
     refusals: tuple[Refusal, ...] = ()  # what the last try to apply met

@@ -60,7 +60,8 @@ class Worker:
         except Exception as error:
             wait = self.queue.retry(key)
             self.metrics.reconcile_errors.labels(type(error).__name__).inc()
-            log.exception("run %s/%s: an error of the operator's own; tried again in %.1f s", *key, wait)
+            words = "run %s/%s: an error of the operator's own; tried again in %.1f s"
+            log.exception(words, *key, wait, extra=_fields(key, type(error).__name__))
             return
         self.queue.forget_failures(key)
         if again is not None:
@@ -70,7 +71,8 @@ class Worker:
         self.metrics.reconcile_errors.labels(error.reason or str(error.code)).inc()
         wait = self.queue.retry(key, error.retry_after or 0.0)
         level = logging.INFO if error.code == 409 else logging.WARNING
-        log.log(level, "run %s/%s: %s; tried again in %.1f s", *key, error, wait)
+        fields = _fields(key, error.reason or str(error.code))
+        log.log(level, "run %s/%s: %s; tried again in %.1f s", *key, error, wait, extra=fields)
 
     async def reconcile(self, key: Key) -> float | None:
         """One turn; the seconds until the next one that nothing needs to bring about. Raises ApiError, NotLeader."""
@@ -101,6 +103,11 @@ class Worker:
         self.progress.watch(key, None)
         self.applier.forget(key)
         self.queue.forget_failures(key)
+
+
+def _fields(key: Key, reason: str) -> dict[str, str]:
+    """What a line of the log says beside its words, for a log store."""
+    return {"namespace": key[0], "run": key[1], "reason": reason}
 
 
 async def work(worker: Worker, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_a_step_with_a_host_answers_there_alone_and_says_where(host: str, other:
     server = ProgressServer(Progress("i1-train"), host, 0)
     try:
         assert urllib.request.urlopen(f"http://{server.address}/progress", timeout=5).status == 200
-        with pytest.raises(OSError):
+        with pytest.raises(urllib.error.URLError, match="refused"):
             urllib.request.urlopen(f"http://{server.address.replace(host, other)}/progress", timeout=5)
     finally:
         server.close()
@@ -71,9 +72,9 @@ def test_the_operator_answers_on_both(host: str) -> None:
         server = HealthServer(health, CollectorRegistry())
         await server.start(options.host, options.port)
         try:
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://{host}:{options.port}/healthz") as answer:
-                    return answer.status
+            url = f"http://{host}:{options.port}/healthz"
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return answer.status
         finally:
             await server.close()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from selfalign_operator.apply import QUIET_SECONDS, Applied, Applier
 from selfalign_operator.cache import Cache
 from selfalign_operator.decision import Decision, Deletion, RunEvent
 from selfalign_operator.kube.client import ApiError, NotLeader
+from selfalign_operator.logs import json_formatter
 from selfalign_operator.views import RunView
 
 PENDING = WorkloadRef(api_version="batch/v1", kind="Job", name="job", uid="pending")
@@ -236,6 +240,28 @@ def test_an_event_that_was_told_is_not_told_twice() -> None:
     assert len(told) == 1
     assert len(told[0]["note"].encode()) <= 1024
     assert told[0]["regarding"]["uid"] == "uid-run"
+
+
+def test_events_are_named_in_the_order_of_what_they_tell() -> None:
+    """`kubectl describe` sorts them by whole seconds, and lists what is equal by name."""
+    scene = Scene()
+    told = []
+    for version in ("9", "10", "100"):
+        run = replace(scene.run, resource_version=version)
+        events = tuple(RunEvent("Normal", "StepStarted", f"{version} {number}") for number in range(12))
+        scene.apply(status=run.status, run=run, events=events)
+        told += [event.message for event in events]
+    found = {name: raw["note"] for (plural, _, name), raw in scene.kube.objects.items() if plural == "events"}
+    assert [found[name] for name in sorted(found)] == told
+
+
+def test_a_line_of_the_log_says_run_step_and_attempt_for_a_log_store(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    with caplog.at_level(logging.INFO, "selfalign_operator"):
+        scene.apply(events=(RunEvent("Normal", "StepStarted", "i1-train starts"),))
+    (line,) = [json.loads(json_formatter().format(record)) for record in caplog.records]
+    assert line.items() >= {"namespace": "ns", "run": "run", "step": "i1-train", "attempt": 0}.items()
+    assert (line["reason"], line["level"]) == ("StepStarted", "INFO")
 
 
 def test_an_event_that_cannot_be_written_stops_nothing() -> None:

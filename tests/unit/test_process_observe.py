@@ -49,7 +49,7 @@ class Scene:
         self.progress: ProgressView | None = None
         kube: Any = self.kube
         self.observer = Observer(
-            kube, self.cache, FakeMiddle(), lambda key: self.progress, lambda: False, now=lambda: NOW
+            kube, self.cache, FakeMiddle(), lambda key: self.progress, lambda key: False, lambda: False, lambda: NOW
         )
 
     def observe(self) -> Observed:

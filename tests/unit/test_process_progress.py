@@ -144,6 +144,32 @@ def test_the_last_value_stands_while_a_pod_does_not_answer() -> None:
     poll(pod, use)
 
 
+def test_a_pod_that_never_answers_is_asked_less_and_less_and_told_of_once() -> None:
+    """Each try asks the apiserver where it is; a mesh or a NetworkPolicy may never let it through."""
+
+    async def closed() -> web.Response:
+        return web.Response(status=503)
+
+    pod = Pod(*[closed] * 4, body(done=5), closed)
+
+    async def use(poller: ProgressPoller, url: str, enqueued: list[Key]) -> None:
+        poller.watch(KEY, url)
+        await until(lambda: pod.asked > 3)
+        assert (poller.unread(KEY), poller.unreadable(), enqueued) == (True, 1, [KEY])
+        await until(lambda: poller.view(KEY))
+        assert (poller.unread(KEY), poller.unreadable()) == (False, 0)
+
+    poll(pod, use)
+
+
+@given(st.integers(1, 10_000))
+def test_the_wait_for_a_pod_that_does_not_answer_doubles_up_to_five_minutes(misses: int) -> None:
+    nobody: Any = None
+    poller = ProgressPoller(lambda key: None, nobody)
+    waits = [poller._miss(KEY) for _ in range(min(misses, 12))]
+    assert waits == [min(15.0 * 2**number, 300.0) for number in range(len(waits))]
+
+
 def test_a_pod_that_redirects_is_not_followed() -> None:
     async def away() -> web.Response:
         raise web.HTTPFound("http://169.254.169.254/")

@@ -55,7 +55,7 @@ class Scene:
         self.worker = Worker(
             queue=self.queue,
             cache=self.cache,
-            observer=Observer(kube, self.cache, self.middle, lambda key: None, lambda: True),
+            observer=Observer(kube, self.cache, self.middle, lambda key: None, lambda key: False, lambda: True),
             middle=self.middle,
             applier=Applier(kube, self.cache, "me"),
             progress=ProgressPoller(self.queue.add, self.kube),

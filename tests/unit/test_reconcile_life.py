@@ -65,7 +65,63 @@ def test_of_many_notes_as_many_are_told_as_an_event_may_hold(notes: list[object]
 def test_all_conditions_are_there_from_the_first_observation() -> None:
     world = World()
     world.turn()
-    assert [c.type for c in world.status.conditions] == ["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
+    assert [c.type for c in world.status.conditions] == [
+        "Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled",
+    ]  # fmt: skip
+
+
+def kstatus(world: World) -> str:
+    """What GitOps tools make of it (cli-utils, pkg/kstatus/status)."""
+    if world.status.observed_generation != world.generation:
+        return "InProgress"
+    for kind, said in (("Reconciling", "InProgress"), ("Stalled", "Failed")):
+        if reason(world, kind)[0] == "True":
+            return said
+    return "Current"
+
+
+def test_gitops_tools_see_a_run_on_its_way_and_at_its_end() -> None:
+    world = World()
+    world.until("i1-train")
+    assert kstatus(world) == "InProgress"
+    finish(world)
+    assert kstatus(world) == "Current"
+
+
+def test_gitops_tools_see_what_needs_a_person() -> None:
+    failed = World(spec={**World().spec, "failurePolicy": {"maxRetriesPerStep": 0}})
+    failed.fail(failed.until("i1-train"))
+    failed.settle()
+    held = World(spec={**World().spec, "failurePolicy": {"maxRetriesPerStep": 0, "afterRetries": "Hold"}})
+    held.fail(held.until("i1-train"))
+    held.settle()
+    invalid = World(spec={**World().spec, "recipe": "no"})
+    invalid.settle()
+    assert [kstatus(world) for world in (failed, held, invalid)] == ["Failed"] * 3
+    assert reason(invalid, "Stalled") == ("True", "InvalidSpec")
+
+
+def test_gitops_tools_wait_for_room_and_not_for_a_suspended_run() -> None:
+    world = World()
+    job = world.until("i1-train")
+    world.pod(job, phase="Pending", node=None, scheduled_message="Insufficient nvidia.com/gpu")
+    world.turn()
+    assert (world.status.state, kstatus(world)) == ("Waiting", "InProgress")
+    world.change(suspend=True)
+    world.settle()
+    assert (world.status.state, kstatus(world)) == ("Suspended", "Current")
+    world.change(suspend=False)
+    world.turn()
+    assert kstatus(world) == "InProgress"
+
+
+def test_how_far_a_step_is_that_can_never_be_read_is_said() -> None:
+    world = World()
+    world.run(world.until("i1-train"))
+    world.extra = {"progress_unread": True}
+    world.wait(31)
+    world.turn()
+    assert "its port 8080 does not answer the operator" in message(world)
 
 
 def test_a_finished_run_follows_its_generation() -> None:

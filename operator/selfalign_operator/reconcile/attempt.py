@@ -300,7 +300,10 @@ def _progress(turn: Turn) -> StepProgress | None:
 def _words(turn: Turn, step: StepStatus, workload: WorkloadView) -> str:
     view = turn.observed.progress
     if view is None:
-        return f"{step.name} runs: {workload.ready} of {workload.size} pods are ready"
+        unread = "; how far it is cannot be read: its port 8080 does not answer the operator"
+        return f"{step.name} runs: {workload.ready} of {workload.size} pods are ready" + (
+            unread if turn.observed.progress_unread else ""
+        )
     age = (turn.observed.now - view.read_at).total_seconds()
     old = f", as of {age:.0f} s ago: its pod does not answer" if age > FRESH_SECONDS else ""
     return f"{step.name}: {view.phase} {view.done:,} of {view.total:,} {view.unit}{old}"

@@ -40,6 +40,8 @@ FIRST_REASONS: dict[ConditionType, tuple[ConditionStatus, str, str]] = {
     "Suspended": ("False", "NotSuspended", ""),
     "Complete": ("False", "NotFinished", ""),
     "Failed": ("False", "NotFailed", ""),
+    "Reconciling": ("True", "Pending", ""),
+    "Stalled": ("False", "Pending", ""),
 }
 
 
@@ -204,6 +206,20 @@ class Turn:
         self.update(observed_generation=generation, conditions=conditions)
 
     def _derive(self) -> None:
+        self._derive_status()
+        self._derive_kstatus()
+
+    def _derive_kstatus(self) -> None:
+        """The two conditions that GitOps tools know: it is on its way, and it goes on by a person's hand only."""
+        state, accepted = self.status.state, self.status.condition("Accepted")
+        refused = accepted is not None and accepted.status == "False"
+        stalled = state in ("Failed", "Held") or (refused and state != "Complete")
+        reconciling = not stalled and state not in ("Complete", "Suspended")
+        reason = accepted.reason if refused and accepted is not None and state not in ("Failed", "Held") else state
+        self.condition("Reconciling", "True" if reconciling else "False", reason or "Pending")
+        self.condition("Stalled", "True" if stalled else "False", reason or "Pending")
+
+    def _derive_status(self) -> None:
         status = self.status
         current = next((step for step in status.steps if step.state not in ("Succeeded", "Reused")), None)
         shown = current or (status.steps[-1] if status.steps else None)
