@@ -71,6 +71,7 @@ class Dashboards(Switch):
 
 
 class Monitoring(ApiModel):
+    runbook_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     service_monitor: Monitor
     pod_monitor: Monitor
     prometheus_rule: Rules
@@ -92,6 +93,7 @@ class Values(ApiModel):
     crds: Crds
     rbac: Rbac
     service_account: ServiceAccount
+    admission_policy: Switch
     resources: FreeForm = {}
     pod_disruption_budget: Switch
     liveness_probe: Probe
@@ -104,6 +106,12 @@ class Values(ApiModel):
     topology_spread_constraints: Objects = ()
     pod_security_context: FreeForm = {}
     security_context: FreeForm = {}
+    strategy: FreeForm = {}
+    dns_config: FreeForm = {}
+    extra_args: tuple[Text, ...] = ()
+    extra_env: Objects = ()
+    extra_volumes: Objects = ()
+    extra_volume_mounts: Objects = ()
     pod_annotations: Texts = {}
     pod_labels: Texts = {}
     common_labels: Texts = {}

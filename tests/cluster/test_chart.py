@@ -107,6 +107,32 @@ def test_the_rules_are_those_of_the_files(helm: Helm, with_another_file: Path) -
     assert rule["spec"] == {"groups": groups}
 
 
+def test_the_alerts_link_to_where_the_runbooks_are_served(helm: Helm) -> None:
+    url = "https://wiki.example/selfalign/runbooks"
+    text = rendered(helm, FOLDER / "values" / "monitoring.yaml", f"--set=monitoring.runbookUrl={url}")
+    (rule,) = of_kind(text, "PrometheusRule")
+    alerts = [each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each]
+    links = {each["annotations"]["runbook_url"] for each in alerts}
+    assert links == {f"{url}#{each['alert'].lower()}" for each in alerts}
+
+
+@pytest.mark.parametrize("place", ["commonLabels", "podLabels", "monitoring.serviceMonitor.labels"])
+def test_a_label_that_is_ours_already_stands_once_and_selectors_keep_theirs(helm: Helm, place: str) -> None:
+    names = ("app.kubernetes.io/version", "app.kubernetes.io/name", "helm.sh/chart", "own")
+    options = [f"--set-string={place}.{name.replace('.', chr(92) + '.')}=x" for name in names]
+    text = rendered(helm, FOLDER / "values" / "monitoring.yaml", *options)
+    for document in text.split("\n---\n"):
+        keys = [
+            line.strip().partition(":")[0] for line in document.splitlines() if "app.kubernetes.io/version:" in line
+        ]
+        assert len(keys) <= 2  # of a Deployment and its pods
+    found = [read_yaml(document, "") for document in text.split("\n---\n") if document.strip()]  # refuses a key twice
+    (deployment,) = (each for each in found if each["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert any((each["metadata"].get("labels") or {}).get("own") == "x" for each in found) or labels["own"] == "x"
+
+
 def test_every_dashboard_is_a_config_map_that_the_sidecar_finds(helm: Helm, with_another_file: Path) -> None:
     text = rendered(helm, FOLDER / "values" / "monitoring.yaml", chart=with_another_file)
     found = [each for each in of_kind(text, "ConfigMap") if each["metadata"]["labels"].get("grafana_dashboard") == "1"]

@@ -200,6 +200,26 @@ def test_with_namespaces_given_it_may_do_nothing_elsewhere(release: Release, mak
     assert rights_of(release.kubeconfig, "kube-system") == set()
 
 
+def test_with_its_policy_the_operators_account_makes_only_what_a_run_owns(
+    cluster: Cluster, release: Release, start: Callable[[], OperatorProcess]
+) -> None:
+    release.install(NO_CRD, f"--set=watchNamespaces={{{release.namespace}}}", "--set=admissionPolicy.enabled=true")
+    until(start().leads, "leader")
+
+    def refused() -> bool:
+        """By a dry run with the operator's own token; a policy counts a moment after it was made."""
+        body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="own"))
+        core = client.CoreV1Api(api_client(release.kubeconfig))
+        try:
+            core.create_namespaced_config_map(release.namespace, body, dry_run="All")
+        except client.ApiException as error:
+            return "makes and deletes only what a SelfAlignmentRun owns" in str(error.body)
+        return False
+
+    until(refused, "refusal of a ConfigMap that no run owns")
+    Run(cluster, release.namespace, run("owned", compute={"generation": {"replicas": 2}})).until("Complete", "True")
+
+
 def drive(cluster: Cluster, namespace: str, folder: Path) -> None:
     """A run on a claim that loses an attempt, is suspended, goes on, and is removed with its Jobs when it is done."""
     folder.mkdir()

@@ -14,14 +14,19 @@ app.kubernetes.io/name: {{ include "selfalign-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Of every object. A label of commonLabels takes the place of one of ours, but for those of the selectors. */}}
 {{- define "selfalign-operator.labels" -}}
-{{ include "selfalign-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- include "selfalign-operator.labelsWith" (list . dict) }}
 {{- end }}
+
+{{/* The same with further labels, which count before commonLabels: (list ROOT LABELS). */}}
+{{- define "selfalign-operator.labelsWith" -}}
+{{- $root := index . 0 }}
+{{- $fixed := include "selfalign-operator.selectorLabels" $root | fromYaml }}
+{{- $_ := set $fixed "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $ours := dict "app.kubernetes.io/version" $root.Chart.AppVersion "helm.sh/chart" $chart }}
+{{- merge $fixed (deepCopy (index . 1)) (deepCopy $root.Values.commonLabels) $ours | toYaml }}
 {{- end }}
 
 {{- define "selfalign-operator.serviceAccountName" -}}
