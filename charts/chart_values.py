@@ -28,6 +28,7 @@ class Image(ApiModel):
 class Crds(ApiModel):
     install: bool
     keep: bool
+    delete_runs: bool
 
 
 class Rbac(ApiModel):

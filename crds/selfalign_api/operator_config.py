@@ -9,6 +9,9 @@ from pydantic import Field
 from selfalign_api.base import ApiModel, Count, Text, Url
 from selfalign_api.profiles import Profile
 
+DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+Capability = Annotated[str, Field(max_length=64, pattern=r"^[A-Z]+(_[A-Z]+)*$")]
+
 __all__ = ["ClusterProfile", "Images", "Network", "OperatorConfig", "Peer"]
 
 
@@ -27,6 +30,12 @@ class ClusterProfile(Profile):
 
     gpu_resource_name: Text = "nvidia.com/gpu"
     """Extended resource that a GPU is asked by."""
+
+    gpu_claim_template_name: Annotated[str, Field(max_length=253, pattern=DNS_NAME)] | None = None
+    """A ResourceClaimTemplate of one GPU, in the run's namespace: a pod has a claim of it for each GPU (DRA). Unset: none."""
+
+    capabilities: Annotated[tuple[Capability, ...], Field(max_length=8)] = ()
+    """Linux capabilities that engines and ranks have, such as IPC_LOCK for RDMA; a restricted namespace refuses them."""
 
     max_gpus: Count | None = None
     """GPUs that one step may take at once. Unset: any number."""

@@ -38,6 +38,12 @@ class Platform(ApiModel):
     gpu_resource_name: Text
     """Extended resource that a GPU is asked by."""
 
+    gpu_claim_template_name: Text | None = None
+    """ResourceClaimTemplate of one GPU, in the place of that resource."""
+
+    capabilities: tuple[Text, ...] = ()
+    """Linux capabilities of engines and ranks."""
+
     credentials: tuple[Credential, ...] = ()
     """The profile's, for a run that names none."""
 

@@ -56,6 +56,8 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
             compute_digest=digest,
             images=config.images if frozen is None else frozen.platform.images,
             gpu_resource_name=profile.gpu_resource_name,
+            gpu_claim_template_name=profile.gpu_claim_template_name,
+            capabilities=profile.capabilities,
             credentials=profile.credentials or (),
             propagate_labels=profile.propagate_labels,
         ),

@@ -107,6 +107,14 @@ def test_the_rules_are_those_of_the_files(helm: Helm, with_another_file: Path) -
     assert rule["spec"] == {"groups": groups}
 
 
+def test_runs_are_deleted_by_nobody_who_was_not_told_so_twice(helm: Helm) -> None:
+    values = FOLDER / "values" / "defaults.yaml"
+    with pytest.raises(RuntimeError, match=r"crds[.]deleteRuns=true as well if you mean that"):
+        rendered(helm, values, "--set=crds.keep=false")
+    (crd,) = of_kind(rendered(helm, values, "--set=crds.keep=false,crds.deleteRuns=true"), "CustomResourceDefinition")
+    assert "annotations" not in crd["metadata"]
+
+
 def test_the_alerts_link_to_where_the_runbooks_are_served(helm: Helm) -> None:
     url = "https://wiki.example/selfalign/runbooks"
     text = rendered(helm, FOLDER / "values" / "monitoring.yaml", f"--set=monitoring.runbookUrl={url}")

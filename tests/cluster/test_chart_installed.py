@@ -200,6 +200,19 @@ def test_with_namespaces_given_it_may_do_nothing_elsewhere(release: Release, mak
     assert rights_of(release.kubeconfig, "kube-system") == set()
 
 
+def test_a_second_release_is_refused_where_the_first_serves(
+    cluster: Cluster, helm: Helm, release: Release, make_namespace: Callable[[], str]
+) -> None:
+    theirs, other = make_namespace(), make_namespace()
+    release.install(NO_CRD, f"--set=watchNamespaces={{{theirs}}}")
+    second = Release(helm, cluster, make_namespace())
+    with pytest.raises(RuntimeError, match=f"release {release.name} in namespace {release.namespace} serves {theirs}"):
+        second.install(NO_CRD, f"--set=watchNamespaces={{{other},{theirs}}}")
+    second.install(NO_CRD, f"--set=watchNamespaces={{{other}}}")
+    release.upgrade("--set=replicas=1")
+    second.uninstall()
+
+
 def test_with_its_policy_the_operators_account_makes_only_what_a_run_owns(
     cluster: Cluster, release: Release, start: Callable[[], OperatorProcess]
 ) -> None:
@@ -382,7 +395,7 @@ def test_the_crd_and_its_runs_outlive_the_release_and_are_taken_up_again(
     release.uninstall()
     assert made.read()["metadata"]["uid"] == uid
     release.install()
-    release.upgrade("--set=crds.keep=false")
+    release.upgrade("--set=crds.keep=false,crds.deleteRuns=true")
     assert made.read()["metadata"]["uid"] == uid
     release.uninstall()
     assert cluster.kubectl("get", "crd", CRD, "--ignore-not-found", "--output=name") == ""

@@ -159,6 +159,19 @@ def test_a_word_that_python_does_not_know_is_refused_at_once(runs: Runs, spec: s
     assert refusal.value.status == 422
 
 
+def test_runs_are_chosen_by_recipe_and_state(cluster: Cluster, runs: Runs, namespace: str) -> None:
+    for name, state in (("a", "Running"), ("b", "Complete")):
+        runs.create({**BASE, "metadata": {"name": name}})
+        runs.patch_status(name, {"state": state})
+
+    def chosen(selector: str) -> list[str]:
+        return cluster.kubectl("get", "sar", f"-n={namespace}", f"--field-selector={selector}", "-o=name").split()
+
+    assert chosen("status.state=Complete") == ["selfalignmentrun.selfalign.dev/b"]
+    assert len(chosen(f"spec.recipe={BASE['spec']['recipe']}")) == 2
+    assert chosen("spec.recipe=none") == []
+
+
 def test_a_field_that_is_not_there_is_refused_by_strict_validation(runs: Runs) -> None:
     with pytest.raises(ApiException, match=r'unknown field \\"spec.compute.generation.gpus\\"'):
         runs.create(run_with("spec: {compute: {generation: {gpus: 4}}}"), dry_run="All", field_validation="Strict")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 
+from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse
 from selfalign_api.operator_config import ClusterProfile, OperatorConfig
 from selfalign_operator.effective import Attempt
@@ -116,6 +117,51 @@ def test_small_pods_have_a_section_of_their_own(attempt: Attempt) -> None:
     assert container["resources"]["limits"]["memory"] == "400Mi"
     assert "memory" not in container["resources"]["requests"]
     assert template(GENERATE, {"control": control})["spec"]["containers"][0]["image"] == "generate:1"
+
+
+# --- devices ------------------------------------------------------------------------------------------------------------
+
+
+def of_platform(**fields: Any) -> OperatorConfig:
+    config = effective().config
+    return config.model_copy(update={"profiles": {"default": parse(ClusterProfile, fields, "profile")}})
+
+
+GPUS = {"generation": {"replicas": 2, "tensorParallelSize": 2}, "training": {"gpusPerNode": 4}}
+
+
+@pytest.mark.parametrize(("attempt", "gpus"), [(GENERATE, 2), (TRAIN, 4), (EVALUATE, 2), (ACCEPT, 0), (COLLECT, 0)])
+def test_gpus_may_be_claims_of_a_template_one_each(attempt: Attempt, gpus: int) -> None:
+    found = template(attempt, GPUS, config=of_platform(gpuClaimTemplateName="one-h100"))["spec"]
+    claims = [(each["name"], each["resourceClaimTemplateName"]) for each in found.get("resourceClaims", [])]
+    assert claims == [(f"gpu-{number}", "one-h100") for number in range(gpus)]
+    container = found["containers"][0]
+    assert [each["name"] for each in container["resources"].get("claims", [])] == [name for name, _ in claims]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+
+
+def test_ray_is_told_of_the_gpus_that_it_has_by_claims() -> None:
+    compute = {"generation": {"runtime": "RayJob", "replicas": 2, "tensorParallelSize": 2}}
+
+    def parameters(config: OperatorConfig) -> list[str | None]:
+        workload = attempt_workload(effective({"compute": compute}, config), GENERATE)
+        cluster = workload["spec"]["rayClusterSpec"]
+        groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+        return [group["rayStartParams"].get("num-gpus") for group in groups]
+
+    assert parameters(of_platform(gpuClaimTemplateName="one-h100")) == ["2", "2"]
+    assert parameters(effective().config) == [None, None]  # KubeRay does, by the extended resource
+
+
+def test_a_platform_may_give_engines_and_ranks_capabilities_and_a_run_may_not() -> None:
+    config = of_platform(capabilities=["IPC_LOCK"])
+    for attempt in ATTEMPTS:
+        given = template(attempt, config=config)["spec"]["containers"][0]["securityContext"]["capabilities"]
+        small = attempt in (ACCEPT, COLLECT)
+        assert given == {"drop": ["ALL"]} | ({} if small else {"add": ["IPC_LOCK"]})
+    own = {"spec": {"containers": [{"name": "step", "securityContext": {"capabilities": {"add": ["IPC_LOCK"]}}}]}}
+    with pytest.raises(ConfigError, match="cannot be overridden"):
+        effective({"compute": {"podTemplate": own}}, config)
 
 
 # --- labels, and what autoscalers read ----------------------------------------------------------------------------------

@@ -38,6 +38,26 @@
   verbs: [list]  # whether Kueue has seen a Job that waits
 {{- end }}
 
+{{/* Fails where another release serves one of the namespaces already: two would work against each other. */}}
+{{- define "selfalign-operator.refuseSecond" -}}
+{{- $root := . }}
+{{- $kind := .Values.watchNamespaces | empty | ternary "ClusterRoleBinding" "RoleBinding" }}
+{{- range (.Values.watchNamespaces | default (list "")) }}
+{{- $namespace := . }}
+{{- range (lookup "rbac.authorization.k8s.io/v1" $kind $namespace "").items }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $labels := .metadata.labels | default dict }}
+{{- $name := index $annotations "meta.helm.sh/release-name" | default "" }}
+{{- $home := index $annotations "meta.helm.sh/release-namespace" | default "" }}
+{{- $ours := and (eq $name $root.Release.Name) (eq $home $root.Release.Namespace) }}
+{{- $operates := and (hasPrefix "selfalign-operator-" (index $labels "helm.sh/chart" | default "")) (not (hasSuffix "-lease" .metadata.name)) }}
+{{- if and $operates (not $ours) }}
+{{- fail (printf "release %s in namespace %s serves %s already, and two operators would work against each other; uninstall it, or give each its own watchNamespaces" $name $home ($namespace | default "all namespaces")) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "selfalign-operator.subjects" -}}
 - kind: ServiceAccount
   name: {{ include "selfalign-operator.serviceAccountName" . }}

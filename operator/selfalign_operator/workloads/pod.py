@@ -9,7 +9,7 @@ from selfalign_api.means import Resources
 from selfalign_api.platform import STEP_CONTAINER
 from selfalign_api.pod_template import merge_pod_template
 from selfalign_operator.credentials import secrets_of
-from selfalign_operator.effective import Attempt, EffectiveRun
+from selfalign_operator.effective import Attempt, EffectiveRun, Platform
 from selfalign_operator.names import base_name, ray_name, volume_name
 from selfalign_operator.places import HOME, SHARED_MEMORY, TMP
 from selfalign_operator.views import Manifest
@@ -132,8 +132,21 @@ def _base(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, e
             },
             "containers": [_step(effective, attempt, shape, pods, environment)],
             "volumes": _volumes(effective, shape),
+            **_claims(effective.platform, shape),
         },
     }
+
+
+def _claims(platform: Platform, shape: Shape) -> Manifest:
+    """The pod's claims of devices: one a GPU."""
+    template = platform.gpu_claim_template_name
+    if template is None or not shape.gpus:
+        return {}
+    return {"resourceClaims": [{"name": name, "resourceClaimTemplateName": template} for name in _claim_names(shape)]}
+
+
+def _claim_names(shape: Shape) -> list[str]:
+    return [f"gpu-{number}" for number in range(shape.gpus)]
 
 
 def _step(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, environment: list[Manifest]) -> Manifest:
@@ -145,10 +158,10 @@ def _step(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, e
         "args": step_arguments(attempt),
         "env": _environment(shape) + environment,
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
-        "resources": _resources(pods.resources, effective.platform.gpu_resource_name, shape.gpus),
+        "resources": _resources(pods.resources, effective.platform, shape),
         "securityContext": {
             "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
+            "capabilities": {"drop": ["ALL"]} | _added(effective.platform, shape),
             "readOnlyRootFilesystem": True,
         },
         "terminationMessagePath": TERMINATION_MESSAGE,
@@ -177,11 +190,19 @@ def _environment(shape: Shape) -> list[Manifest]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def _resources(given: Resources, gpu: str, gpus: int) -> Manifest:
+def _added(platform: Platform, shape: Shape) -> Manifest:
+    return {"add": list(platform.capabilities)} if platform.capabilities and not shape.small else {}
+
+
+def _resources(given: Resources, platform: Platform, shape: Shape) -> Manifest:
     limits, requests = dict(given.limits or {}), dict(given.requests or {})
-    if gpus:
-        limits[gpu] = str(gpus)  # an extended resource is asked for by its limit
-    return {kind: values for kind, values in (("requests", requests), ("limits", limits)) if values}
+    claims: list[Manifest] = []
+    if platform.gpu_claim_template_name is not None:
+        claims = [{"name": name} for name in _claim_names(shape)]
+    elif shape.gpus:
+        limits[platform.gpu_resource_name] = str(shape.gpus)  # an extended resource is asked for by its limit
+    parts = (("requests", requests), ("limits", limits), ("claims", claims))
+    return {kind: values for kind, values in parts if values}
 
 
 def _volumes(effective: EffectiveRun, shape: Shape) -> list[Manifest]:

@@ -57,13 +57,16 @@ def rayjob(effective: EffectiveRun, attempt: Attempt) -> Manifest:
 
 def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
     """One pod an engine, as in a gang: the head carries the first."""
-    helpers = shape_of(effective, attempt).size - 1
+    shape = shape_of(effective, attempt)
+    helpers = shape.size - 1
+    # Of an extended resource KubeRay tells Ray itself; of claims it knows nothing.
+    gpus = shape.gpus if effective.platform.gpu_claim_template_name is not None else 0
     cluster: Manifest = {
         "rayVersion": RAY_VERSION,
         # With a Secret of KubeRay's own, which goes when the cluster goes. Ours goes when the run does, at the same time as
         # the RayJob, and KubeRay keeps a RayJob for ever whose Secret it cannot read (its finalizer stops the job first).
         "authOptions": {"mode": "token"},
-        "headGroupSpec": _group(_head(effective, attempt), HEAD_PORTS),
+        "headGroupSpec": _group(_head(effective, attempt), HEAD_PORTS, gpus),
     }
     if helpers:
         cluster["workerGroupSpecs"] = [
@@ -72,17 +75,18 @@ def _cluster(effective: EffectiveRun, attempt: Attempt) -> Manifest:
                 "replicas": helpers,
                 "minReplicas": helpers,
                 "maxReplicas": helpers,
-                **_group(_pod(effective, attempt), {}),
+                **_group(_pod(effective, attempt), {}, gpus),
             }
         ]
     return cluster
 
 
-def _group(template: Manifest, ports: Mapping[str, int]) -> Manifest:
+def _group(template: Manifest, ports: Mapping[str, int], gpus: int) -> Manifest:
     step = step_of(template)
     named = {"metrics": METRICS_PORT, **ports}
     step["ports"] = [*step["ports"], *({"name": name, "containerPort": port} for name, port in named.items())]
-    return {"rayStartParams": {"metrics-export-port": str(METRICS_PORT)}, "template": template}
+    parameters = {"metrics-export-port": str(METRICS_PORT)} | ({"num-gpus": str(gpus)} if gpus else {})
+    return {"rayStartParams": parameters, "template": template}
 
 
 def _head(effective: EffectiveRun, attempt: Attempt) -> Manifest:
