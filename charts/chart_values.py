@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from selfalign_api.base import ApiModel, Count, FreeForm, Text
-from selfalign_api.operator_config import ClusterProfile, Images, Network
+from selfalign_api.operator_config import ClusterProfile, Images, Namespace, Network
 
 __all__ = ["Values"]
 
 Objects = tuple[FreeForm, ...]  # of Kubernetes' own types
 Texts = dict[str, str]  # labels or annotations
-Namespace = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

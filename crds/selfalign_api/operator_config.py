@@ -10,9 +10,10 @@ from selfalign_api.base import ApiModel, Count, Text, Url
 from selfalign_api.profiles import Profile
 
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+Namespace = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Capability = Annotated[str, Field(max_length=64, pattern=r"^[A-Z]+(_[A-Z]+)*$")]
 
-__all__ = ["ClusterProfile", "Images", "Network", "OperatorConfig", "Peer"]
+__all__ = ["ClusterProfile", "Images", "Namespace", "Network", "OperatorConfig", "Peer"]
 
 
 class Images(ApiModel):
@@ -30,6 +31,9 @@ class ClusterProfile(Profile):
 
     gpu_resource_name: Text = "nvidia.com/gpu"
     """Extended resource that a GPU is asked by."""
+
+    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1, max_length=256)] | None = None
+    """Namespaces whose runs it is for; in others there is no such profile. Unset: all."""
 
     gpu_claim_template_name: Annotated[str, Field(max_length=253, pattern=DNS_NAME)] | None = None
     """A ResourceClaimTemplate of one GPU, in the run's namespace: a pod has a claim of it for each GPU (DRA). Unset: none."""
@@ -80,3 +84,12 @@ class OperatorConfig(ApiModel):
 
     network: Network = Network()
     """Who may connect to a run's pods."""
+
+    def of_namespace(self, namespace: str) -> OperatorConfig:
+        """What counts for the runs of a namespace."""
+        profiles = {
+            name: profile
+            for name, profile in self.profiles.items()
+            if profile.namespaces is None or namespace in profile.namespaces
+        }
+        return self.model_copy(update={"profiles": profiles})

@@ -12,5 +12,5 @@ EventReason = Literal[
     "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
     "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",
     "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",
-    "NodeLost", "GangNotPlaced", "NotStarted", "PlanLost", "ResultMissing", "SecondLook",
+    "NodeLost", "GangNotPlaced", "NotStarted", "PlanLost", "ResultMissing", "SecondLook", "TtlUnderApplier",
 ]  # fmt: skip

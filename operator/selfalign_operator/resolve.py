@@ -28,6 +28,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
     digest = _digest(run.spec.get("compute"))
     if frozen is not None and frozen.platform.compute_digest == digest:
         return _as_resolved(run, config, frozen)
+    config = config.of_namespace(run.namespace)
     written = run.spec if frozen is None else _with_own_compute(run, frozen)
     if is_cut(written):
         raise ConfigError.one("spec", f"is nested deeper than {MAX_DEPTH} levels; write it flatter")

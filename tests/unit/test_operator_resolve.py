@@ -103,6 +103,30 @@ def test_a_profile_that_is_not_there_has_a_reason_of_its_own() -> None:
     assert refused.value.reason == "ProfileNotFound"
 
 
+def bound(*namespaces: str, name: str = "h100") -> OperatorConfig:
+    profile = parse(ClusterProfile, {"namespaces": list(namespaces), "gpuResourceName": "x.com/gpu"}, "profile")
+    return CONFIG.model_copy(update={"profiles": {name: profile}})
+
+
+def test_a_profile_of_other_namespaces_is_not_there() -> None:
+    spec = {"compute": {"profileName": "h100"}}
+    assert effective(spec, bound("research", "b")).platform.gpu_resource_name == "x.com/gpu"
+    with pytest.raises(RunError, match=r"h100 names no profile \(the operator has none\)") as refused:
+        effective(spec, bound("b"))
+    assert refused.value.reason == "ProfileNotFound"
+
+
+def test_a_default_of_other_namespaces_fills_nothing_in() -> None:
+    assert effective({}, bound("research", name="default")).platform.gpu_resource_name == "x.com/gpu"
+    assert effective({}, bound("b", name="default")).platform.gpu_resource_name == "nvidia.com/gpu"
+
+
+def test_a_run_that_began_with_a_profile_keeps_it_when_its_namespace_loses_it() -> None:
+    before = frozen({"compute": {"profileName": "h100"}}, bound("research"))
+    after = effective({"compute": {"profileName": "h100"}}, bound("b"), before)
+    assert after.platform.gpu_resource_name == "x.com/gpu"
+
+
 def test_a_pod_template_that_overrides_the_entry_point_is_refused() -> None:
     template = {"spec": {"containers": [{"name": "step", "command": ["sh"]}]}}
     with pytest.raises(ConfigError, match="cannot be overridden"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,27 @@ def test_every_run_has_a_token_of_its_own() -> None:
     gang = effective({"compute": {"generation": {"replicas": 2}}})
     tokens = {Manifests().run_objects(gang)[2]["data"]["auth_token"] for _ in range(3)}
     assert len(tokens) == 3
+
+
+@pytest.mark.parametrize(
+    ("marks", "ttl", "told"),
+    [
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "app:selfalign.dev/SelfAlignmentRun:ns/run"}}, 60, True),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "runs"}}, 0, True),
+        ({"labels": {"helm.toolkit.fluxcd.io/name": "runs"}}, None, False),
+        ({"labels": {"app.kubernetes.io/instance": "by-hand"}}, 60, False),
+        ({}, 60, False),
+    ],
+)
+def test_a_ttl_under_a_tool_that_would_make_the_run_anew_is_warned_of_once(
+    marks: dict[str, dict[str, str]], ttl: int | None, told: bool
+) -> None:
+    life = {} if ttl is None else {"ttlSecondsAfterFinished": ttl}
+    spec = read_yaml(EXAMPLE.read_text(), str(EXAMPLE))["spec"] | {"compute": {"device": "CPU"}} | life
+    world = World(spec=spec)
+    observed = world.observed()
+    seen = replace(observed, run=replace(observed.run, **marks), claims={})
+    decision = decide(seen, CONFIG, Manifests())
+    assert [event.reason for event in decision.events].count("TtlUnderApplier") == told
+    later = replace(seen, run=replace(seen.run, status=decision.status))
+    assert "TtlUnderApplier" not in [event.reason for event in decide(later, CONFIG, Manifests()).events]

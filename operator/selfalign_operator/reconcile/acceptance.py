@@ -20,6 +20,13 @@ NO_RAYJOB: tuple[EventReason, str] = (
     "RayJobNotInstalled",
     "this cluster has no RayJob (ray.io/v1); install KubeRay, or write compute.generation.runtime: Gang",
 )
+# What Argo CD and Flux write on all that they keep as it stands in a repository.
+APPLIERS = (
+    "argocd.argoproj.io/tracking-id",
+    "argocd.argoproj.io/instance",
+    "kustomize.toolkit.fluxcd.io/name",
+    "helm.toolkit.fluxcd.io/name",
+)
 # One Job of each kind is shown to the apiserver before anything starts: a podTemplate is free in the schema. What steps the
 # plan has is not known yet.
 KINDS: tuple[StepKind, ...] = ("generate", "train", "evaluate")
@@ -66,6 +73,7 @@ def acceptable(turn: Turn) -> bool:
             return _not_accepted(turn, *found)
     if step.attempts == 0:
         _warn_of_one_node(turn, turn.effective)
+        _warn_of_applier(turn)
         turn.dry_run(*(turn.render.workload(turn.effective, attempt_of(step, 1)) for step in TRIED))
     return False
 
@@ -119,6 +127,18 @@ def _warn_of_one_node(turn: Turn, effective: EffectiveRun) -> None:
             "OneNodeVolume",
             f"PersistentVolumeClaim {', '.join(narrow)} is ReadWriteOnce, and this run has steps of {_most_pods(effective)} "
             "pods: all of them must find room on one node; take a ReadWriteMany claim or a bucket",
+        )
+
+
+def _warn_of_applier(turn: Turn) -> None:
+    """Said once: a run that its time to live deletes is made anew by whoever keeps it as it stands in a repository."""
+    run = turn.observed.run
+    marks = [mark for mark in APPLIERS if mark in run.labels or mark in run.annotations]
+    if marks and run.spec.get("ttlSecondsAfterFinished") is not None:
+        turn.warn(
+            "TtlUnderApplier",
+            f"{marks[0]} says that a GitOps tool keeps this run: once ttlSecondsAfterFinished deletes it, that tool makes it "
+            "anew, and it runs again; remove ttlSecondsAfterFinished, and delete the run in its repository",
         )
 
 
