@@ -41,6 +41,9 @@ class ClusterProfile(Profile):
     capabilities: Annotated[tuple[Capability, ...], Field(max_length=8)] = ()
     """Linux capabilities that engines and ranks have, such as IPC_LOCK for RDMA; a restricted namespace refuses them."""
 
+    disruption_budget: bool = False
+    """Whether a PodDisruptionBudget keeps a run's pods from being evicted: a node is drained when its step is done."""
+
     max_gpus: Count | None = None
     """GPUs that one step may take at once. Unset: any number."""
 

@@ -44,6 +44,9 @@ class Platform(ApiModel):
     capabilities: tuple[Text, ...] = ()
     """Linux capabilities of engines and ranks."""
 
+    disruption_budget: bool = False
+    """Whether the run's pods are kept from being evicted."""
+
     credentials: tuple[Credential, ...] = ()
     """The profile's, for a run that names none."""
 

@@ -59,6 +59,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
             gpu_resource_name=profile.gpu_resource_name,
             gpu_claim_template_name=profile.gpu_claim_template_name,
             capabilities=profile.capabilities,
+            disruption_budget=profile.disruption_budget,
             credentials=profile.credentials or (),
             propagate_labels=profile.propagate_labels,
         ),

@@ -10,6 +10,7 @@ RIGHTS = (
     ("", ["secrets"], ["create"]),
     ("", ["persistentvolumeclaims"], ["get"]),
     ("networking.k8s.io", ["networkpolicies"], ["get", "create"]),
+    ("policy", ["poddisruptionbudgets"], ["get", "create"]),
     ("events.k8s.io", ["events"], ["create"]),
     ("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "delete"]),
     ("kueue.x-k8s.io", ["workloads"], ["list"]),

@@ -164,6 +164,19 @@ def test_a_platform_may_give_engines_and_ranks_capabilities_and_a_run_may_not() 
         effective({"compute": {"podTemplate": own}}, config)
 
 
+def test_a_platform_may_keep_the_pods_of_runs_from_being_evicted() -> None:
+    def budgets(config: OperatorConfig, nodes: int) -> list[Manifest]:
+        found = run_objects(effective({"compute": {"training": {"nodes": nodes}}}, config), "t")
+        return [each for each in found if each["kind"] == "PodDisruptionBudget"]
+
+    for nodes in (1, 3):
+        (budget,) = budgets(of_platform(disruptionBudget=True), nodes)
+        assert budget["spec"]["minAvailable"] == nodes
+        labels = template(TRAIN, config=of_platform(disruptionBudget=True))["metadata"]["labels"]
+        assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert budgets(effective().config, nodes) == []
+
+
 # --- labels, and what autoscalers read ----------------------------------------------------------------------------------
 
 LABELS = {"cost-center": "42", "team.example/name": "a", "team.example/tier": "b", "other": "c"}

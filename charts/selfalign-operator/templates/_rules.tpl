@@ -30,6 +30,9 @@
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create]  # where a profile has disruptionBudget
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

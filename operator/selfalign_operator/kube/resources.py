@@ -48,6 +48,7 @@ KINDS: Mapping[tuple[str, str], Resource] = {
         RUN, JOB, RAY_JOB, CONFIG_MAP, SERVICE,
         Resource("v1", "Secret", "secrets"),
         Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+        Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     )
 }  # fmt: skip
 

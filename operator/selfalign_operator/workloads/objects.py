@@ -32,9 +32,10 @@ def run_objects(effective: EffectiveRun, token: str) -> tuple[Manifest, ...]:
     A Service that only single pods stand behind serves nobody, and each of those pods would cost its two controllers four
     writes. A resumed run that has become a gang has another ConfigMap, and makes all of these again.
     """
+    kept = (disruption_budget(effective),) if effective.platform.disruption_budget else ()
     if not has_gang(effective):
-        return config_map(effective), network_policy(effective)
-    return service(effective), config_map(effective), secret(effective, token), network_policy(effective)
+        return config_map(effective), network_policy(effective), *kept
+    return service(effective), config_map(effective), secret(effective, token), network_policy(effective), *kept
 
 
 def has_gang(effective: EffectiveRun) -> bool:
@@ -135,6 +136,20 @@ def network_policy(effective: EffectiveRun) -> Manifest:
         "kind": "NetworkPolicy",
         "metadata": object_metadata(effective, ray_name(effective.name, effective.uid)),
         "spec": {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": ingress},
+    }
+
+
+def disruption_budget(effective: EffectiveRun) -> Manifest:
+    """No pod of the run is evicted while it runs. A share cannot be written: of Jobs Kubernetes knows no scale."""
+    means = effective.means
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": object_metadata(effective, base_name(effective.name, effective.uid)),
+        "spec": {
+            "minAvailable": max(means.generation.pods, means.training.nodes, means.evaluation.pods),
+            "selector": {"matchLabels": {UID_LABEL: effective.uid}},
+        },
     }
 
 
