@@ -164,16 +164,12 @@ class Soak:
             self.wrong.append(f"{name} is {state}")
 
     def _settle(self) -> None:
-        """Nothing more is done but to let go what hangs; all runs end, and of no run anything is left."""
-        for made, _ in self._runs.values():
-            with suppress(*GONE):
-                made.patch({"spec": {"suspend": True}})
+        """Nothing more is done but to let go what is held; all runs end, and of no run anything is left."""
 
         def over() -> bool:
-            for made, _ in list(self._runs.values()):
+            for made, kind in list(self._runs.values()):
                 with suppress(*GONE):
-                    if made.status.get("state") == "Suspended":
-                        made.patch({"spec": {"suspend": False}})
+                    self._let_go(made, kind)
             self._harvest()
             return not self._runs
 
@@ -181,6 +177,15 @@ class Soak:
             until(over, "end of all runs", SETTLE_SECONDS, pause=1.0)
         with recording(self.wrong, lambda: [f"{name} is left" for name in self._left()]):
             until(lambda: not self._left(), "end of what they owned", SETTLE_SECONDS, pause=1.0)
+
+    def _let_go(self, made: Run, kind: str) -> None:
+        """Resume it; one whose first attempt hangs goes on when that pod is deleted."""
+        if made.read()["spec"]["suspend"]:
+            made.patch({"spec": {"suspend": False}})
+        hangs = kind == "paused" and made.step("i1-generate").get("attempts") == 1
+        for pod in made.pods("i1-generate") if hangs else ():
+            if pod.status.phase == "Running":
+                self.cluster.core.delete_namespaced_pod(pod.metadata.name, self.namespace)
 
     def _left(self) -> list[str]:
         living = {made.uid for made, _ in self._runs.values()}

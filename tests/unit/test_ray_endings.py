@@ -77,7 +77,7 @@ def test_a_head_that_is_there_is_not_lost(workload: WorkloadView, pods: list[Pod
     [
         ([WORKER], "StepFailed", True),
         ([], "StepFailed", True),
-        ([replace(HEAD, deleted=NOW + timedelta(seconds=30))], "StepFailed", True),
+        ([replace(HEAD, deleted=NOW + timedelta(seconds=30))], "Deleted", False),
         ([replace(HEAD, deleted=NOW, disruption="EvictionByEvictionAPI")], "Disrupted", False),
         ([replace(HEAD, exit_code=137, exit_reason="OOMKilled")], "OutOfMemory", True),
     ],

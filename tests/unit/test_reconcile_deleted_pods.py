@@ -99,11 +99,29 @@ def test_a_pod_that_was_replaced_excuses_no_later_failure() -> None:
     world.run(world.jobs[job.name])
     world.settle()
     world.fail(world.jobs[job.name])
-    world.lose_pods(job)
     world.settle()
     step = world.status.step("i1-generate")
     assert step is not None
     assert (step.failures, step.lost_attempts[-1].reason) == (1, "StepFailed")
+
+
+def test_pods_that_vanish_at_once_were_deleted_until_they_vanish_again_and_again() -> None:
+    """`kubectl delete pod --force` leaves nothing to see; nor does what sweeps up every pod that has failed."""
+    world = World(spec=World().spec | {"failurePolicy": {"maxRetriesPerStep": 0}})
+    world.until("i1-train")
+    counted = []
+    for _ in range(4):
+        (job,) = world.active()
+        world.fail(job)
+        world.lose_pods(job)
+        world.settle()
+        step = world.status.step("i1-train")
+        assert step is not None
+        counted.append((step.lost_attempts[-1].reason, step.failures))
+        world.wait(3600)
+        world.settle()
+    assert counted == [("Deleted", 0)] * 3 + [("Deleted", 1)]
+    assert world.status.state == "Failed"
 
 
 # --- waiting is cheap ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import takewhile
 
 from selfalign_api.status import StepProgress, StepStatus, WorkloadRef
@@ -43,6 +44,7 @@ STARTING_SECONDS = 10.0  # how soon an attempt that does not run yet is looked a
 # Each look asks for all of its pods, and a thousand runs may wait; that a pod runs at last is told by the watch of its Job.
 MOST_WAITING_SECONDS = 600.0
 MOST_FIRST_SECONDS = 300.0  # until the first look at an attempt whose step has found no room before
+MOST_VANISHED = 3  # attempts in a row whose pods are gone before they were seen to end: from then on they count
 RUNNING_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
 
@@ -176,7 +178,16 @@ def _failed(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
 
 def _excused(step: StepStatus, ending: Ending) -> Ending:
     """The ending; of an attempt one of whose pods was seen to be deleted, before it could be replaced, that."""
-    return by_hand(step.deleted_pod) if step.deleted_pod and ending.counted and not ending.final else ending
+    if step.deleted_pod and ending.counted and not ending.final:
+        return by_hand(step.deleted_pod)
+    if ending.vanished and _in_a_row(step, "Deleted") >= MOST_VANISHED:
+        return replace(ending, counted=True)  # something here sweeps up pods, and hides how they end
+    return ending
+
+
+def _in_a_row(step: StepStatus, reason: str) -> int:
+    """How many of the newest attempts were lost for this reason."""
+    return len(list(takewhile(lambda lost: lost.reason == reason, reversed(step.lost_attempts))))
 
 
 def _under_way(turn: Turn, step: StepStatus, workload: WorkloadView) -> bool:
@@ -277,8 +288,7 @@ def _show(turn: Turn, step: StepStatus, workload: WorkloadView) -> None:
 def _waiting_seconds(turn: Turn, step: StepStatus, workload: WorkloadView) -> float:
     """As long as it has waited already; longer from the start where the attempts before it waited in vain."""
     waited = (turn.observed.now - (workload.started or workload.created)).total_seconds()
-    in_vain = len(list(takewhile(lambda lost: lost.reason == "GangNotPlaced", reversed(step.lost_attempts))))
-    first = min(STARTING_SECONDS * 2.0**in_vain, MOST_FIRST_SECONDS)
+    first = min(STARTING_SECONDS * 2.0 ** _in_a_row(step, "GangNotPlaced"), MOST_FIRST_SECONDS)
     return min(max(waited, first), MOST_WAITING_SECONDS)
 
 

@@ -36,6 +36,7 @@ class Ending:
     exit_code: int | None = None
     node: str | None = None
     spent: bool = False  # the Job has tried again as often as the step may be
+    vanished: bool = False  # nothing is left of its pods: one cannot see whether they failed by themselves
     details: str = ""  # the reason that the step program gave, such as DataNotFound
 
     @property
@@ -59,7 +60,8 @@ def _failure_of(workload: WorkloadView, pods: Iterable[PodView]) -> Ending:
     first, then = (
         ((_disruption,), (_memory,)) if workload.kind == "RayJob" else ((_config, _disruption), (_memory, _failure))
     )
-    return _judged(first, ended) or _deleted(ended) or _judged(then, ended) or _from_condition(workload)
+    found = _judged(first, ended) or _deleted(ended) or _judged(then, ended)
+    return found or _vanished(workload, ended) or _from_condition(workload)
 
 
 def _judged(judges: Iterable[Callable[[PodView], Ending | None]], pods: Sequence[PodView]) -> Ending | None:
@@ -91,6 +93,16 @@ def _was_deleted(pod: PodView) -> bool:
 def _deleted(pods: Iterable[PodView]) -> Ending | None:
     pod = deleted_pod(pods)
     return None if pod is None else by_hand(pod.name, pod.exit_code, pod.node)
+
+
+def _vanished(workload: WorkloadView, pods: Sequence[PodView]) -> Ending | None:
+    """A Job keeps the pods that failed. One that has failed by its pods and has none of them: they were deleted at once."""
+    by_pods = workload.kind == "Job" and workload.reason in ("BackoffLimitExceeded", "MaxFailedIndexesExceeded")
+    if pods or not by_pods or EXIT_CODE.search(workload.message):
+        return None
+    return Ending(
+        "Deleted", f"the pods of Job {workload.name} are gone: they were deleted", counted=False, vanished=True
+    )
 
 
 def by_hand(pod: str, exit_code: int | None = None, node: str | None = None) -> Ending:
