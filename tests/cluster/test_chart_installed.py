@@ -279,7 +279,7 @@ def test_whoever_is_admin_of_a_namespace_installs_it_there(cluster: Cluster, rel
         *(f"--user=admin-of-{namespace}", f"--namespace={namespace}"),
     )
     own = Release(Helm(tmp_path / "own", admin), cluster, namespace)
-    with pytest.raises(RuntimeError, match=r"clusterroles.* is forbidden"):
+    with pytest.raises(RuntimeError, match=r"clusterrole.* is forbidden"):
         own.install(NO_CRD)
     own.install(NO_CRD, f"--set=watchNamespaces={{{namespace}}}")
     until_rights(release.kubeconfig, namespace, NEEDED | LEASE)
