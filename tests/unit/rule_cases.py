@@ -539,7 +539,16 @@ LIFE = {
 }
 
 OWN_PAIRS = {"preferences": {"url": "hf://datasets/o/n"}}
-OTHERS = {"selm": {"recipe": "selm", "data": OWN_PAIRS}}  # options of another recipe, and what a run of that says
+OF_SYNPO: Spec = {
+    "recipe": "synpo",
+    "data": {"demonstrations": {"url": "s3://b/p"}, "corpus": {"url": "s3://b/c"}},
+    "auxiliaryModels": [{"name": "r", "url": "hf://o/n", "kind": "PairRanker"}],
+    "judge": {"modelName": "r"},
+}
+OTHERS: dict[str, Spec] = {  # options of another recipe, and what a run of that says
+    "selm": {"recipe": "selm", "data": OWN_PAIRS},
+    "synpo": OF_SYNPO,
+}
 
 CHANGES = (
     Change("recipe changed", spec(), spec(recipe=METHOD["recipe"][1], data=OWN_PAIRS), ("recipe", "data")),
