@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 recipes install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults bench-h100 bench-trainer clean
+.PHONY: demo demo-smollm2 recipes install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults soak bench-h100 bench-trainer clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -131,3 +131,6 @@ generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` do
 
 faults: $(INSTALLED)  ## 200 fault schedules, of which `make cluster-tests` has 20; SEEDS=N
 	SELFALIGN_FAULT_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/cluster/test_faults.py
+
+soak: $(INSTALLED)  ## runs begin, are suspended, edited, robbed and deleted by chance, under faults and killed leaders, for MINUTES=10; SEED=N
+	PYTHONPATH=tests $(BIN)/python tests/cluster/soak.py --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
