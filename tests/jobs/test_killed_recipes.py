@@ -23,6 +23,7 @@ from selfalign_jobs.train.checkpoint import newest
 
 RUNS = sorted(set(EXAMPLES.glob("*-tiny.yaml")) - set(EXAMPLES.glob("sao-*")))  # test_end_to_end.py has sao's
 ROWS, HELD_OUT = 320, 40
+EPOCHS = 8  # long enough for a checkpoint before the end, on a quiet machine too
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
@@ -57,6 +58,7 @@ def small(example: Path, folder: Path) -> list[str]:
         source["count"] = min(source.get("count", ROWS), ROWS)
     spec["evaluation"]["prompts"]["count"] = HELD_OUT
     spec["compute"]["training"] = {"checkpointIntervalSeconds": 1}
+    spec["training"]["epochs"] = EPOCHS
     (folder / example.name).write_text(yaml.safe_dump(document))
     return selfalign("run", folder / example.name, "--mount", f"selfalign={EXAMPLES}", "--out", folder / "out")
 
