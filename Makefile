@@ -12,7 +12,7 @@ INSTALLED := .venv/installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cu
 unexport PYTHONDONTWRITEBYTECODE  # the engines import thousands of modules: compile them once
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo demo-smollm2 recipes install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills faults soak bench-h100 bench-trainer clean
+.PHONY: demo demo-smollm2 recipes install test lint unit jobs cluster-tests e2e-run e2e e2e-more images images-check cases testbed prometheus cluster cluster-down lock pinned crd chart dashboards pictures golden generate-kills recipe-kills faults soak bench-h100 bench-trainer clean
 
 demo: $(INSTALLED)  ## a tiny model aligns itself with SAO; ends with a table and a report
 	$(BIN)/selfalign run examples/sao-tiny.yaml --mount selfalign=examples --out out/sao-tiny
@@ -125,6 +125,9 @@ bench-trainer: $(INSTALLED)  ## packed training against padded and against stock
 
 clean:
 	rm -rf .venv out
+
+recipe-kills: $(INSTALLED)  ## the tiny example of every recipe, small, killed once in each of its steps
+	SELFALIGN_KILL_ALL=1 $(BIN)/pytest tests/jobs/test_killed_recipes.py
 
 generate-kills: $(INSTALLED)  ## kill -9 at many more places than `make jobs` does; SEEDS=N
 	SELFALIGN_KILL_SEEDS=$(or $(SEEDS),100) $(BIN)/pytest tests/jobs/test_generate_kills.py
