@@ -58,7 +58,7 @@ e2e-run: $(INSTALLED)  ## one run from `helm install` to a better model, on a re
 	$(BIN)/pytest tests/e2e/test_run.py
 
 MORE := tests/e2e/test_storage.py tests/e2e/test_kuberay.py
-e2e: $(INSTALLED)  ## and runs that are killed, suspended, and fail
+e2e: $(INSTALLED)  ## and the other recipes, and runs that are killed, suspended, and fail
 	$(BIN)/pytest tests/e2e $(MORE:%=--ignore=%)
 
 e2e-more: $(INSTALLED)  ## storage that outlives a run, storage in a bucket; RayJobs and queues by the KubeRay and the Kueue that one names (docs/testbed.md)

@@ -1,4 +1,4 @@
-"""A recipe of several models and trainings as pods on a real kubelet: SynPO, small."""
+"""The other recipes' tiny examples, small, as pods on a real kubelet: helpers, further trainings, gangs of two that train."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ from gang_run import GangRun, example
 
 from testbed.real_cluster import RealCluster
 
-ROWS = {"demonstrations": 400, "corpus": 400}
 MEANS = {"generation": {"replicas": 1}, "training": {"nodes": 2, "zeroStage": 2}, "evaluation": {"replicas": 1}}
+RECIPES = {  # rows of each source, and how many models are trained
+    "pairs-tiny": ({"preferences": 400}, 1),
+    "spin-tiny": ({"demonstrations": 400}, 1),
+    "selm-tiny": ({"preferences": 200}, 2),
+    "synpo-tiny": ({"demonstrations": 400, "corpus": 400}, 3),
+}
 SECONDS = 1200
 
 
 @pytest.mark.timeout(1500)
-def test_every_step_of_a_recipe_with_helpers_and_further_trainings_runs_as_pods(
-    cluster: RealCluster, namespace: str, tmp_path: Path
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_step_of_a_recipe_s_example_runs_as_pods(
+    cluster: RealCluster, namespace: str, tmp_path: Path, name: str
 ) -> None:
-    run = GangRun(cluster, namespace, tmp_path, example("synpo-tiny", ROWS, MEANS))
+    rows, models = RECIPES[name]
+    run = GangRun(cluster, namespace, tmp_path, example(name, rows, MEANS))
     run.until_complete(SECONDS)
     steps = [step for step in run.status["steps"] if step["kind"] != "accept"]
     trained = [step["name"] for step in steps if step["kind"] == "train"]
-    assert len(trained) == 3, "the prompt generator, the improver, the policy"
+    assert len(trained) == models
     for step in steps:
         assert (step["state"], step["attempts"]) == ("Succeeded", 1)
         run.assert_told_as_published(step["name"])
-    for name in trained:
-        assert run.manifest(name).model is not None
+    for each in trained:
+        assert run.manifest(each).model is not None
     assert run.manifest(trained[-1]).result["pairs"] > 0
+    assert run.folder.exists("report.html")
