@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -204,3 +205,28 @@ def test_only_trainings_are_kept_from_autoscalers() -> None:
 
     names = {"cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"}
     assert [kept(attempt) for attempt in (TRAIN, GENERATE, ACCEPT, COLLECT)] == [names, set(), set(), set()]
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=4,
+)
+OF_STEP = ("resources", "resources.requests", "resources.limits", "env", "volumeMounts", "securityContext", "ports")
+OF_POD = ("nodeSelector", "tolerations", "affinity", "securityContext", "volumes", "resourceClaims", "initContainers")
+
+
+@given(
+    st.sampled_from([*(("step", f) for f in OF_STEP), *(("pod", f) for f in OF_POD), ("meta", "labels")]), JSON,
+    st.sampled_from([*SMALL_PODS, GENERATE, TRAIN, EVALUATE]),
+)  # fmt: skip
+def test_what_is_of_a_wrong_type_is_rendered_for_the_apiserver_to_refuse_or_refused_in_words(
+    place: tuple[str, str], value: Any, attempt: Attempt
+) -> None:
+    whose, (first, *rest) = place[0], place[1].split(".")
+    written = {first: {rest[0]: value} if rest else value}
+    pod = {"spec": {"containers": [{"name": "step"} | written]}} if whose == "step" else {"spec": written}
+    given = {"metadata": written} if whose == "meta" else pod
+    sections = {name: {"podTemplate": given} for name in ("control", "generation", "training", "evaluation")}
+    with suppress(ConfigError):
+        template(attempt, sections)

@@ -13,8 +13,6 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from selfalign_operator.views import Manifest
-
 __all__ = ["with_defaults"]
 
 
@@ -31,13 +29,17 @@ SMALL = _Default({"cpu": "500m", "memory": "768Mi"}, {"cpu": "1", "memory": "768
 ON_CPU = _Default({"cpu": "500m", "memory": "1Gi"}, {"cpu": "16", "memory": "32Gi"})
 
 
-def with_defaults(resources: Manifest, gpus: int, *, small: bool) -> Manifest:
+def with_defaults(resources: Any, gpus: int, *, small: bool) -> Any:
     """The resources of the container `step`, with CPU and memory where they say nothing of these.
 
-    A request alone is its own limit where it is above the default; a limit alone is the request, as in Kubernetes.
+    A request alone is its own limit where it is above the default; a limit alone is the request, as in Kubernetes. What is
+    of another type is left to the apiserver, which says so.
     """
+    parts = [resources.get(name) or {} for name in ("requests", "limits")] if isinstance(resources, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        return resources
     default = SMALL if small else _of_gpus(gpus) if gpus else ON_CPU
-    requests, limits = dict(resources.get("requests") or {}), dict(resources.get("limits") or {})
+    requests, limits = map(dict, parts)
     for name in ("cpu", "memory"):
         if name not in requests and name not in limits:
             requests[name] = default.requests[name]
