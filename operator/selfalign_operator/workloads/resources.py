@@ -35,11 +35,13 @@ def with_defaults(resources: Any, gpus: int, *, small: bool) -> Any:
     A request alone is its own limit where it is above the default; a limit alone is the request, as in Kubernetes. What is
     of another type is left to the apiserver, which says so.
     """
-    parts = [resources.get(name) or {} for name in ("requests", "limits")] if isinstance(resources, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts):
+    if not isinstance(resources, dict):
         return resources
+    requests, limits = (resources.get(name) or {} for name in ("requests", "limits"))
+    if not (isinstance(requests, dict) and isinstance(limits, dict)):
+        return resources
+    requests, limits = dict(requests), dict(limits)
     default = SMALL if small else _of_gpus(gpus) if gpus else ON_CPU
-    requests, limits = map(dict, parts)
     for name in ("cpu", "memory"):
         if name not in requests and name not in limits:
             requests[name] = default.requests[name]
