@@ -228,10 +228,13 @@ def main() -> int:
     whole.add_argument("--seed", type=int, default=0)
     options = whole.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(Path(folder) / "cluster")
+        control_plane, run = Path(folder) / "cluster", Path(folder) / "soak"
+        control_plane.mkdir()
+        run.mkdir()
+        cluster = Cluster(control_plane)
         try:
             cluster.add_crd(Path(__file__).parents[2] / "crds" / "selfalignmentruns.yaml")
-            soak = Soak(cluster, Path(folder) / "soak", options.seed)
+            soak = Soak(cluster, run, options.seed)
             soak.go(options.minutes * 60)
         finally:
             cluster.stop()
