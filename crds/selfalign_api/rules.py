@@ -1,4 +1,4 @@
-"""Whether a run keeps the rules over several fields (rule_table.py)."""
+"""Whether a run keeps the rules over several fields (rule_table/)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""Rules of evaluation and publishing by it, of means and of what becomes of failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfalign_api.evaluation import Check, Evaluation
+from selfalign_api.life import FailurePolicy
+from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
+from selfalign_api.rule_table.rule import Rule, given
+
+
+def _lacks_references(evaluation: Evaluation) -> bool:
+    columns = evaluation.prompts.columns if evaluation.prompts is not None else None
+    return columns is None or columns.reference is None
+
+
+def _types_of(evaluation: Evaluation) -> dict[str, str]:
+    """The types of its checks by name."""
+    return {check.name: check.type for check in evaluation.checks} if evaluation.checks else {"win": "SelfWinRate"}
+
+
+OTHER_RULES: tuple[Rule[Any], ...] = (
+    Rule(
+        Check,
+        "selfWinRate",
+        given("selfWinRate") + "self.type == 'SelfWinRate'",
+        "selfWinRate belongs to another type; write type: SelfWinRate, or remove selfWinRate",
+        lambda check: check.self_win_rate is None or check.type == "SelfWinRate",
+    ),
+    Rule(
+        Check,
+        "exactMatch",
+        given("exactMatch") + "self.type == 'ExactMatch'",
+        "exactMatch belongs to another type; write type: ExactMatch, or remove exactMatch",
+        lambda check: check.exact_match is None or check.type == "ExactMatch",
+    ),
+    Rule(
+        Evaluation,
+        "checks",
+        given("checks")
+        + "!self.checks.exists(c, c.type == 'ExactMatch') || (has(self.prompts) && has(self.prompts.columns) "
+        "&& has(self.prompts.columns.reference))",
+        "ExactMatch compares with reference answers; write evaluation.prompts: {url: ..., "
+        "columns: {reference: COLUMN}}",
+        lambda evaluation: (
+            not any(check.type == "ExactMatch" for check in evaluation.checks or ())
+            or not _lacks_references(evaluation)
+        ),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates")
+        + "self.gates.all(g, has(self.checks) ? self.checks.exists(c, c.name == g.check) : g.check == 'win')",
+        "a gate names no check; write the name of an entry of evaluation.checks (win, where none is written)",
+        lambda evaluation: all(gate.check in _types_of(evaluation) for gate in evaluation.gates or ()),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates")
+        + "self.gates.all(g, g.figure != 'gain' || "
+        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type == 'ExactMatch')))",
+        "a win rate has no gain: it compares with the model as given; write figure: value or low",
+        lambda evaluation: all(
+            gate.figure != "gain" or _types_of(evaluation).get(gate.check) in (None, "ExactMatch")
+            for gate in evaluation.gates or ()
+        ),
+    ),
+    Rule(
+        Evaluation,
+        "selectBy",
+        given("selectBy")
+        + "(has(self.checks) ? self.checks.exists(c, c.name == self.selectBy) : self.selectBy == 'win')",
+        "names no check; write the name of an entry of evaluation.checks (win, where none is written)",
+        lambda evaluation: evaluation.select_by in (None, *_types_of(evaluation)),
+    ),
+    Rule(
+        Evaluation,
+        "selectBy",
+        given("selectBy", "when") + "self.when == 'EachIteration'",
+        "selectBy compares the rounds, so each of them is evaluated; write when: EachIteration, or remove selectBy",
+        lambda evaluation: evaluation.select_by is None or evaluation.when in (None, "EachIteration"),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates", "when") + "self.when != 'Never' || size(self.gates) == 0",
+        "gates need an evaluation; write when: Last or EachIteration, or remove gates",
+        lambda evaluation: evaluation.when != "Never" or not evaluation.gates,
+    ),
+    Rule(
+        TrainingCompute,
+        "offload",
+        given("offload", "zeroStage") + "self.offload != 'OptimizerAndParameters' || self.zeroStage == 3",
+        "parameters can be offloaded only with zeroStage: 3; write that, or offload: Optimizer",
+        lambda training: training.offload != "OptimizerAndParameters" or training.zero_stage in (None, 3),
+    ),
+    Rule(
+        TrainingCompute,
+        "offload",
+        given("offload", "zeroStage") + "self.offload == 'None' || self.zeroStage != 0",
+        "zeroStage: 0 offloads nothing; write zeroStage: 1, 2 or 3, or offload: None",
+        lambda training: training.offload in (None, "None") or training.zero_stage != 0,
+    ),
+    Rule(
+        GenerationCompute,
+        "headPodTemplate",
+        given("headPodTemplate") + "(has(self.runtime) && self.runtime == 'RayJob')",
+        "the pods of a gang are all alike, and only a RayJob's head may differ; write runtime: RayJob beside it, or "
+        "podTemplate for all",
+        lambda generation: generation.head_pod_template is None or generation.runtime == "RayJob",
+    ),
+    Rule(
+        Compute,
+        "training.gpusPerNode",
+        given("device", "training.gpusPerNode") + "self.device != 'CPU' || self.training.gpusPerNode == 0",
+        "device: CPU has no GPUs; write compute.training.gpusPerNode: 0 or remove it",
+        lambda compute: compute.device != "CPU" or compute.training is None or not compute.training.gpus_per_node,
+    ),
+    Rule(
+        FailurePolicy,
+        "backoffSeconds",
+        "self.backoffSeconds <= self.maxBackoffSeconds",
+        "the first wait is longer than the longest; write backoffSeconds at or below maxBackoffSeconds",
+        lambda policy: policy.backoff_seconds <= policy.max_backoff_seconds,
+    ),
+)
