@@ -35,7 +35,7 @@ from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge, judge_role, judge_values
 from selfalign_jobs.recipes.keywords import BYTES
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import apart_questions, draw_options
+from selfalign_jobs.recipes.own_tables import HELD, apart_questions, asked, draw_options, held_out_table
 from selfalign_jobs.recipes.repeated import repeated_percent
 from selfalign_jobs.recipes.rows import IDS, SCORED_PAIRS, TRAINED
 from selfalign_jobs.recipes.seeds import QUESTION, WORDS, improvements, seeds, word_lists, words_to_prompts
@@ -62,7 +62,7 @@ little, stay with the question, and go into detail.
 Write the rewritten answer and nothing else.
 """
 
-SEEDS, HELD = SourceRef(name="demonstrations"), SourceRef(name="evaluation")
+SEEDS = SourceRef(name="demonstrations")
 INITIAL_ANSWERS = ArtifactRef(step="i1-generate", name="initial-answers")
 INITIAL, GENERATOR = ModelRef(), ModelRef(lineage="promptGenerator", iteration=1)
 SHOWN_CHARACTERS = 200  # of what was written without a question
@@ -210,9 +210,9 @@ def plan(method: Method) -> tuple[Step, ...]:
     steps: list[Step] = [train_generator(method)]
     for k in range(1, method.iterations + 1):
         steps += [generate_step(method, k), train_improver(method, k), improve_step(method, k)]
-        steps.append(train_on_pairs(method, k, held_out_table(method), made_by="improve"))
+        steps.append(train_on_pairs(method, k, held_out_table(method, INITIAL_ANSWERS), made_by="improve"))
         if method.evaluation.after(k, method.iterations):
-            held = Prepare(fn="questions", inputs=(held_out_table(method) or INITIAL_ANSWERS,))
+            held = Prepare(fn="questions", inputs=(held_out_table(method, INITIAL_ANSWERS) or INITIAL_ANSWERS,))
             steps.append(evaluate_step(method, k, held, INITIAL_ANSWERS))
     return tuple(steps)
 
@@ -238,15 +238,15 @@ def generate_step(method: Method, k: int) -> Generate:
     """Prompts by G; seeds and prompts answered by the model of k-1, prompts by the initial model too; seeds scored."""
     name, current = f"i{k}-generate", ModelRef(iteration=k - 1)
     respond = {"respond": method.roles["respond"]}
-    asked = Prepare(fn="questions", inputs=(ArtifactRef(step=name, name="prompts"),))
+    written = Prepare(fn="questions", inputs=(ArtifactRef(step=name, name="prompts"),))
     answers: tuple[FlowJob, ...] = (seed_answers_job(method, k),)
     initially: tuple[EngineLoad, ...] = ()
     if k == 1:  # the current model is the initial one
-        answers += (FlowJob(flow="draft-and-answer", rows=asked, out="answers", roles=respond),)
+        answers += (FlowJob(flow="draft-and-answer", rows=written, out="answers", roles=respond),)
         if method.evaluation.when != "Never":
-            answers += (answers_job(method, held_prompts(method), INITIAL_ANSWERS.name),)
+            answers += (answers_job(method, asked(method, "demonstrations"), INITIAL_ANSWERS.name),)
     else:
-        answers += (FlowJob(flow="draft", rows=asked, out="drafts", roles=respond),)
+        answers += (FlowJob(flow="draft", rows=written, out="drafts", roles=respond),)
         job = FlowJob(flow="answer-initially", rows=_made(name, "drafts"), out="answers", roles=respond)
         initially = (EngineLoad(model=INITIAL, jobs=(job,)),)
     scoring = scoring_job(method, "score-seed", _made(name, "seed-answers"), "scored-seeds")
@@ -261,7 +261,7 @@ def generate_step(method: Method, k: int) -> Generate:
 
 def train_improver(method: Method, k: int) -> Train:
     """R of iteration k, from the initial model: a seed with the current model's answer → the seed's answer."""
-    held = held_out_table(method)
+    held = held_out_table(method, INITIAL_ANSWERS)
     options = {"held_out": held is not None, "min_gap": method.options["min_seed_score_gap"]}
     scored = ArtifactRef(step=f"i{k}-generate", name="scored-seeds")
     return Train(
@@ -336,26 +336,12 @@ def repetition_option(method: Method) -> dict[str, Any]:
 
 def seed_tables(method: Method) -> tuple[TableRef, ...]:
     """The seeds, and where the user gives them the prompts that are held out."""
-    return (SEEDS, HELD) if held_out_table(method) == HELD else (SEEDS,)
+    return (SEEDS, HELD) if held_out_table(method, INITIAL_ANSWERS) == HELD else (SEEDS,)
 
 
 def seed_options(method: Method, k: int) -> dict[str, Any]:
     """The seeds that iteration k draws."""
-    return draw_options(method, "demonstrations", k) | {"held_out": held_out_table(method) == HELD}
-
-
-def held_prompts(method: Method) -> Prepare:
-    """The held-out prompts: the user's, or those of seeds set apart."""
-    if method.evaluation.prompts_given:
-        return Prepare(fn="questions", inputs=(HELD,))
-    return Prepare(fn="apart-questions", inputs=(SEEDS,), options=draw_options(method, "demonstrations", 1))
-
-
-def held_out_table(method: Method) -> TableRef | None:
-    """The table with the prompts that training must not see."""
-    if method.evaluation.when == "Never":
-        return None
-    return HELD if method.evaluation.prompts_given else INITIAL_ANSWERS
+    return draw_options(method, "demonstrations", k) | {"held_out": held_out_table(method, INITIAL_ANSWERS) == HELD}
 
 
 def defaults_for(given: Mapping[str, Any]) -> dict[str, Any]:
