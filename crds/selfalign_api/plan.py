@@ -388,6 +388,13 @@ class Plan(Frozen):
             model = trainer.start
         return self.models[model.lineage]
 
+    def kind_of(self, model: ModelRef) -> Kind:
+        """What this model gives: as it was given, or of one that the run trains, by what it is trained for."""
+        trainer = self.trainer_of(model)
+        if trainer is None:
+            return self.models[model.lineage].kind
+        return "RewardModel" if trainer.objective in ("reward", "gap") else "Causal"
+
     def step_digest(self, name: str) -> str:
         """Digest of all that a step's result depends on: its own config, and the digests of its inputs, recursively."""
         if name not in self._digests:

@@ -56,11 +56,12 @@ class Given(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a scoring model says of an answer to a prompt."""
+    """What a scoring model says of an answer to a prompt; `history` are the messages before it."""
 
     role: str
     prompt: str
     answer: str
+    history: tuple[Mapping[str, str], ...] = ()
 
 
 class Rank(NamedTuple):
@@ -190,25 +191,28 @@ class Ask:
 
     def write(self, role: str, n: int = 1, *, history: Sequence[Mapping[str, str]] = (), **variables: object) -> Write:
         """Ask `role` for `n` samples; without a template the variable `prompt` is the user's turn as it is."""
-        return Write(role, self._turn(role, variables), n, self.seed(role), tuple(history))
+        return Write(role, self.turn(role, **variables), n, self.seed(role), tuple(history))
 
     def given(self, role: str, answer: str, *, history: Sequence[Mapping[str, str]] = (), **variables: object) -> Given:
         """Ask for an answer of somebody else's as if `role` had written it."""
-        return Given(role, self._turn(role, variables), answer, tuple(history))
+        return Given(role, self.turn(role, **variables), answer, tuple(history))
 
-    def _turn(self, role: str, variables: Mapping[str, object]) -> str:
+    def turn(self, role: str, **variables: object) -> str:
+        """The user's turn that `role` is asked with."""
         template = self.job.roles[role].template
         return str(variables["prompt"]) if template is None else self.render(template, variables)
 
     def compare(self, role: str, verdicts: tuple[str, str], **variables: object) -> Compare:
         """Ask which of two candidate verdicts `role` finds likelier."""
-        user = self._turn(role, variables)
+        user = self.turn(role, **variables)
         first, second = (self.render(verdict, variables) for verdict in verdicts)
         return Compare(role, user, (first, second))
 
-    def score(self, prompt: str, answer: str, role: str = "judge") -> Score:
+    def score(
+        self, prompt: str, answer: str, role: str = "judge", *, history: Sequence[Mapping[str, str]] = ()
+    ) -> Score:
         """Ask a scoring model what an answer is worth."""
-        return Score(role, prompt, answer)
+        return Score(role, prompt, answer, tuple(history))
 
     def rank(self, prompt: str, answers: Sequence[str], role: str = "judge") -> Rank:
         """Ask a pair ranker which of these answers is how much better than which."""

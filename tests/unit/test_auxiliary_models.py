@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +25,12 @@ from selfalign_jobs.accept.program import examine
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.flow import Ask, Score, Scores
 from selfalign_jobs.generate.chat import ModelChat
-from selfalign_jobs.generate.score_render import Conversations
+from selfalign_jobs.generate.score_render import AsTrained, Conversations
 from selfalign_jobs.recipes.judge import judge
+from selfalign_jobs.recipes.rows import history_of
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.lineage import run_file
+from selfalign_jobs.train.written import PAIR, written
 
 JUDGE = ModelRef(lineage="big")
 EVALUATED = {
@@ -307,6 +310,18 @@ def test_a_scored_conversation_ends_its_turn(template: str | None, last: str, tm
     assert text.endswith(last)
     assert text.count("right") == 1
     assert conversations.text("", "").rstrip().endswith(last.replace("right", "").strip().removeprefix("assistant: "))
+
+
+@pytest.mark.parametrize("history", [None, json.dumps([["user", "who?"], ["assistant", "I"]])])
+def test_a_model_that_the_run_trained_is_shown_to_the_token_what_it_was_trained_on(history: str | None) -> None:
+    """A template may write something after the turn's end, at whose last token a reward would be read; a training does not."""
+    chat = ModelChat.of(TINY, None)
+    rows = pa.table({"history": [history], "prompt": ["is it?"], "chosen": ["right"], "rejected": [" no\n"]})
+    (row,) = written(rows, chat, PAIR).to_pylist()
+    for side in PAIR:
+        ids = AsTrained(chat).ids("is it?", rows[side][0].as_py(), history_of(history))
+        assert ids == row["prompt_ids"] + row[f"{side}_ids"]
+        assert ids[-1] == chat.end_id != Conversations(chat).ids("is it?", "right")[-1]
 
 
 @given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0, 2))

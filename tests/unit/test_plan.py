@@ -180,3 +180,10 @@ def test_a_step_digest_changes_with_the_model_that_it_loads(method: Method) -> N
     plan = sao_plan(method)
     other = plan.model_copy(update={"models": {"policy": ModelSource(url="file:///m", digest="another")}})
     assert all(plan.step_digest(s.name) != other.step_digest(s.name) for s in plan.steps)
+
+
+def test_a_model_that_is_trained_on_rewards_scores_and_any_other_writes() -> None:
+    plan = plan_of("pit", RECIPES["pit"]())
+    kinds = {step.result.lineage: plan.kind_of(step.result) for step in plan.steps if isinstance(step, Train)}
+    assert kinds == {"improver": "Causal", "reward": "RewardModel", "policy": "Causal"}
+    assert {plan.kind_of(ModelRef(lineage=name)) for name in plan.models} == {"Causal"}

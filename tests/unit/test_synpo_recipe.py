@@ -16,6 +16,7 @@ from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, Model
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.flow import Scores
+from selfalign_jobs.generate.chat import History
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Sample
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup
 from selfalign_jobs.generate.loop import Task as Row
@@ -103,7 +104,7 @@ def worth(answer: str) -> float:
 class Answers:
     """What a scoring model reads here: the answer alone."""
 
-    def ids(self, prompt: str, answer: str) -> list[int]:
+    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
         return [*map(ord, answer)]
 
 

@@ -105,9 +105,9 @@ class ModelChat:
         """The prompt: one user turn, and the beginning of the assistant's; before it what was said, if anything."""
         return self._rendered(user, self.content, history)
 
-    def finished(self, user: str, answer: str) -> str:
-        """A conversation of one turn with its answer, as the template ends it."""
-        return self._rendered(user, self.content, answer=answer)
+    def finished(self, user: str, answer: str, history: History = ()) -> str:
+        """A conversation with its answer, as the template ends it."""
+        return self._rendered(user, self.content, history, answer)
 
     def _rendered(self, user: str, content: str, history: History = (), answer: str | None = None) -> str:
         said = [*history, {"role": "user", "content": user}]

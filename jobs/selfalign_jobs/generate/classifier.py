@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import ModelSource
-from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.chat import History, ModelChat
 from selfalign_jobs.generate.score_render import Conversations, Reading
 from selfalign_jobs.generate.tokenizer import chat_templates
 
@@ -25,7 +25,7 @@ class Answers:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def ids(self, prompt: str, answer: str) -> list[int]:  # noqa: ARG002
+    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:  # noqa: ARG002
         """Ids of the answer."""
         ids: list[int] = self._tokenizer.encode(answer).ids
         return ids

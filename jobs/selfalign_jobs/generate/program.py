@@ -36,7 +36,7 @@ from selfalign_jobs.generate.host import HostSetup, MakeScorer
 from selfalign_jobs.generate.pair_ranker import ranker_of
 from selfalign_jobs.generate.parts import Ledger, PartWriter, read_ledger
 from selfalign_jobs.generate.records import PreparedRows, add_tokens
-from selfalign_jobs.generate.score_render import Conversations, PairRenderer, ScoreRenderer
+from selfalign_jobs.generate.score_render import AsTrained, Conversations, PairRenderer, ScoreRenderer
 from selfalign_jobs.generate.session import engines_here, ray_session
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.machine import check_driver, cpus_here
@@ -165,7 +165,7 @@ def run_loads(
             if not all(all(table.writer.ledger.done) for table in tables.values()):
                 given = plan.given(load.model)
                 tokens = load.max_model_tokens or settings.max_model_tokens
-                kind = given.kind
+                kind = plan.kind_of(load.model)
                 means = all_means.of(load.model.lineage)
                 if kind == "PairRanker":  # it runs on one GPU
                     means = means.model_copy(update={"tensor_parallel_size": 1})
@@ -183,7 +183,7 @@ def run_loads(
                     locate=partial(_locate, context.config, load.model, means),
                     make_chat=partial(make_chat, given=given),
                     make_engine=partial(_make_engine, _make_ranker if kind == "PairRanker" else make_engine, spec),
-                    make_scorer=_scorer(kind, given, spec.field),
+                    make_scorer=_scorer(kind, given, spec.field, trained=plan.trainer_of(load.model) is not None),
                     jobs={job.out: job for job in load.jobs},
                     flows=flows,
                     run_seed=plan.seed,
@@ -204,8 +204,8 @@ def run_loads(
     return made
 
 
-def _scorer(kind: Kind, given: ModelSource | None, field: str) -> MakeScorer | None:
-    """What makes the renderer of a model that scores; None for one that writes."""
+def _scorer(kind: Kind, given: ModelSource | None, field: str, *, trained: bool) -> MakeScorer | None:
+    """What makes the renderer of a model that scores, one that the run `trained` or a helper; None for one that writes."""
     if kind == "Causal":
         return None
     if kind == "PairRanker":
@@ -213,7 +213,8 @@ def _scorer(kind: Kind, given: ModelSource | None, field: str) -> MakeScorer | N
     if kind == "Classifier":
         assert given is not None and given.label is not None
         return partial(_classifier, given, given.label, field)
-    return lambda model, context: ScoreRenderer(Conversations(ModelChat.of(model, given)), context)
+    reading = AsTrained if trained else Conversations
+    return lambda model, context: ScoreRenderer(reading(ModelChat.of(model, given)), context)
 
 
 def _classifier(given: ModelSource, label: str, field: str, model: Path, context: int) -> ScoreRenderer:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from selfalign_jobs.flow import Rank, Request, Score, Scores, SetAside
-from selfalign_jobs.generate.chat import ANSWER, ModelChat
+from selfalign_jobs.generate.chat import ANSWER, History, ModelChat
 from selfalign_jobs.generate.engine import Head, Pairs, Task
 from selfalign_jobs.generate.pair_ranker import RankerTokens
 
@@ -14,12 +14,24 @@ from selfalign_jobs.generate.pair_ranker import RankerTokens
 class Reading(Protocol):
     """What a scoring model reads of a prompt and an answer."""
 
-    def ids(self, prompt: str, answer: str) -> list[int]:
-        """Token ids, special tokens among them."""
+    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
+        """Token ids, special tokens among them; `history` are the messages before the prompt."""
+
+
+class AsTrained:
+    """What a model that the run trained itself was shown (train/written.py): the prompt, then the answer and its end."""
+
+    def __init__(self, chat: ModelChat) -> None:
+        self._chat = chat
+
+    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
+        """Ids of prompt and answer. Raises SetAside for an answer that it cannot have been shown."""
+        prompt_ids, ids = self._chat.given(prompt, answer, history)
+        return [*prompt_ids, *ids]
 
 
 class Conversations:
-    """Finished conversations of one turn, by a model's own template."""
+    """Finished conversations, by a model's own template."""
 
     def __init__(self, chat: ModelChat) -> None:
         """Raises what the template raises of a finished conversation."""
@@ -27,16 +39,16 @@ class Conversations:
         after = chat.finished("a", ANSWER).rpartition(ANSWER)[2]
         self._closes = any(id in chat.tokenizer.added for id in chat.encode(after))
 
-    def ids(self, prompt: str, answer: str) -> list[int]:
+    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
         """Ids of prompt and answer."""
-        return self._chat.encode(self.text(prompt, answer))
+        return self._chat.encode(self.text(prompt, answer, history))
 
-    def text(self, prompt: str, answer: str) -> str:
+    def text(self, prompt: str, answer: str, history: History = ()) -> str:
         """Prompt and answer; where the template leaves the turn open, with the end token after it.
 
         An answer that was cut has its end too: a reward model never saw an unfinished turn.
         """
-        text = self._chat.finished(prompt, answer)
+        text = self._chat.finished(prompt, answer, history)
         return text if self._closes else text.rstrip() + self._chat.tokenizer.added[self._chat.end_id].content
 
 
@@ -53,7 +65,7 @@ class ScoreRenderer:
         """The ids that it reads. Raises SetAside("too long") for more than the context has room for."""
         if not isinstance(request, Score):
             raise TypeError(f"a model that scores gives no {type(request).__name__}")
-        ids = self._reading.ids(request.prompt, request.answer)
+        ids = self._reading.ids(request.prompt, request.answer, request.history)
         if len(ids) > self._context_tokens:
             raise SetAside("too long", f"{len(ids)} tokens of prompt and answer, {self._context_tokens} of context")
         return ids, Head()
