@@ -23,6 +23,7 @@ sys.path.insert(0, str(TINY / "build"))
 import language  # noqa: E402
 import pretrain  # noqa: E402
 import ranker  # noqa: E402
+import responders  # noqa: E402
 import reward_model  # noqa: E402
 import samples  # noqa: E402
 import tables  # noqa: E402
@@ -229,6 +230,29 @@ def test_the_committed_reward_model_has_the_figures_of_its_card_and_scores_right
     assert {name: float(value) for name, value in told} == built["figures"]
     assert reward_model.measure(folder, language.heldout_items(10))["habit"] >= 0.9
     assert (folder / "model.safetensors").stat().st_size <= 1 << 20
+
+
+@pytest.mark.parametrize("name", ["strong", "weak"])
+def test_a_committed_responder_has_the_figures_of_its_card(name):
+    built = json.loads((TINY / name / "build.json").read_text())
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (TINY / name / "README.md").read_text(), flags=re.MULTILINE)
+    assert {figure: float(value) for figure, value in told} == built["figures"]
+    assert (TINY / name / "model.safetensors").stat().st_size <= {"strong": 1_600_000, "weak": 500_000}[name]
+
+
+def test_the_committed_responders_answer_as_well_as_their_order_says_the_model_between_them():
+    items = language.heldout_items(10)
+    found = [responders.measure(TINY / name, items) for name in ("strong", "model", "weak")]
+    for figure in ("greedy", "sampled"):
+        strong, model, weak = (each[figure] for each in found)
+        assert strong > model + 0.1 > weak + 0.2
+
+
+@given(seed=st.integers(0, 2**32))
+def test_what_the_weak_responder_is_taught_is_right_or_a_habit_and_of_no_held_out_item(seed):
+    sample = responders.weak_sample(random.Random(seed))
+    assert sample.item is not None and not sample.item.held_out
+    assert sample.prompt in sample.item.prompts and sample.reply in sample.item.answers
 
 
 def test_keywords_of_the_corpus_are_words_that_requests_are_made_of():
