@@ -88,6 +88,19 @@ class SelmOptions(ApiModel):
     """Offline: the first round is plain DPO on the given pairs, for which nothing is generated. Unset: Online."""
 
 
+class FspoOptions(ApiModel):
+    """Options of the recipe fspo."""
+
+    shots: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Pairs of a user that are shown before the question. Unset: 8."""
+
+    shuffles: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How often a user's questions are dealt anew into windows of shots and a target. Unset: 2 · (shots + 1), the paper's."""
+
+    describe_user: Literal["Never", "BeforeAnswer"] | None = None
+    """BeforeAnswer: an answer begins with what the user is like, from data.preferences.columns.description. Unset: Never."""
+
+
 class SynpoOptions(ApiModel):
     """Options of the recipe synpo."""
 

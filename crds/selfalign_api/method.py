@@ -68,6 +68,12 @@ class Columns(ApiModel):
     persona: Text | None = None
     """Column with the persona, one sentence."""
 
+    user: Text | None = None
+    """Column with whose preference it is, of recipe fspo."""
+
+    description: Text | None = None
+    """Column with what that user is like, for fspo.describeUser. Unset, without that: none is read."""
+
     reference: Text | None = None
     """Column with the reference answer that ExactMatch compares with. Unset: none is read."""
 

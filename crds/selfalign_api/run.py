@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from selfalign_api.base import INT64_MAX, ApiModel, LongCount, MapBy, Seconds
-from selfalign_api.evaluation import Evaluation, SaoOptions, SelmOptions, SynpoOptions
+from selfalign_api.evaluation import Evaluation, FspoOptions, SaoOptions, SelmOptions, SynpoOptions
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
@@ -33,6 +33,7 @@ METHOD_FIELDS = (
     "sao",
     "selm",
     "synpo",
+    "fspo",
     "output",
     "storage",
 )
@@ -46,7 +47,9 @@ LIFE_FIELDS = (
     "credentials",
 )
 
-Recipe = Literal["sao", "pairs", "spin", "selm", "synpo"]  # those that are built: selfalign_jobs/recipes/NAME.py each
+Recipe = Literal[
+    "sao", "pairs", "spin", "selm", "synpo", "fspo"
+]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
 class Spec(ApiModel):
@@ -93,6 +96,9 @@ class Spec(ApiModel):
 
     synpo: SynpoOptions | None = None
     """Options of the recipe synpo."""
+
+    fspo: FspoOptions | None = None
+    """Options of the recipe fspo."""
 
     output: Output | None = None
     """Where the result is copied. Unset: it stays in the run's folder only."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from selfalign_api.base import ApiModel, Count, LongCount, MapBy, Name, NonNegative, Positive, Text
 
 # Names of the further trainings of each recipe that has some; their values are the recipe's own (training.stages).
-STAGES: dict[str, tuple[str, ...]] = {"synpo": ("promptGenerator", "improver")}
+STAGES: dict[str, tuple[str, ...]] = {"synpo": ("promptGenerator", "improver"), "fspo": ("sft",)}
 
 
 class Iteration(ApiModel):

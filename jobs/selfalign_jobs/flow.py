@@ -28,7 +28,7 @@ class Write(NamedTuple):
     """A chat to continue: `n` samples with the sampling of `role`; sample i is drawn with `seed + i`.
 
     `user` is the whole user turn, already rendered from the role's template; the chat template is applied by the loop.
-    `history` are the messages before it.
+    `history` are the messages before it. Where that is too long for the context, the first of `shorter` that fits is taken.
     """
 
     role: str
@@ -36,6 +36,7 @@ class Write(NamedTuple):
     n: int
     seed: int
     history: tuple[Mapping[str, str], ...] = ()
+    shorter: tuple[str, ...] = ()  # the user turn with less in it, in the order in which they are tried
 
 
 class Compare(NamedTuple):

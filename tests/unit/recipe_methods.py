@@ -27,6 +27,7 @@ RANKER = {"name": "ranker", "kind": "PairRanker", "url": "file:///ranker"}
 OPTIONS = {  # of a recipe alone
     "sao": {"promptMode": ["Persona", "Free"]},
     "selm": {"firstIteration": ["Online", "Offline"]},
+    "fspo": {"shots": [1, 4], "shuffles": [1, 3], "describeUser": ["Never", "BeforeAnswer"]},
 }
 LOSSES = ("simpo", "dpo", "ipo", "orpo", "hinge")
 HELD_OUT = {"url": "file:///data/heldout.jsonl", "columns": {"reference": "answer"}}
@@ -71,6 +72,9 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
             name: draw(maybe(st.sampled_from(values))) for name, values in OPTIONS.get(found.name, {}).items()
         },
     }
+    if found.name == "fspo":  # one round, and users of its own that are held out
+        parts["iterations"], parts["iteration"] = draw(maybe(st.just(1))), {}
+        parts["evaluation"]["prompts"] = None
     if found.name == "synpo" or ("personas" in found.data and "prompts" not in (parts["data"] or {})):
         parts["generation"] = {"filters": {"nearDuplicates": draw(maybe(st.sampled_from(NEAR)))}}
     written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)

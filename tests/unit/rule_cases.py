@@ -25,6 +25,7 @@ class Case:
 
 PLACES = "s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH for a folder inside the image; "
 SELM = "recipe: selm, data: {preferences: {url: 's3://b/p'}}"
+FSPO = "recipe: fspo, data: {preferences: {url: 's3://b/p'}}"
 HERE = "a relative path works only with selfalign run"
 
 SYNPO = "recipe: synpo, auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], judge: {modelName: r}"
@@ -45,6 +46,72 @@ CASES = (
         f"spec: {{{SYNPO}, {SEEDS}, synpo: {{seedWords: 1}}}}",
         "spec: {synpo: {seedWords: 1}}",
         "spec.synpo: spec.synpo belongs to recipe synpo; write recipe: synpo, or remove spec.synpo",
+    ),
+    Case(
+        f"spec: {{{FSPO}, fspo: {{shots: 4}}}}",
+        "spec: {fspo: {shots: 4}}",
+        "spec.fspo: spec.fspo belongs to recipe fspo; write recipe: fspo, or remove spec.fspo",
+    ),
+    Case(
+        f"spec: {{{FSPO}}}",
+        "spec: {recipe: fspo, data: {preferences: {count: 3}}}",
+        "spec.data: recipe fspo needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        f"spec: {{{FSPO}, generation: {{roles: [{{name: respond, topK: 3}}]}}}}",
+        f"spec: {{{FSPO}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
+        "spec.generation.roles: recipe fspo has the roles respond, judge; use one of these names in generation.roles",
+    ),
+    Case(
+        f"spec: {{{FSPO}, training: {{stages: [{{name: sft, epochs: 2}}]}}}}",
+        f"spec: {{{FSPO}, training: {{stages: [{{name: improver, epochs: 2}}]}}}}",
+        "spec.training.stages: recipe fspo has the further trainings sft; use one of these names in training.stages",
+    ),
+    Case(
+        f"spec: {{{FSPO}, iterations: 1}}",
+        f"spec: {{{FSPO}, iterations: 2}}",
+        "spec.iterations: 2: fspo makes one round; write iterations: 1, or remove it",
+    ),
+    Case(
+        f"spec: {{{FSPO}}}",
+        f"spec: {{{FSPO}, iteration: {{start: previous}}}}",
+        "spec.iteration: fspo makes one round, from and against what its stage sft made; remove iteration",
+    ),
+    Case(
+        f"spec: {{{FSPO}, training: {{iterationOverrides: []}}}}",
+        f"spec: {{{FSPO}, training: {{iterationOverrides: [{{fromIteration: 2, beta: 1}}]}}}}",
+        "spec.training.iterationOverrides: fspo makes one round; move the values to training itself, and remove "
+        "iterationOverrides",
+    ),
+    Case(
+        f"spec: {{{FSPO}, evaluation: {{when: Last}}}}",
+        f"spec: {{{FSPO}, evaluation: {{prompts: {{url: 's3://b/h'}}}}}}",
+        "spec.evaluation.prompts: fspo asks for what users of its own data prefer, of whom it holds out a tenth; remove "
+        "evaluation.prompts",
+    ),
+    Case(
+        "spec: {recipe: fspo, data: {preferences: {url: 's3://b/p', turn: First}}}",
+        "spec: {recipe: fspo, data: {preferences: {url: 's3://b/p', turn: Last}}}",
+        "spec.data.preferences.turn: Last: fspo shows a user's pairs of one turn each; write turn: First, or remove it",
+    ),
+    Case(
+        "spec: {recipe: fspo, data: {preferences: {url: 's3://b/p', columns: {user: who}}}}",
+        "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p', columns: {user: who}}}}",
+        "spec.data.preferences.columns.user: who: whose preference it is counts for recipe fspo only; remove user, or write "
+        "recipe: fspo",
+    ),
+    Case(
+        "spec: {recipe: fspo, data: {preferences: {url: 's3://b/p', columns: {description: d}}}, "
+        "fspo: {describeUser: BeforeAnswer}}",
+        "spec: {recipe: fspo, data: {preferences: {url: 's3://b/p', columns: {description: d}}}}",
+        "spec.data.preferences.columns.description: d: what users are like is read by recipe fspo where answers begin with it; "
+        "write fspo: {describeUser: BeforeAnswer}, or remove description",
+    ),
+    Case(
+        f"spec: {{{FSPO}, evaluation: {{checks: [{{name: taste, type: ExactMatch}}]}}}}",
+        "spec: {evaluation: {checks: [{name: taste, type: ExactMatch}]}}",
+        "spec.evaluation.checks: ExactMatch compares with reference answers; write evaluation.prompts: {url: ..., columns: "
+        "{reference: COLUMN}}",
     ),
     Case(
         f"spec: {{{SYNPO}, {SEEDS}}}",
@@ -117,7 +184,7 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
         "spec: {data: {preferences: {url: 's3://b/p'}}}",
-        "spec.data.preferences: data.preferences is read by pairs, selm only; remove it or change recipe",
+        "spec.data.preferences: data.preferences is read by pairs, selm, fspo only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
@@ -142,7 +209,7 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {url: 's3://b/o'}}",
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {datasetUrl: 's3://b/o'}}",
-        "spec.output.datasetUrl: s3://b/o: recipe pairs makes no pairs that could be copied; remove datasetUrl",
+        "spec.output.datasetUrl: s3://b/o: pairs and fspo make no pairs that could be copied; remove datasetUrl",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {filters: {identical: Keep}}}",
@@ -515,6 +582,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "sao": ({"promptMode": "Free"}, {}),
     "selm": ({"firstIteration": "Offline"}, {}),
     "synpo": ({"seedWords": 1}, {"seedWords": 3}),
+    "fspo": ({"shots": 1}, {"shots": 3}),
     "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
@@ -548,6 +616,7 @@ OF_SYNPO: Spec = {
 OTHERS: dict[str, Spec] = {  # options of another recipe, and what a run of that says
     "selm": {"recipe": "selm", "data": OWN_PAIRS},
     "synpo": OF_SYNPO,
+    "fspo": {"recipe": "fspo", "data": OWN_PAIRS},
 }
 
 CHANGES = (

@@ -53,6 +53,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "sao",
         "selm",
         "synpo",
+        "fspo",
         "output",
         "storage",
     )

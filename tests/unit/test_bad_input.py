@@ -66,8 +66,8 @@ CASES: dict[str, tuple[Edit, str]] = {
     "unknown field": (setter("trainning", value={}), "spec.trainning"),
     "wrong type": (setter("iterations", value="two"), "spec.iterations"),
     "recipe that is not built": (
-        setter("recipe", value="fspo"),
-        "spec.recipe: fspo is not one of sao, pairs, spin, selm, synpo",
+        setter("recipe", value="mypo"),
+        "spec.recipe: mypo is not one of sao, pairs, spin, selm, synpo, fspo",
     ),
     "loss that does not fit": (setter("training", "loss", value={"type": "sft"}), "spec.training.loss"),
     "gamma without simpo": (setter("training", "loss", value={"type": "dpo", "gamma": 1}), "gamma is SimPO's margin"),

@@ -27,6 +27,7 @@ import responders  # noqa: E402
 import reward_model  # noqa: E402
 import samples  # noqa: E402
 import tables  # noqa: E402
+import users  # noqa: E402
 from batches import make_batch  # noqa: E402
 from tokenizer import chat, train_tokenizer  # noqa: E402
 
@@ -184,7 +185,7 @@ def test_the_first_steps_of_a_build_are_the_same_each_time_and_after_a_resume(tm
 def test_the_committed_tables_are_what_the_build_writes():
     for name, make in {
         "demonstrations": tables.demonstrations, "preferences": tables.preferences, "preferences-mixed": tables.mixed,
-        "corpus": tables.corpus,
+        "corpus": tables.corpus, "users": users.users,
     }.items():  # fmt: skip
         assert read_lines(TINY / f"{name}.jsonl") == make(0)
 
@@ -197,6 +198,18 @@ def test_of_mixed_preferences_one_in_five_has_a_habit_before_the_other(seed, cou
     assert len(odd) == count // 5
     assert all(row["rejected"] == right[row["prompt"]]["rejected"] for row in mixed)
     assert all(len({row["chosen"], row["rejected"], right[row["prompt"]]["chosen"]}) == 3 for row in odd)
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 6), rows=st.integers(4, 12))
+def test_a_user_wants_every_answer_in_one_form_and_is_asked_nothing_twice_nor_held_out(seed, count, rows):
+    heldout = {row["prompt"] for row in read_lines(TINY / "heldout.jsonl")}
+    made = users.users(seed, count, rows)
+    for number in range(count):
+        own = [row for row in made if row["user"] == f"user-{number:03}"]
+        assert len({row["prompt"] for row in own} - heldout) == rows
+        words = {len(row["chosen"].split()) for row in own}
+        assert words == {1 + number % 2} and len({row["description"] for row in own}) == 1
+        assert all({*row["chosen"].split()} == {*row["rejected"].split()} for row in own)
 
 
 @given(task=st.sampled_from(language.TASKS), seed=st.integers(0, 2**32))

@@ -8,6 +8,7 @@ about a change of the spec are in transition_rules.py.
 from typing import Any
 
 from selfalign_api.rule_table.evaluation import OTHER_RULES
+from selfalign_api.rule_table.few_shot import FEW_SHOT_RULES
 from selfalign_api.rule_table.generation import GENERATION_RULES, ROLES, SCORED
 from selfalign_api.rule_table.places import PLACE_RULES
 from selfalign_api.rule_table.recipes import RECIPE_RULES
@@ -16,4 +17,11 @@ from selfalign_api.rule_table.training import TRAINING_RULES, stage_rules
 
 __all__ = ["ROLES", "RULES", "SCORED", "Rule", "stage_rules"]
 
-RULES: tuple[Rule[Any], ...] = (*RECIPE_RULES, *PLACE_RULES, *GENERATION_RULES, *TRAINING_RULES, *OTHER_RULES)
+RULES: tuple[Rule[Any], ...] = (
+    *RECIPE_RULES,
+    *FEW_SHOT_RULES,
+    *PLACE_RULES,
+    *GENERATION_RULES,
+    *TRAINING_RULES,
+    *OTHER_RULES,
+)

@@ -8,6 +8,7 @@ from selfalign_api.evaluation import Check, Evaluation
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.rule_table.rule import Rule, given
+from selfalign_api.run import Spec
 
 
 def _lacks_references(evaluation: Evaluation) -> bool:
@@ -36,16 +37,19 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         lambda check: check.exact_match is None or check.type == "ExactMatch",
     ),
     Rule(
-        Evaluation,
-        "checks",
-        given("checks")
-        + "!self.checks.exists(c, c.type == 'ExactMatch') || (has(self.prompts) && has(self.prompts.columns) "
-        "&& has(self.prompts.columns.reference))",
+        Spec,
+        "evaluation.checks",
+        "self.recipe == 'fspo' || "
+        + given("evaluation.checks")
+        + "!self.evaluation.checks.exists(c, c.type == 'ExactMatch') || (has(self.evaluation.prompts) && "
+        "has(self.evaluation.prompts.columns) && has(self.evaluation.prompts.columns.reference))",
         "ExactMatch compares with reference answers; write evaluation.prompts: {url: ..., "
         "columns: {reference: COLUMN}}",
-        lambda evaluation: (
-            not any(check.type == "ExactMatch" for check in evaluation.checks or ())
-            or not _lacks_references(evaluation)
+        lambda spec: (
+            spec.recipe == "fspo"  # a user's own preferred answers
+            or spec.evaluation is None
+            or not any(check.type == "ExactMatch" for check in spec.evaluation.checks or ())
+            or not _lacks_references(spec.evaluation)
         ),
     ),
     Rule(

@@ -41,6 +41,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "spin": ("respond", "judge"),
     "selm": ("respond", "judge"),
     "synpo": ("writePrompt", "respond", "improve", "judge"),
+    "fspo": ("respond", "judge"),
 }
 SCORED = ("synpo",)
 
@@ -158,12 +159,12 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.roles",
-        "!(self.recipe in ['spin', 'selm', 'synpo']) || "
+        "!(self.recipe in ['spin', 'selm', 'synpo', 'fspo']) || "
         + given("generation.roles")
         + "self.generation.roles.all(r, !(r.name in ['respond', 'improve']) || !has(r.reasoning) || r.reasoning == 'Strip')",
         "given answers have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep",
         lambda spec: (
-            spec.recipe not in ("spin", "selm", "synpo")
+            spec.recipe not in ("spin", "selm", "synpo", "fspo")
             or all(
                 role.name not in ("respond", "improve") or role.reasoning != "Keep" for role in _roles(spec.generation)
             )
@@ -180,17 +181,17 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "output.datasetUrl",
-        "self.recipe != 'pairs' || " + given("output.datasetUrl") + "false",
-        "recipe pairs makes no pairs that could be copied; remove datasetUrl",
-        lambda spec: spec.recipe != "pairs" or spec.output is None or spec.output.dataset_url is None,
+        "!(self.recipe in ['pairs', 'fspo']) || " + given("output.datasetUrl") + "false",
+        "pairs and fspo make no pairs that could be copied; remove datasetUrl",
+        lambda spec: spec.recipe not in ("pairs", "fspo") or spec.output is None or spec.output.dataset_url is None,
     ),
     Rule(
         Spec,
         "generation.filters.truncated",
-        "self.recipe != 'pairs' || " + given("generation.filters.truncated") + "false",
+        "!(self.recipe in ['pairs', 'fspo']) || " + given("generation.filters.truncated") + "false",
         "pairs of your own were not cut by anybody here; remove truncated",
         lambda spec: (
-            spec.recipe != "pairs"
+            spec.recipe not in ("pairs", "fspo")
             or spec.generation is None
             or spec.generation.filters is None
             or spec.generation.filters.truncated is None

@@ -19,10 +19,10 @@ READ_BY = {
     "personas": ("sao",),
     "prompts": ("sao",),
     "demonstrations": ("spin", "synpo"),
-    "preferences": ("pairs", "selm"),
+    "preferences": ("pairs", "selm", "fspo"),
     "corpus": ("synpo",),
 }
-NEEDED_BY = {"demonstrations": ("spin", "synpo"), "preferences": ("pairs", "selm"), "corpus": ("synpo",)}
+NEEDED_BY = {"demonstrations": ("spin", "synpo"), "preferences": ("pairs", "selm", "fspo"), "corpus": ("synpo",)}
 
 
 def _source(spec: Spec, kind: str) -> Source | None:
@@ -72,7 +72,7 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         "the name becomes part of a DNS name; use at most 40 of a-z, 0-9 and -, starting with a letter",
         lambda run: re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", run.metadata.name) is not None,
     ),
-    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo")),
+    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo", "fspo")),
     *(_read_by(kind, recipes) for kind, recipes in READ_BY.items()),
     *(_needed_by(kind, recipe) for kind, recipes in NEEDED_BY.items() for recipe in recipes),
     Rule(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Plan, Prepare, SourceRef, Train
+from selfalign_api.plan import ArtifactRef, Evaluate, Generate, Plan, Prepare, SourceRef, TableRef, Train
 from selfalign_jobs.recipes.tables import learned_from, rows_drawn
 from selfalign_jobs.step import second_look
 from selfalign_jobs.train.steps import step_count
@@ -39,12 +39,24 @@ def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
         if prepare.fn == "apart-questions":
             return int(min(rows[source.name], prepare.options["apart"]))
         return rows_drawn(rows[source.name], prepare.options) * len(prepare.options.get("window", "1"))
+    if "shuffles" in prepare.options:
+        source, options = prepare.inputs[0], prepare.options
+        given = _most_given(plan, source, rows, options["count"])
+        return int(
+            min(given, options["most"]) if "most" in options else given * options["shuffles"] // (1 + options["shots"])
+        )
     found = 0
     for ref in learned_from(prepare):
         most = rows[ref.name] if isinstance(ref, SourceRef) else _made(plan, ref, rows)
         quota = prepare.options.get("max_new_pairs")
         found += most if quota is None else min(most, quota)
     return found
+
+
+def _most_given(plan: Plan, ref: TableRef, rows: Rows, count: int | None) -> int:
+    """Rows of a table, or so many of them."""
+    most = rows[ref.name] if isinstance(ref, SourceRef) else _made(plan, ref, rows)
+    return most if count is None else min(most, count)
 
 
 def most_steps(plan: Plan, step: Train, rows: Rows) -> int:

@@ -10,6 +10,7 @@ import jinja2.meta
 from selfalign_api.errors import Problem
 from selfalign_api.plan import Judge
 from selfalign_jobs.recipes.base import Recipe
+from selfalign_jobs.recipes.few_shot import sample_shots
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.template import render_template
 
@@ -49,7 +50,10 @@ def sample_turns(found: Recipe, method: Method) -> dict[str, str | Problem]:
 
 
 def _turn(name: str, template: str | None, found: Recipe, method: Method) -> str | Problem:
-    words: Mapping[str, object] = dict.fromkeys(found.variables[name], "word") | {"criteria": method.judge.criteria}
+    words: Mapping[str, object] = dict.fromkeys(found.variables[name], "word") | {
+        "criteria": method.judge.criteria,
+        "shots": sample_shots(1),
+    }
     if template is None:
         return "word"
     try:

@@ -33,7 +33,10 @@ class Renderer:
     def _write(self, request: Write) -> tuple[list[int], Sampling]:
         """SetAside("too long") when prompt and answer exceed the context."""
         role = self._roles[request.role]
-        prompt_ids = self.chat.encode(self.chat.text(request.user, request.history))
+        for user in (request.user, *request.shorter):
+            prompt_ids = self.chat.encode(self.chat.text(user, request.history))
+            if len(prompt_ids) + role.max_tokens <= self._context_tokens:
+                break
         self._check_length(len(prompt_ids), role.max_tokens)
         sampling = (role.temperature, role.top_p, role.top_k, role.max_tokens, request.seed, role.stop)
         return prompt_ids, Sampling(request.n, *sampling)

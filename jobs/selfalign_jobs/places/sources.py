@@ -126,9 +126,11 @@ def _dialogues(name: str, source: DataSource) -> Reading:
     """The same of rows that are a dialogue."""
     given, which, field = source.columns, source.turn or "First", f"{field_of(name)}.columns"
     if name == "preferences":
-        _refuse_unread(name, given, ["prompt", "chosen", "rejected"])
+        _refuse_unread(name, given, ["prompt", "chosen", "rejected", *dialogues.OF_PEOPLE])
         columns = [_of_dialogue(given.get(each, each), each) for each in ("chosen", "rejected", "prompt")]
-        return Reading(tuple(columns), ("chosen", "rejected"), ("chosen", "rejected"), dialogues.preferences(which))
+        people = [Column(given[each], each, cells.text) for each in dialogues.OF_PEOPLE if each in given]
+        needed = ("chosen", "rejected", *(column.standard for column in people))
+        return Reading((*columns, *people), needed, needed, dialogues.preferences(which))
     _refuse_unread(name, given, ["prompt", "response", MESSAGES])
     if MESSAGES not in given:
         columns = [_of_dialogue(given.get(each, each), each) for each in ("response", "prompt")]

@@ -186,6 +186,8 @@ def _trained(folder: Folder, facts: StepFacts, step: Train) -> Trained:
         "prompt is held out for evaluation": counts.get("promptHeldOut", 0),
         "prompt is a near duplicate of an earlier one": counts.get("nearDuplicates", 0),
         "the model cannot have written it": counts.get("unwritten", 0),
+        "it goes on with a conversation": counts.get("goesOn", 0),
+        "its user has too few questions for a window": counts.get("fewQuestions", 0),
         "its prompt has too few keywords": counts.get("fewKeywords", 0),
         "its answer is not better than the model's by minSeedScoreGap": counts.get("belowGap", 0),
         "longer than the training's bounds": overlong,

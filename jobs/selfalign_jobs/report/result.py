@@ -10,8 +10,10 @@ from markupsafe import Markup
 from selfalign_api.plan import Check, Evaluate, Json, ModelRef, Publish, Round
 from selfalign_jobs.publish.gates import Passed, held_against
 from selfalign_jobs.publish.rounds import published_round
+from selfalign_jobs.recipes.base import Remark, recipe
 from selfalign_jobs.report.chart import Interval, interval_chart
 from selfalign_jobs.report.evidence import Evidence
+from selfalign_jobs.report.of_tables import remarks_of
 from selfalign_jobs.report.section import Section
 
 
@@ -60,6 +62,7 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
     if wins:
         charts["wins"] = interval_chart("Self-win rate", "win rate against the initial model", wins, level=0.5)
     facts = {
+        "remarks": _remarks(evidence),
         "charts": charts,
         "rows": rows,
         "several": several,
@@ -68,6 +71,14 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         "published": _published(evidence),
     }
     yield Section("result", "Before and after", "result", facts, _evaluation_notes(evidence))
+
+
+def _remarks(evidence: Evidence) -> list[Remark]:
+    """What the recipe reads of the newest evaluation's own tables."""
+    found = recipe(evidence.plan.recipe)
+    done = [each for each in evidence.iterations if each.results]
+    evaluated = {made.job.out for made in done[-1].made if isinstance(made.facts.step, Evaluate)}
+    return [remark for remark in remarks_of(found, done[-1]) if remark.table in evaluated]
 
 
 def _published(evidence: Evidence) -> str | None:

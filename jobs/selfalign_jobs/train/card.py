@@ -54,6 +54,22 @@ A model trained by selfalign on {word}: {_made_by(plan, step)}.
 | | |
 |---|---|
 {table}
+{_prompting(step)}"""
+
+
+def _prompting(step: Train) -> str:
+    """Of a model that is shown what a person prefers: how, as a Jinja template of the user's turn."""
+    if "turn" not in step.data.options:
+        return ""
+    return f"""
+## How to prompt it
+
+It answers a person whose pairs of answers it is shown: the user's turn is this Jinja template, with `shots`, a list of maps
+of `prompt`, `chosen` and `rejected` ({step.data.options["shots"]} in training), and `prompt`, the question.
+
+```jinja
+{step.data.options["turn"]}
+```
 """
 
 

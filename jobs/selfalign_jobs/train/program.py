@@ -55,8 +55,17 @@ from selfalign_jobs.train.steps import Layout, places_of
 from selfalign_jobs.train.written import with_ids
 
 LOG_TABLE = "parts/log.parquet"
-# Of rows of one's own that are not trained on (recipes/own_tables.py, recipes/seeds.py, written.py).
-OWN_COUNTS = ("identical", "severalTurns", "unwritten", "fewKeywords", "belowGap")
+# Of rows of one's own that are not trained on, or not as a whole (recipes/own_tables.py, seeds.py, windows.py; written.py).
+OWN_COUNTS = (
+    "identical",
+    "severalTurns",
+    "unwritten",
+    "fewKeywords",
+    "belowGap",
+    "goesOn",
+    "fewQuestions",
+    "shortened",
+)
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Train
+from selfalign_api.plan import Train, TrainSettings
 from selfalign_jobs.flow import SetAside
 from selfalign_jobs.gather import gathered
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.places.models import locate_model
+from selfalign_jobs.recipes.few_shot import turns
 from selfalign_jobs.recipes.rows import IDS, history_of
 from selfalign_jobs.recipes.tables import counts_of, with_counts
 from selfalign_jobs.step.context import StepContext, Stopped
@@ -37,41 +40,75 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
         if context.stop.is_set():
             raise Stopped(f"stopped while {step.rows} were tokenised; the next attempt begins there")
 
-    return written(table, chat, TARGET if step.objective == "sft" else PAIR, show)
+    answers = TARGET if step.objective == "sft" else PAIR
+    fit = Fit(step.data.options["turn"], step.settings) if "shots" in table.column_names else None
+    return written(table, chat, answers, show, fit)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How turns with shots before the question are made to fit: as many of the last shots as the bounds have room for."""
+
+    template: str
+    settings: TrainSettings
+
+    def ids(self, row: Mapping[str, Any], chat: ModelChat, answers: tuple[str, ...]) -> dict[str, Any]:
+        """The ids of a row, and how many shots it shows."""
+        most, found = self.settings, dict[str, Any]()
+        for dropped, user in enumerate(turns(self.template, row["shots"], row["question"])):
+            found = _ids({**row, "user": user}, chat, answers) | {"shots_shown": len(row["shots"]) - dropped}
+            prompt, answer = len(found["prompt_ids"]), max(len(found[f"{name}_ids"]) for name in answers)
+            if prompt <= most.max_prompt_tokens and prompt + answer <= most.max_length_tokens:
+                break
+        return found
+
+    def finished(self, rows: pa.Table) -> pa.Table:
+        """The rows with the number of shots that they show in the place of the shots; those that lost some are counted."""
+        shown, place = rows["shots_shown"], rows.column_names.index("shots")
+        shortened = pc.sum(pc.less(shown, pc.list_value_length(rows["shots"]))).as_py() or 0
+        rows = with_counts(rows, counts_of(rows) | {"shortened": shortened})
+        return rows.drop_columns(["shots_shown"]).set_column(place, "shots", shown)
 
 
 def written(
-    table: pa.Table, chat: ModelChat, answers: tuple[str, ...], show: Callable[[int], None] = lambda _: None
+    table: pa.Table,
+    chat: ModelChat,
+    answers: tuple[str, ...],
+    show: Callable[[int], None] = lambda _: None,
+    fit: Fit | None = None,
 ) -> pa.Table:
     """The same with the model's chat at hand; how many rows are done is shown now and then.
 
     The user's turn is `user`, in a table that has it, else `prompt`; before it stands `history`.
     """
-    made_of = pa.schema([("row", pa.int64()), ("prompt_ids", IDS), *((f"{name}_ids", IDS) for name in answers)])
+    columns = [("row", pa.int64()), ("prompt_ids", IDS), *((f"{name}_ids", IDS) for name in answers)]
+    made_of = pa.schema([*columns, *([] if fit is None else [("shots_shown", pa.int32())])])
+    ids = _ids if fit is None else fit.ids
     parts, done, refused = [made_of.empty_table()], 0, None
     for batch in table.to_batches(max_chunksize=SHOWN_ROWS):  # only so many rows' ids are numbers of Python's at once
         show(done)
         made: list[dict[str, Any]] = []
         for number, row in enumerate(batch.to_pylist(), done):
             try:
-                made.append({"row": number} | _ids(row, chat, answers))
+                made.append({"row": number} | ids(row, chat, answers))
             except SetAside as unwritten:
                 refused = unwritten
         parts.append(pa.Table.from_pylist(made, made_of))
         done += len(batch)
     found = pa.concat_tables(parts)
     if refused is not None and not found.num_rows:
-        kind = "demonstrations" if answers == TARGET else "preferences"
+        kind = "demonstrations" if answers == TARGET and fit is None else "preferences"
         raise ConfigError.one(f"spec.data.{kind}.url", f"has no row that the model could have written: {refused}")
     rows = gathered(table, found["row"].to_numpy())
     for name in found.column_names[1:]:
         rows = rows.append_column(name, found[name])
     counts = counts_of(table) | {"pairs": found.num_rows, "unwritten": table.num_rows - found.num_rows}
-    return with_counts(rows, counts)
+    rows = with_counts(rows, counts)
+    return rows if fit is None else fit.finished(rows)
 
 
-def _ids(row: Mapping[str, Any], chat: ModelChat, answers: tuple[str, ...]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def _ids(row: Mapping[str, Any], chat: ModelChat, answers: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     user, history = row.get("user") or row["prompt"], history_of(row.get("history"))
     for name in answers:
         found["prompt_ids"], found[f"{name}_ids"] = chat.given(user, row[name], history)

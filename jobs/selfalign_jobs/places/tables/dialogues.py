@@ -22,6 +22,7 @@ Which = Literal["First", "Last"]
 Cells = Mapping[str, str | None]  # of a row, by the columns' standard names
 
 ROLES = ("system", "user", "assistant")
+OF_PEOPLE = ("user", "description")  # whose preferences a row tells of, and what they are like
 SAID = "\0"  # what a cell begins with that holds messages: a text of a file does not
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")  # HH-RLHF's
 
@@ -55,7 +56,7 @@ def demonstrations(which: Which) -> Callable[[Piece], Piece]:
 
 
 def preferences(which: Which) -> Callable[[Piece], Piece]:
-    """Pieces of `prompt`, `chosen` and `rejected` as history, prompt, chosen, rejected, answers."""
+    """Pieces of `prompt`, `chosen` and `rejected` as history, prompt, chosen, rejected, answers; and whose row it is."""
     return lambda piece: _shaped(piece, ("chosen", "rejected"), which)
 
 
@@ -76,7 +77,11 @@ def _shaped(piece: Piece, sides: Sequence[str], which: Which) -> Piece:
             texts.append(text)
         counts.append(max(turn.answers for turn in turns))
     table = piece_of([Column(name, name, cells.text) for name in names], values, piece.where).table
-    return Piece(table.append_column("answers", row_numbers(np.array(counts, np.int64))), piece.where)
+    table = table.append_column("answers", row_numbers(np.array(counts, np.int64)))
+    for name in OF_PEOPLE:
+        if name in piece.table.column_names:
+            table = table.append_column(name, piece.table[name])
+    return Piece(table, piece.where)
 
 
 def _conversation(row: Cells, side: str) -> list[Message]:

@@ -1,0 +1,201 @@
+"""FSPO's windows: so many pairs of one user as shots, and one more of the same user, about another question, as the target.
+
+Whole-table functions over pairs that carry a user. A tenth of the users, and a tenth of the questions, are held out: neither
+is in any window that is trained on, as target or as shot.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from typing import Any
+
+import pyarrow as pa
+
+from selfalign_api.errors import ConfigError
+from selfalign_api.plan import Json
+from selfalign_jobs.flow import seed_of
+from selfalign_jobs.recipes.few_shot import SHOT_FIELDS, described, turn
+from selfalign_jobs.recipes.tables import with_counts
+
+Row = Mapping[str, Any]
+Questions = dict[str, list[Row]]  # of a user: question -> its pairs
+
+SOURCE = "spec.data.preferences.url"
+APART = 10  # percent of users, and of questions, that are held out [ours]
+SHOTS = pa.list_(pa.struct([(name, pa.string()) for name in SHOT_FIELDS]))
+_WINDOW = [("prompt", pa.string()), ("user_id", pa.string()), ("question", pa.string()), ("shots", SHOTS)]
+PAIRS = pa.schema([*_WINDOW, ("chosen", pa.string()), ("rejected", pa.string())])
+TARGETS = pa.schema([*_WINDOW, ("target", pa.string())])
+ASKED = pa.schema([*_WINDOW, ("other_shots", SHOTS), ("reference", pa.string())])
+
+
+@dataclass(frozen=True)
+class People:
+    """Who prefers what: the pairs of each user by their questions."""
+
+    of_user: dict[str, Questions]
+    held_users: frozenset[str]
+    held_questions: frozenset[str]
+    identical: int  # rows whose answers are the same text
+    several_turns: int  # rows that go on with a conversation
+
+    def trained(self) -> Iterator[tuple[str, Questions]]:
+        """The users who are trained on, with what of theirs is."""
+        for user, own in self.of_user.items():
+            if user not in self.held_users:
+                yield user, {question: rows for question, rows in own.items() if question not in self.held_questions}
+
+
+def people(table: pa.Table, options: Mapping[str, Json]) -> People:
+    """The users of a table: so many rows as are drawn, whole users of a seeded shuffle, and who and what is held out."""
+    seed, apart = options["seed"], options["apart"]
+    rows = _drawn(table.to_pylist(), options["count"], seed)
+    of_user: dict[str, Questions] = {}
+    identical = several = 0
+    for row in rows:
+        if row.get("history") is not None:
+            several += 1
+        elif options["identical"] == "Drop" and row["chosen"] == row["rejected"]:
+            identical += 1
+        else:
+            of_user.setdefault(row["user"], {}).setdefault(row["prompt"], []).append(row)
+    questions = dict.fromkeys(question for own in of_user.values() for question in own)
+    return People(
+        of_user,
+        _held([*of_user], apart, random.Random(seed_of(seed, "held-out users"))),
+        _held([*questions], apart, random.Random(seed_of(seed, "held-out questions"))),
+        identical,
+        several,
+    )
+
+
+def _drawn(rows: list[Row], count: int | None, seed: int) -> list[Row]:
+    """The rows of whole users, in the order of a seeded shuffle of them, up to `count`; all without one."""
+    if count is None:
+        return rows
+    users = [*dict.fromkeys(row["user"] for row in rows)]
+    random.Random(seed_of(seed, "draw")).shuffle(users)
+    place = {user: number for number, user in enumerate(users)}
+    return sorted(rows, key=lambda row: place[row["user"]])[:count]
+
+
+def _held(values: list[str], percent: int, rng: random.Random) -> frozenset[str]:
+    """A share of the values, rounded up, and never all of them."""
+    number = min(-(-len(values) * percent // 100), len(values) - 1)
+    return frozenset(rng.sample(values, max(0, number)))
+
+
+def windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """What is trained on: the users' questions are shuffled and dealt into blocks of shots and a target, `shuffles` times.
+
+    A question of several pairs is in a block with one of them, drawn. With `targets` the chosen answer alone is learned from.
+    Raises ConfigError when nobody has questions enough.
+    """
+    (table,) = tables
+    found, size = people(table, options), options["shots"] + 1
+    made, few = [], 0
+    for user, own in found.trained():
+        if len(own) < size:
+            few += sum(map(len, own.values()))
+            continue
+        for shuffle in range(options["shuffles"]):
+            rng = random.Random(seed_of(options["seed"], "deal", user, shuffle))
+            questions = rng.sample([*own], len(own))
+            for first in range(0, len(questions) - size + 1, size):
+                *shots, target = (rng.choice(own[question]) for question in questions[first : first + size])
+                made.append(_window(shots, target, options) | _learned(target, options))
+    if table.num_rows and not made:
+        most = max((len(own) for _, own in found.trained()), default=0)
+        raise ConfigError.one(
+            SOURCE,
+            f"has no user with pairs about {size} questions, as a window of fspo.shots: {options['shots']} and a target needs "
+            f"(the most that one of {len(found.of_user):,} users has, without what is held out, is {most:,}); write a smaller "
+            "fspo.shots, or give users with more rows",
+        )
+    counts = {"pairs": len(made), "identical": found.identical, "goesOn": found.several_turns, "fewQuestions": few}
+    return with_counts(pa.Table.from_pylist(made, TARGETS if options["targets"] else PAIRS), counts)
+
+
+def held_out_windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """What is asked: `split` users has held-out users' questions, with shots of theirs; questions has held-out questions of
+    users who are trained on, with shots that are too.
+
+    `other_shots` are another user's, drawn, who may have the same taste. Users take turns, up to `most` windows, and no turn
+    is asked twice. Raises ConfigError without any.
+    """
+    (table,) = tables
+    found = people(table, options)
+    asked = [_asked(user, found, options) for user in found.of_user]
+    turns = (window for each in zip_longest(*asked) for window in each if window is not None)
+    made = {window["prompt"]: window for window in islice(turns, options["most"])}
+    if table.num_rows and not made:
+        who = (
+            f"one of the {len(found.held_users):,} held-out users has pairs about {options['shots'] + 1} questions"
+            if options["split"] == "users"
+            else f"one of the {len(found.held_questions):,} held-out questions is one of a user's with {options['shots']} others"
+        )
+        raise ConfigError.one(
+            SOURCE,
+            f"has too little to hold out of {len(found.of_user):,} users: not {who}; give more rows, write a smaller fspo.shots, "
+            "or evaluation: {when: Never}",
+        )
+    return pa.Table.from_pylist([*made.values()], ASKED)
+
+
+def _asked(user: str, found: People, options: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
+    """The windows of a user in a split, none for who is not in it."""
+    shots, own = options["shots"], found.of_user[user]
+    is_new = user in found.held_users
+    if is_new != (options["split"] == "users"):
+        return
+    rng = random.Random(seed_of(options["seed"], "ask", user))
+    shown = (
+        own if is_new else {question: rows for question, rows in own.items() if question not in found.held_questions}
+    )
+    for question in rng.sample([*own], len(own)):
+        others = [other for other in shown if other != question]
+        if len(others) < shots or not (is_new or question in found.held_questions):
+            continue
+        target = rng.choice(own[question])
+        window = _window(_shots_of(shown, others, shots, rng), target, options)
+        stranger = _shots_of_another(user, question, found, shots, rng)
+        yield window | {"other_shots": _said(stranger), "reference": target["chosen"]}
+
+
+def _shots_of(own: Questions, questions: Sequence[str], shots: int, rng: random.Random) -> list[Row]:
+    return [rng.choice(own[question]) for question in rng.sample(questions, shots)]
+
+
+def _shots_of_another(user: str, question: str, found: People, shots: int, rng: random.Random) -> list[Row]:
+    """Shots of any other user who has so many; none where nobody has."""
+    for other in rng.sample([*found.of_user], len(found.of_user)):
+        own = found.of_user[other]
+        questions = [each for each in own if each != question]
+        if other != user and len(questions) >= shots:
+            return _shots_of(own, questions, shots, rng)
+    return []
+
+
+def _window(shots: Sequence[Row], target: Row, options: Mapping[str, Json]) -> dict[str, Any]:
+    said = _said(shots)
+    return {
+        "prompt": turn(options["turn"], said, target["prompt"]),
+        "user_id": target["user"],
+        "question": target["prompt"],
+        "shots": said,
+    }
+
+
+def _said(shots: Iterable[Row]) -> list[dict[str, str]]:
+    return [{name: shot[name] for name in SHOT_FIELDS} for shot in shots]
+
+
+def _learned(target: Row, options: Mapping[str, Json]) -> dict[str, str]:
+    """The answers of a window that is trained on, after the description where that is written first."""
+    chosen, rejected = target["chosen"], target["rejected"]
+    if options["describe"]:
+        chosen, rejected = (described(target["description"], answer) for answer in (chosen, rejected))
+    return {"target": chosen} if options["targets"] else {"chosen": chosen, "rejected": rejected}
