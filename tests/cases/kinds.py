@@ -10,6 +10,7 @@ from cases.dialogues import CASES as DIALOGUES
 from cases.failures import CASES as FAILURES
 from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
+from cases.people import CASES as PEOPLE
 from cases.rankers import CASES as RANKERS
 from cases.seeds import CASES as SEEDS
 from cases.tables import CASES as TABLES
@@ -20,6 +21,7 @@ KINDS: Mapping[str, Sequence[Case]] = {
     "tables": [*TABLES, *TABLES_REFUSED, *CHATS],
     "dialogues": DIALOGUES,
     "seeds": SEEDS,
+    "people": PEOPLE,
     "models": MODELS,
     "rankers": RANKERS,
     "failures": FAILURES,

@@ -14,6 +14,7 @@ RECIPES = {  # rows of each source, and how many models are trained
     "pairs-tiny": ({"preferences": 400}, 1),
     "spin-tiny": ({"demonstrations": 400}, 1),
     "selm-tiny": ({"preferences": 200}, 2),
+    "fspo-tiny": ({"preferences": 400}, 2),
     "synpo-tiny": ({"demonstrations": 400, "corpus": 400}, 3),
 }
 SECONDS = 1200

@@ -62,7 +62,8 @@ def small(example: Path, folder: Path) -> list[str]:
     spec = document["spec"]
     for source in spec["data"].values():
         source["count"] = min(source.get("count", ROWS), ROWS)
-    spec["evaluation"]["prompts"]["count"] = HELD_OUT
+    if "prompts" in spec["evaluation"]:
+        spec["evaluation"]["prompts"]["count"] = HELD_OUT
     (folder / example.name).write_text(yaml.safe_dump(document))
     return selfalign("run", folder / example.name, "--mount", f"selfalign={EXAMPLES}", "--out", folder / "out")
 
