@@ -43,9 +43,9 @@ def with_people(rows: Iterable[object] = ROWS, **spec: Any) -> Callable[[Room], 
     return write
 
 
-def refused(name: str, *says: str, rows: Iterable[object] = ROWS, **spec: Any) -> Case:
+def refused(name: str, *says: str, **given: Any) -> Case:
     """A run that is refused in these words."""
-    return Case(name, with_people(rows, **spec), code=64, says=says)
+    return Case(name, with_people(**given), code=64, says=says)
 
 
 DESCRIBED = {"shots": 2, "describeUser": "BeforeAnswer"}
