@@ -21,8 +21,8 @@ demo-smollm2: $(INSTALLED)  ## the same with a real instruct model of 135 M para
 	$(BIN)/python examples/smollm2/fetch.py
 	$(BIN)/selfalign run examples/sao-smollm2.yaml --mount selfalign=out --out out/sao-smollm2
 
-recipes: $(INSTALLED)  ## every tiny example, then all of them on one page (benchmarks/README.md)
-	$(BIN)/python benchmarks/every_recipe.py --out out/recipes
+recipes: $(INSTALLED)  ## every tiny example, then all of them on one page; CONTROLS=1: the control of each too (benchmarks/README.md)
+	$(BIN)/python benchmarks/every_recipe.py --out out/recipes $(if $(CONTROLS),--controls)
 
 install: $(INSTALLED)  ## .venv, as the lock says
 $(INSTALLED):
@@ -47,7 +47,7 @@ unit: $(INSTALLED)  ## no engine, no training
 jobs: $(INSTALLED)  ## real vLLM, Ray and DeepSpeed on CPU
 	$(PYTEST) tests/jobs
 
-WITH_OTHERS := tests/cluster/test_kuberay.py tests/cluster/test_real_kueue.py
+WITH_OTHERS := tests/cluster/test_kuberay.py tests/cluster/test_real_kueue.py tests/cluster/test_real_coscheduling.py
 cases: $(INSTALLED)  ## what people bring: inputs of every kind, written anew, tried by the command line; CASES=NAME
 	@PYTHONPATH=tests $(BIN)/python -m cases $(CASES)
 

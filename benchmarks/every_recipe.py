@@ -1,10 +1,10 @@
-"""Every tiny example on this machine, then all of them on one page: `make recipes`.
+"""Every tiny example on this machine, with --controls the control of each, then all of them on one page: `make recipes`.
 
-    python benchmarks/every_recipe.py --out out/recipes
+    python benchmarks/every_recipe.py --out out/recipes [--seed 1] [--controls]
 
-Runs `examples/*-tiny.yaml` one after another, each as it stands but that it takes finished steps of equal digest from the others;
-given again it goes on. Ends with the page of `selfalign compare`, and one line: of how many a held-out figure rose, its
-whole interval above zero.
+Runs `examples/*-tiny.yaml` one after another, each as it stands but that it takes finished steps of equal digest from the
+others; given again it goes on. Ends with the page of `selfalign compare`, and one line: of how many recipes a held-out figure
+of every example rose, its whole interval above zero, and in how many controls (controls.py) none did.
 """
 
 from __future__ import annotations
@@ -13,35 +13,52 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
+from controls import CONTROLS, EXAMPLES
 
-ROOT = Path(__file__).parents[1]
-EXAMPLES = ROOT / "examples"
+from selfalign_api.merge import merge
+
 SELFALIGN = Path(sys.executable).with_name("selfalign")
+UNPUBLISHED = "pairs"  # a training on pairs of one's own is nobody's method of self-alignment
 
 
 def main() -> None:
     """The runs, the page, the line; ends as the first command does that fails."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/recipes"))
     parser.add_argument("--examples", type=Path, nargs="+", default=sorted(EXAMPLES.glob("*-tiny.yaml")))
+    parser.add_argument("--seed", type=int, default=0, help="of every run")
+    parser.add_argument("--controls", action="store_true", help="the control of each example too")
     options = parser.parse_args()
-    out, folders = options.out.resolve(), list[Path]()
+    out, folders = options.out.resolve(), dict[str, Path]()
+    seeded = {"spec": {"seed": options.seed}}
     for example in options.examples:
-        document = yaml.safe_load(example.read_text(encoding="utf-8"))
-        others = [folder.as_uri() for folder in folders]
-        document["spec"].setdefault("storage", {})["reuseFrom"] = others
-        file = out / "run-files" / example.name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-        selfalign("run", file, "--mount", f"selfalign={EXAMPLES}", "--out", out)
-        folders.append(out / document["metadata"].get("namespace", "default") / document["metadata"]["name"])
-    selfalign("compare", *folders, "--out", out)
-    runs = json.loads((out / "compare.json").read_text(encoding="utf-8"))["runs"].values()
-    risen = sum(rose(run["results"]) for run in runs)
-    print(f"recipes {len({run['recipe'] for run in runs})}, examples {len(runs)}, effects {risen} of {len(runs)}")
+        folders[example.stem] = run(example, example.stem, seeded, out, folders.values())
+    for name, control in CONTROLS.items() if options.controls else ():
+        example = EXAMPLES / control.example
+        if example.stem in folders:
+            made = out / "controls" / name
+            made.mkdir(parents=True, exist_ok=True)
+            spec = merge(seeded, {"spec": control.change(folders[example.stem], made)})
+            folders[name] = run(example, name, spec, out, [folders[example.stem]])
+    selfalign("compare", *folders.values(), "--out", out)
+    print(line_of(json.loads((out / "compare.json").read_text(encoding="utf-8"))["runs"].values()))
+
+
+def run(example: Path, name: str, change: dict[str, Any], out: Path, before: Iterable[Path]) -> Path:
+    """The example's run with this name and change, which takes what runs before it have done; its folder."""
+    document = merge(yaml.safe_load(example.read_text(encoding="utf-8")), change)
+    document["metadata"]["name"] = name
+    document["spec"].setdefault("storage", {})["reuseFrom"] = [folder.as_uri() for folder in before]
+    file = out / "run-files" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    selfalign("run", file, "--mount", f"selfalign={EXAMPLES}", "--out", out)
+    return out / document["metadata"].get("namespace", "default") / name
 
 
 def selfalign(*arguments: str | Path) -> None:
@@ -49,6 +66,19 @@ def selfalign(*arguments: str | Path) -> None:
     done = subprocess.run([SELFALIGN, *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
+
+
+def line_of(runs: Iterable[dict[str, Any]]) -> str:
+    """How many methods, how many of them with an effect, and how many controls without."""
+    recipes: dict[str, bool] = {}
+    quiet: list[bool] = []
+    for found in runs:
+        if found["name"] in CONTROLS:
+            quiet.append(not rose(found["results"]))
+        elif found["recipe"] != UNPUBLISHED:
+            recipes[found["recipe"]] = recipes.get(found["recipe"], True) and rose(found["results"])
+    line = f"recipes {len(recipes)}, effects {sum(recipes.values())} of {len(recipes)}"
+    return f"{line}, controls quiet {sum(quiet)} of {len(quiet)}" if quiet else line
 
 
 def rose(results: dict[str, dict[str, float]]) -> bool:

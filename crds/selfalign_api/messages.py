@@ -62,6 +62,8 @@ def _problem(details: ErrorDetails, model: type[BaseModel], data: Any, path: str
     if kind == "string_type":
         quoted = "; write it in quotes" if isinstance(value, bool | int | float) else ""
         return Problem(where, value, f"must be text{quoted}")
+    if kind == "value_error":  # of a validator of ours, which says it in our words
+        return Problem(where, None, str(context["error"]))
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
         return Problem(where, value, f"{words} {shown(context[name])}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfalign_api.base import ApiModel, Count, Text, Url
 from selfalign_api.profiles import Profile
@@ -13,7 +13,7 @@ DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 Namespace = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Capability = Annotated[str, Field(max_length=64, pattern=r"^[A-Z]+(_[A-Z]+)*$")]
 
-__all__ = ["ClusterProfile", "Images", "Namespace", "Network", "OperatorConfig", "Peer"]
+__all__ = ["ClusterProfile", "GangScheduling", "Images", "Namespace", "Network", "OperatorConfig", "Peer"]
 
 
 class Images(ApiModel):
@@ -24,6 +24,25 @@ class Images(ApiModel):
 
     train: Text
     """Image with transformers and DeepSpeed."""
+
+
+class GangScheduling(ApiModel):
+    """A scheduler that starts the pods of a gang together or not at all, where no Kueue does."""
+
+    type: Literal["Coscheduling", "Volcano"]
+    """Whose PodGroups the scheduler knows: scheduler-plugins' coscheduling, or Volcano."""
+
+    scheduler_name: Text | None = None
+    """The scheduler, as pods name it. Unset: scheduler-plugins-scheduler, volcano."""
+
+    queue: Text | None = None
+    """Volcano's queue. Unset: default."""
+
+    @model_validator(mode="after")
+    def _has_queues(self) -> GangScheduling:
+        if self.queue is not None and self.type != "Volcano":
+            raise ValueError("queue is Volcano's; write type: Volcano, or remove queue")
+        return self
 
 
 class ClusterProfile(Profile):
@@ -43,6 +62,9 @@ class ClusterProfile(Profile):
 
     disruption_budget: bool = False
     """Whether a PodDisruptionBudget keeps a run's pods from being evicted: a node is drained when its step is done."""
+
+    gang_scheduling: GangScheduling | None = None
+    """A scheduler of engines and ranks that starts all pods of a gang or none. Unset: Kubernetes', one by one."""
 
     max_gpus: Count | None = None
     """GPUs that one step may take at once. Unset: any number."""

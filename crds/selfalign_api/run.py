@@ -45,6 +45,7 @@ LIFE_FIELDS = (
     "failurePolicy",
     "workloadRetention",
     "credentials",
+    "holdBefore",
 )
 
 Recipe = Literal[
@@ -123,6 +124,9 @@ class Spec(ApiModel):
 
     workload_retention: Literal["WithRun", "AfterStep"] = "WithRun"
     """How long the Job and the pods of a finished step stay for their logs: as long as the run, or no longer."""
+
+    hold_before: Literal["train", "publish"] | None = None
+    """Each such step waits for a person, who looks at the report and lets it begin. Unset: none does."""
 
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16), MapBy("urlPrefix")] | None = None
     """Which Secret opens which places. Unset: the profile's; on one machine its own credentials are used."""

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--step", required=True, help=f"name of a step of the plan, or {ACCEPT}")
     whole.add_argument("--attempt", type=int, required=True, help="which attempt at the step this is, from 1")
     whole.add_argument("--collect", action="store_true", help="only read what the step has published")
+    whole.add_argument("--report", action="store_true", help="leave a report, though other steps follow in this round")
     whole.add_argument("--listen", default="127.0.0.1:0", help="[HOST]:PORT of /progress and /metrics (0: any)")
     whole.add_argument("--address-file", type=Path, help="where to write the address that was bound")
     whole.add_argument("--termination-message", type=Path, help="where to write the summary (at most 4 kB of JSON)")
@@ -83,14 +84,17 @@ def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
         if options.collect:
             return _collect(run, options.step)
         config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
-        return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)))
+        return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)), options.report)
     finally:
         _on_stop(stop.set)  # how it has ended is said in any case
         server.close()
 
 
-def run_step(context: StepContext) -> Summary:
-    """Do a step, or this pod's share of it, unless it is done; raises as `ending` has it."""
+def run_step(context: StepContext, with_report: bool = False) -> Summary:
+    """Do a step, or this pod's share of it, unless it is done; raises as `ending` has it.
+
+    The last step of a round that does not publish leaves a report, and any `with_report`.
+    """
     if context.gang is not None and context.gang.index > 0:
         return help_out(context, context.gang)
     plan = context.config.plan
@@ -98,7 +102,8 @@ def run_step(context: StepContext) -> Summary:
     if isinstance(step, Publish):  # which copies the report too
         leave_report(context)
     manifest = done_before(context.config) or execute(context)
-    if step == [each for each in plan.steps if each.iteration == step.iteration and not isinstance(each, Publish)][-1]:
+    last = [each for each in plan.steps if each.iteration == step.iteration and not isinstance(each, Publish)][-1]
+    if with_report or step == last:
         leave_report(context)
     return manifest.summary()
 

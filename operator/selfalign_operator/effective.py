@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import Credential
-from selfalign_api.operator_config import Images, OperatorConfig
+from selfalign_api.operator_config import GangScheduling, Images, OperatorConfig
 from selfalign_api.plan import Json
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means, RunFile
@@ -46,6 +46,9 @@ class Platform(ApiModel):
 
     disruption_budget: bool = False
     """Whether the run's pods are kept from being evicted."""
+
+    gang_scheduling: GangScheduling | None = None
+    """The scheduler of engines and ranks, and its PodGroups."""
 
     credentials: tuple[Credential, ...] = ()
     """The profile's, for a run that names none."""

@@ -35,6 +35,11 @@ def ray_name(run: str, uid: str) -> str:
     return f"{base_name(run, uid)}-ray"
 
 
+def pod_group_name(run: str, uid: str, size: int) -> str:
+    """Name of the PodGroup of the run's gangs of so many pods."""
+    return f"{base_name(run, uid)}-{size}"
+
+
 def workload_name(
     run: str, uid: str, step: str, attempt: int, *, collect: bool = False, longest: int = WORKLOAD_MAX
 ) -> str:

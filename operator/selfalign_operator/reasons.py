@@ -8,9 +8,9 @@ __all__ = ["EventReason"]
 
 EventReason = Literal[
     "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed",
-    "Completed", "StepRetrying", "Held", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
+    "Completed", "StepRetrying", "Held", "HeldBefore", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
     "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
-    "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled",
+    "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled", "PodGroupNotInstalled",
     "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",
     "NodeLost", "GangNotPlaced", "NotStarted", "PlanLost", "ResultMissing", "SecondLook", "TtlUnderApplier",
 ]  # fmt: skip

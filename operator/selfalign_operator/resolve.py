@@ -60,6 +60,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
             gpu_claim_template_name=profile.gpu_claim_template_name,
             capabilities=profile.capabilities,
             disruption_budget=profile.disruption_budget,
+            gang_scheduling=profile.gang_scheduling,
             credentials=profile.credentials or (),
             propagate_labels=profile.propagate_labels,
         ),

@@ -23,6 +23,7 @@ COLLECT_LABEL = "selfalign.dev/collect"  # "true" on the Job that reads the resu
 RUN_ANNOTATION = "selfalign.dev/run"  # a label's value is shorter than a name may be
 GPUS_ANNOTATION = "selfalign.dev/gpus"  # of a workload: GPUs of each of its pods
 RETRY_ANNOTATION = "selfalign.dev/retry"
+PROCEED_ANNOTATION = "selfalign.dev/proceed"  # names the step before which a run is held
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 ASK_KUEUE_SECONDS = 10.0  # after which Kueue is asked why a Job waits
 

@@ -44,9 +44,11 @@ BINARIES = {
     "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet"),
     "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy"),
     "coredns": Binary("coredns", "."),
+    "coscheduling": Binary("coscheduling", "."),
 }
 PLAYED = ("kubernetes", "helm", "kwok")  # modules of a cluster whose nodes are played
 REAL = ("kubernetes", "helm", "node", "coredns", "versitygw")  # and of one whose node is this machine
+GANGS = ("coscheduling",)  # beside one whose nodes are played
 BUCKETS = ("versitygw", "fake-gcs-server")  # for step programs without a cluster
 
 

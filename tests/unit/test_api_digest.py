@@ -65,6 +65,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "failurePolicy",
         "workloadRetention",
         "credentials",
+        "holdBefore",
     )
     fields = {field.alias for field in Spec.model_fields.values()}
     assert {*METHOD_FIELDS, *MEANS_FIELDS, *LIFE_FIELDS} == fields

@@ -14,7 +14,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.effective import EffectiveRun, Frozen
 from selfalign_operator.reconcile import decide
 from selfalign_operator.reconcile.results import notes_of, told
-from selfalign_operator.views import RETRY_ANNOTATION, RunView
+from selfalign_operator.views import PROCEED_ANNOTATION, RETRY_ANNOTATION, RunView
 
 
 def test_a_run_goes_from_accepted_to_complete_one_step_after_the_other() -> None:
@@ -343,3 +343,46 @@ def test_a_job_that_kueue_holds_is_queued_and_never_a_failure() -> None:
     world.jobs[job.name] = replace(job, suspended=False, started=world.now)
     world.turn()
     assert world.status.state == "Running"
+
+
+# --- holdBefore ---------------------------------------------------------------------------------------------------------
+
+
+def held_before(kind: str) -> World:
+    world = World(spec={**World().spec, "holdBefore": kind})
+    world.complete(world.until("i1-generate"))
+    world.settle()
+    return world
+
+
+def test_a_run_is_held_before_a_step_until_the_annotation_names_it() -> None:
+    world = held_before("train")
+    assert (world.status.state, reason(world, "Progressing")) == ("Held", ("False", "HeldBefore"))
+    assert "selfalign.dev/proceed=i1-train" in message(world, "Progressing")
+    assert "HeldBefore" in world.events
+    assert world.active() == []
+    world.annotations = {PROCEED_ANNOTATION: "i1-generate"}
+    world.settle()
+    assert world.active() == []
+    world.annotations = {PROCEED_ANNOTATION: "i1-train"}
+    finish(world)
+    assert world.status.state == "Complete"
+
+
+def test_without_hold_before_the_run_goes_on_and_a_training_that_has_begun_is_not_held() -> None:
+    world = held_before("train")
+    world.change(holdBefore=None)
+    world.fail(world.until("i1-train"))
+    world.change(holdBefore="train")
+    world.settle()
+    world.wait(60)
+    finish(world)
+    assert world.status.state == "Complete"
+
+
+def test_a_held_run_costs_no_time_of_its_deadline() -> None:
+    world = held_before("train")
+    before = world.status.active_seconds
+    world.wait(3600)
+    world.settle()
+    assert (world.status.active_seconds, world.status.active_since) == (before, None)

@@ -21,7 +21,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
 from selfalign_jobs.local import runner
-from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed
+from selfalign_jobs.local.runner import LocalRun, RunHeld, RunStopped, StepFailed
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder, write_manifest, write_plan
 from selfalign_jobs.recipes.base import Step
 
@@ -187,3 +187,27 @@ def test_a_finished_step_of_equal_digest_is_taken_from_another_run(runs: Runs, t
         "manifest.json",
         "parts/pairs/1.parquet",
     ]
+
+
+# --- holdBefore ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_waits_before_a_step_until_it_is_let_begin(runs: Runs) -> None:
+    run, recorder = runs(["done"])
+    with pytest.raises(RunHeld, match="i1-train"):
+        replace(run, hold_before="train").run()
+    assert recorder.told == ["started i1-generate 1", "finished i1-generate"]
+    again, recorder = runs(["done"])
+    with pytest.raises(RunHeld):  # another step's name lets nothing begin
+        replace(again, hold_before="train", proceed="i1-generate").run()
+    replace(again, hold_before="train", proceed="i1-train").run()
+    assert recorder.told[-1] == "finished i1-train"
+
+
+def test_a_step_that_has_begun_is_held_no_more(runs: Runs) -> None:
+    run, _ = runs(["done"], ["1"], retries=0)
+    with pytest.raises(StepFailed):
+        replace(run, hold_before="train", proceed="i1-train").run()
+    again, recorder = runs(["done"], ["done"])
+    replace(again, hold_before="train").run()
+    assert recorder.told[-1] == "finished i1-train"

@@ -33,6 +33,9 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, create]  # where a profile has disruptionBudget
+- apiGroups: [scheduling.x-k8s.io, scheduling.volcano.sh]
+  resources: [podgroups]
+  verbs: [get, create]  # where a profile has gangScheduling
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

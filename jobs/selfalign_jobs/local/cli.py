@@ -31,7 +31,7 @@ from selfalign_jobs.accept.owner import only_one
 from selfalign_jobs.accept.program import accept, examine
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.local.panel import Panel, PlainLines
-from selfalign_jobs.local.runner import LocalRun, RunStopped, StepFailed, work_folder
+from selfalign_jobs.local.runner import LocalRun, RunHeld, RunStopped, StepFailed, work_folder
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_manifest, read_plan, step_folder
 from selfalign_jobs.step.failure import kind_of, told
@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     check = command("validate", "Say what is wrong with a run file, or that it would start here.", validate_command)
     plan = command("plan", "Print the steps that would run, or the whole plan as JSON.", plan_command)
     look = command("preview", "Write and judge the first records, and print them; nothing is kept.", preview_command)
+    run.add_argument("--proceed", metavar="STEP", help="let this step begin, which spec.holdBefore keeps waiting")
     for sub in (run, check, plan, look):
         sub.add_argument("file", type=Path, help="the run file, YAML")
         sub.add_argument(
@@ -189,7 +190,14 @@ def run_command(options: argparse.Namespace) -> int:
 
         try:
             with watcher:
-                worked = LocalRun(plan, file, work, loaded.run.spec.failure_policy, watcher).run()
+                spec = loaded.run.spec
+                worked = LocalRun(
+                    plan, file, work, spec.failure_policy, watcher, spec.hold_before, options.proceed
+                ).run()
+        except RunHeld as held:
+            finish_report(folder, plan, console)
+            console.print(Text(f"{held.step} waits for you; run the same command with --proceed {held.step}"))
+            return Exit.STOPPED
         except ConfigError:
             if is_evaluated(folder, plan):  # a gate was not passed: the report says by how much
                 finish_report(folder, plan, console)

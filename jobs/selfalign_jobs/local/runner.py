@@ -47,6 +47,14 @@ class RunStopped(Exception):
     """Somebody asked to stop; the same command goes on."""
 
 
+class RunHeld(Exception):
+    """The run waits before a step until a person lets it begin (spec.holdBefore)."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self.step = step
+
+
 class Watcher(Protocol):
     """Who is told what happens: the live panel, or plain lines."""
 
@@ -75,11 +83,16 @@ class LocalRun:
     work: Path
     policy: FailurePolicy
     watcher: Watcher
+    hold_before: str | None = None  # kind of the steps that wait for a person,
+    proceed: str | None = None  # but for the one of this name
     program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
     def run(self) -> bool:
-        """All steps in order; whether any was not done before. Raises ConfigError (64), RunStopped (75), StepFailed (1)."""
+        """All steps in order; whether any was not done before.
+
+        Raises ConfigError (64), RunStopped and RunHeld (75), StepFailed (1).
+        """
         worked = False
         previous = take_stops(self._on_signal)
         try:
@@ -92,6 +105,8 @@ class LocalRun:
                     continue
                 if self._stop:
                     raise RunStopped("stopped between two steps")
+                if step.kind == self.hold_before and step.name != self.proceed and not self._attempts(step).exists():
+                    raise RunHeld(step.name)
                 worked = True
                 self._run_step(step)
                 manifest = read_manifest(folder)
@@ -150,8 +165,11 @@ class LocalRun:
             code = self._watch(step, process, address)
         return *_end(message, code, log), log
 
+    def _attempts(self, step: Step) -> Path:
+        return self.work / "attempts" / step.name
+
     def _new_attempt(self, step: Step) -> Path:
-        attempts = self.work / "attempts" / step.name
+        attempts = self._attempts(step)
         attempts.mkdir(parents=True, exist_ok=True)
         number = 1 + max((int(path.name) for path in attempts.iterdir() if path.name.isdigit()), default=0)
         folder = attempts / str(number)

@@ -49,6 +49,8 @@ KINDS: Mapping[tuple[str, str], Resource] = {
         Resource("v1", "Secret", "secrets"),
         Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
         Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+        Resource("scheduling.x-k8s.io/v1alpha1", "PodGroup", "podgroups"),
+        Resource("scheduling.volcano.sh/v1beta1", "PodGroup", "podgroups"),
     )
 }  # fmt: skip
 

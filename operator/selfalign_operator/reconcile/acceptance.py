@@ -20,6 +20,10 @@ NO_RAYJOB: tuple[EventReason, str] = (
     "RayJobNotInstalled",
     "this cluster has no RayJob (ray.io/v1); install KubeRay, or write compute.generation.runtime: Gang",
 )
+NO_POD_GROUP = (
+    "this cluster has no PodGroup ({}), which the run's profile asks for; the platform installs that scheduler and its CRDs, "
+    "or removes gangScheduling from the profile"
+)
 # What Argo CD and Flux write on all that they keep as it stands in a repository.
 APPLIERS = (
     "argocd.argoproj.io/tracking-id",
@@ -162,6 +166,8 @@ def refused(turn: Turn) -> bool:
         return _not_accepted(turn, "NameConflict", message)
     if refusal.code == 404 and kind == "RayJob":
         return _not_accepted(turn, *NO_RAYJOB)
+    if refusal.code == 404 and kind == "PodGroup":
+        return _not_accepted(turn, "PodGroupNotInstalled", NO_POD_GROUP.format(refusal.manifest["apiVersion"]))
     if refusal.code in NOT_VALID:
         return _invalid(turn, f"the cluster refuses {kind} {name}: {refusal.message}")
     if refusal.code == 403 and "exceeded quota" in refusal.message:

@@ -11,9 +11,9 @@ from selfalign_operator.reconcile.startup import TO_BE_MENDED
 from selfalign_operator.reconcile.steps import active_workloads, current_step, fail, give_up, lose
 from selfalign_operator.reconcile.times import parse_time, seconds_since, time_text
 from selfalign_operator.reconcile.turn import Turn
-from selfalign_operator.views import RETRY_ANNOTATION
+from selfalign_operator.views import PROCEED_ANNOTATION, RETRY_ANNOTATION
 
-__all__ = ["account_time", "deadline", "finished", "held", "retry", "suspended"]
+__all__ = ["account_time", "deadline", "finished", "held", "held_before", "retry", "suspended"]
 
 
 def retry(turn: Turn) -> bool:
@@ -136,6 +136,23 @@ def held(turn: Turn) -> bool:
     return True
 
 
+def held_before(turn: Turn) -> bool:
+    """holdBefore: a step of that kind has no first attempt until the annotation names it."""
+    assert turn.spec is not None
+    step = current_step(turn)
+    if step is None or step.kind != turn.spec.hold_before or step.attempts or step.state != "Pending":
+        return False
+    if turn.observed.run.annotations.get(PROCEED_ANNOTATION) == step.name:
+        return False
+    message = (
+        f"{step.name} waits for a person (holdBefore: {step.kind}): look at report.html in the run's folder, then write the "
+        f"annotation {PROCEED_ANNOTATION}={step.name}; or remove holdBefore"
+    )
+    if turn.condition("Progressing", "False", "HeldBefore", message):
+        turn.tell("HeldBefore", message)
+    return True
+
+
 def account_time(turn: Turn) -> None:
     """Count the time in which the run is neither suspended, queued, held nor finished, from its first running pod on."""
     now, status = turn.observed.now, turn.status
@@ -151,7 +168,7 @@ def _counts(turn: Turn) -> bool:
     status = turn.status
     progressing = status.condition("Progressing")
     reason = progressing.reason if progressing else ""
-    if status.has_ended or reason in ("Queued", "Suspended", "Suspending", "Held", "PlanLost"):
+    if status.has_ended or reason in ("Queued", "Suspended", "Suspending", "Held", "HeldBefore", "PlanLost"):
         return False
     if reason in TO_BE_MENDED:
         return True  # nobody but a person ends it

@@ -242,7 +242,7 @@ def _state(status: Status) -> State:
         return "Failed"
     if status.is_true("Suspended"):
         return "Suspended"
-    if reason in ("Held", "PlanLost"):
+    if reason in ("Held", "HeldBefore", "PlanLost"):
         return "Held"
     if reason == "Queued":
         return "Queued"

@@ -17,6 +17,7 @@ from selfalign_operator.names import base_name, ray_name
 from selfalign_operator.names import config_map_name as name_of_config_map
 from selfalign_operator.views import UID_LABEL, Manifest
 from selfalign_operator.workloads.metadata import object_metadata
+from selfalign_operator.workloads.pod_group import pod_groups
 
 RUN_FILE = "run.json"
 PLATFORM_FILE = "platform.json"  # for the operator
@@ -32,7 +33,8 @@ def run_objects(effective: EffectiveRun, token: str) -> tuple[Manifest, ...]:
     A Service that only single pods stand behind serves nobody, and each of those pods would cost its two controllers four
     writes. A resumed run that has become a gang has another ConfigMap, and makes all of these again.
     """
-    kept = (disruption_budget(effective),) if effective.platform.disruption_budget else ()
+    budgets = [disruption_budget(effective)] if effective.platform.disruption_budget else []
+    kept = (*budgets, *pod_groups(effective))
     if not has_gang(effective):
         return config_map(effective), network_policy(effective), *kept
     return service(effective), config_map(effective), secret(effective, token), network_policy(effective), *kept

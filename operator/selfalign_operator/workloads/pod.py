@@ -16,6 +16,7 @@ from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import attempt_labels, kueue_annotations, run_annotations
 from selfalign_operator.workloads.objects import PROGRESS_PORT, RUN_FILE, TOKEN_KEY, config_map_name
 from selfalign_operator.workloads.owned import RUN_FILE_FOLDER, RUN_VOLUME
+from selfalign_operator.workloads.pod_group import in_group
 from selfalign_operator.workloads.resources import with_defaults
 
 ENTRY_POINT = ("python", "-m", "selfalign_jobs")  # of every pod
@@ -64,6 +65,8 @@ def pod_template(effective: EffectiveRun, attempt: Attempt, environment: list[Ma
     """The template of an attempt's pods, the run's podTemplates merged in. `environment` is the workload's own."""
     shape, pods = shape_of(effective, attempt), pods_for(effective, attempt)
     template = _base(effective, attempt, shape, pods, environment)
+    if not shape.small:
+        template = in_group(effective, template, shape.size)
     for part in pods.pod_templates:
         template = merge_pod_template(template, part)
     step = step_of(template)
@@ -94,11 +97,14 @@ def step_of(template: Manifest) -> Manifest:
     return container
 
 
-def step_arguments(attempt: Attempt) -> list[str]:
+def step_arguments(effective: EffectiveRun, attempt: Attempt) -> list[str]:
     """What the entry point is told."""
     arguments = [f"{RUN_FILE_FOLDER}/{RUN_FILE}", "--step", attempt.step, "--attempt", str(attempt.number)]
     arguments += ["--listen", f":{PROGRESS_PORT}", "--termination-message", TERMINATION_MESSAGE]
-    return [*arguments, "--collect"] if attempt.collect else arguments
+    if attempt.collect:
+        return [*arguments, "--collect"]
+    looked_at = effective.spec.hold_before == "train" and attempt.kind == "generate"
+    return [*arguments, "--report"] if looked_at else arguments
 
 
 def ray_token(effective: EffectiveRun) -> list[Manifest]:
@@ -155,7 +161,7 @@ def _step(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, e
         "name": STEP_CONTAINER,
         "image": pods.image or (images.train if attempt.kind == "train" and not shape.small else images.generate),
         "command": list(ENTRY_POINT),
-        "args": step_arguments(attempt),
+        "args": step_arguments(effective, attempt),
         "env": _environment(shape) + environment,
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
         "resources": _resources(pods.resources, effective.platform, shape),

@@ -44,7 +44,7 @@ def rayjob(effective: EffectiveRun, attempt: Attempt) -> Manifest:
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": True,
         **suspended(effective),
-        "entrypoint": shlex.join([*ENTRY_POINT, *step_arguments(attempt)]),
+        "entrypoint": shlex.join([*ENTRY_POINT, *step_arguments(effective, attempt)]),
         "rayClusterSpec": _cluster(effective, attempt),
     }
     return {

@@ -1,0 +1,96 @@
+"""The controls of the tiny examples: the same runs with what should help taken away.
+
+A control is a change of an example's spec, with a table or a model that is made for it, often from the example's own finished
+run. It is quiet where no held-out figure rises.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "tiny-model" / "build"))
+
+from tables import shuffled
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY = EXAMPLES / "tiny-model"
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Control:
+    """An example without what should help it."""
+
+    example: str
+    words: str
+    change: Callable[[Path, Path], Spec]  # of the example's finished run, and a folder for what is made
+
+
+def judge_at_random(_run: Path, _out: Path) -> Spec:
+    """Verdicts, or ranks, that say nothing."""
+    return {"judge": {"method": "random", "modelName": "self", "verdicts": None}, "auxiliaryModels": []}
+
+
+def exchanged_preferences(_run: Path, out: Path) -> Spec:
+    """Half of the pairs the wrong way round."""
+    rows = [json.loads(line) for line in (TINY / "preferences.jsonl").read_text().splitlines()]
+    return {"data": {"preferences": {"url": _written(shuffled(rows, 0), out / "preferences.jsonl")}}}
+
+
+def own_answers(run: Path, out: Path) -> Spec:
+    """Demonstrations that the model answered itself in SPIN's run."""
+    rows = _rows(run / "iter-1/i1-generate/parts/pairs", "prompt", "rejected")
+    said = [{"prompt": row["prompt"], "response": row["rejected"]} for row in rows if row["rejected"]]
+    return {"seed": _other_seed(run), "data": {"demonstrations": {"url": _written(said, out / "demonstrations.jsonl")}}}
+
+
+def own_seeds_and_any_score(run: Path, out: Path) -> Spec:
+    """SynPO's seeds with the model's own answers, and a reward model whose head points anywhere."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    rows = _rows(run / "iter-1/i1-generate/parts/seed-answers", "prompt", "answer")
+    said = [{"prompt": row["prompt"], "response": row["answer"]} for row in rows if row["answer"]]
+    shutil.copytree(TINY / "reward-model", out / "reward-model", dirs_exist_ok=True)
+    weights = load_file(out / "reward-model/model.safetensors")
+    head = torch.randn(weights["score.weight"].shape, generator=torch.Generator().manual_seed(0))
+    weights["score.weight"] = (head * weights["score.weight"].norm() / head.norm()).to(weights["score.weight"].dtype)
+    save_file(weights, out / "reward-model/model.safetensors", {"format": "pt"})
+    return {
+        "seed": _other_seed(run),
+        "auxiliaryModels": [{"name": "reward", "kind": "RewardModel", "url": (out / "reward-model").as_uri()}],
+        "data": {"demonstrations": {"url": _written(said, out / "demonstrations.jsonl")}},
+    }
+
+
+def _rows(parts: Path, *columns: str) -> list[dict[str, Any]]:
+    """The lines of a table of a finished run, in the order of what they were made of."""
+    tables = [pq.read_table(part, columns=["_source", *columns]) for part in sorted(parts.glob("*.parquet"))]
+    return sorted((row for table in tables for row in table.to_pylist()), key=lambda row: row["_source"])
+
+
+def _other_seed(run: Path) -> int:
+    """With its own seed the model would give its own answers again."""
+    return int(json.loads((run / "plan.json").read_text(encoding="utf-8"))["seed"]) + 1
+
+
+def _written(rows: Iterable[dict[str, Any]], file: Path) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file.as_uri()
+
+
+CONTROLS = {
+    "sao-random-judge": Control("sao-tiny.yaml", "verdicts drawn at random", judge_at_random),
+    "pairs-exchanged": Control("pairs-tiny.yaml", "half of the pairs the wrong way round", exchanged_preferences),
+    "spin-own-answers": Control("spin-tiny.yaml", "demonstrations that are own answers", own_answers),
+    "selm-random-ranks": Control("selm-tiny.yaml", "ranks drawn at random", judge_at_random),
+    "synpo-any-score": Control("synpo-tiny.yaml", "seeds with own answers, any score", own_seeds_and_any_score),
+}
