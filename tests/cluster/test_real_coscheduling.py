@@ -15,8 +15,12 @@ from testbed.coscheduling import pod_group_crd, start_scheduler
 from testbed.waiting import until
 
 GENERATE = "i1-generate"
-# Of two nodes with 8 GPUs each.
-NODES_OF_FIVE_GPUS = {"device": "GPU", "generation": {"replicas": 2, "tensorParallelSize": 5}}
+# Of two nodes with 8 GPUs each; the other steps find room beside such a gang.
+NODES_OF_FIVE_GPUS = {
+    "device": "GPU",
+    "generation": {"replicas": 2, "tensorParallelSize": 5},
+    "evaluation": {"replicas": 1, "tensorParallelSize": 1},
+}
 PROFILE = "profiles: {default: {gangScheduling: {type: Coscheduling}}}\n"
 
 
