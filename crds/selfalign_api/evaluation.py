@@ -98,7 +98,16 @@ class FspoOptions(ApiModel):
     """How often a user's questions are dealt anew into windows of shots and a target. Unset: 2 · (shots + 1), the paper's."""
 
     describe_user: Literal["Never", "BeforeAnswer"] | None = None
-    """BeforeAnswer: an answer begins with what the user is like, from data.preferences.columns.description. Unset: Never."""
+    """BeforeAnswer: an answer begins with what the user is like, as the labels or columns.description have it. Unset: Never."""
+
+    questions_per_user: Count | None = None
+    """Of data.prompts: questions that each user is asked, drawn; all, where there are fewer. Unset: 50."""
+
+    views_per_question: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Of data.prompts: viewpoints from which each responder answers a question. Unset: 4."""
+
+    responder_model_names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=8)] | None = None
+    """Of data.prompts: who answers the questions: initial, or entries of auxiliaryModels that write. Unset: initial."""
 
 
 class SynpoOptions(ApiModel):

@@ -12,8 +12,11 @@ from selfalign_api.base import ApiModel, Count, MapBy, Name, Percent, Template, 
 class Role(ApiModel):
     """One voice of the recipe: its template and its sampling."""
 
-    name: Annotated[Literal["writePrompt", "respond", "improve", "judge"], Field(examples=["respond"])]
-    """Which voice: writePrompt, respond, improve or judge."""
+    name: Annotated[
+        Literal["writePrompt", "listViews", "respondView", "respond", "improve", "describeUser", "judge"],
+        Field(examples=["respond"]),
+    ]
+    """Which voice: writePrompt, listViews, respondView, respond, improve, describeUser or judge."""
 
     template: Template | None = None
     """Its prompt, a Jinja template over the recipe's variables; at most 16384 characters."""

@@ -72,7 +72,7 @@ class Columns(ApiModel):
     """Column with whose preference it is, of recipe fspo."""
 
     description: Text | None = None
-    """Column with what that user is like, for fspo.describeUser. Unset, without that: none is read."""
+    """Column with what a user is like, of data.users, and for fspo.describeUser of preferences."""
 
     reference: Text | None = None
     """Column with the reference answer that ExactMatch compares with. Unset: none is read."""
@@ -110,13 +110,16 @@ class Data(ApiModel):
     """Who asks: one sentence a person. Without url: the built-in generator's."""
 
     prompts: Source | None = None
-    """What is asked, instead of prompts that the model writes from personas."""
+    """What is asked, instead of prompts that the model writes from personas; of fspo, what users are asked."""
 
     demonstrations: Source | None = None
     """Prompts with the answer that is to be learned, or conversations."""
 
     preferences: Source | None = None
     """Pairs of your own: prompts with a chosen and a rejected answer each."""
+
+    users: Source | None = None
+    """Whose tastes are learned, of recipe fspo: what somebody is like, one a row. Without url: the built-in generator's."""
 
     corpus: Source | None = None
     """Plain text, a paragraph a row, whose words new prompts are written from."""

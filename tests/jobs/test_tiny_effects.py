@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import few_shots
 import improvers
 import pytest
 from tiny_effects import Rows, accuracy, explored, log_probabilities, own_samples, played, tables, trained
@@ -103,3 +104,15 @@ def test_pairs_by_ranks_that_say_nothing_teach_nothing(preferences: Rows, new: l
     pairs = explored(preferences, new, "random")
     control = trained("selm-tiny.yaml", "preferences", preferences, tmp_path / "random", pairs, INDIFFERENT)
     assert accuracy(control) - accuracy(MODEL) < NONE
+
+
+def test_a_taste_is_read_off_a_users_own_shots_and_not_off_anothers(tmp_path: Path) -> None:
+    """FSPO: of users whom no training saw; the control is the same model, shown the pairs of a user who is drawn."""
+    plan = few_shots.plan_of(few_shots.users().users(seed=1, count=120), tmp_path)
+    models, windows = few_shots.trained(plan, tmp_path), few_shots.asked(plan)
+    template = plan.steps[0].data.options["turn"]  # type: ignore[union-attr]
+    fitted, preferred = models["i1-train-sft"], models["i1-train"]
+    assert few_shots.in_taste(fitted, windows, template) > 0.8
+    assert few_shots.in_taste(preferred, windows, template) > 0.85
+    for model, shots in ((MODEL, "shots"), (preferred, "other_shots")):
+        assert abs(few_shots.in_taste(model, windows, template, shots) - 0.5) < 0.13

@@ -75,6 +75,11 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
     if found.name == "fspo":  # one round, and users of its own that are held out
         parts["iterations"], parts["iteration"] = draw(maybe(st.just(1))), {}
         parts["evaluation"]["prompts"] = None
+        parts["data"] = draw(labelled_or_asked())
+        if "prompts" in parts["data"]:
+            parts["judge"]["method"] = draw(st.sampled_from([None, "logprobs", "generate", "random"]))
+            parts["judge"]["modelName"] = draw(st.sampled_from([None, "self", "initial", HELPER["name"]]))
+            parts["fspo"]["questionsPerUser"] = draw(maybe(st.integers(10, 60)))
     if found.name == "synpo" or ("personas" in found.data and "prompts" not in (parts["data"] or {})):
         parts["generation"] = {"filters": {"nearDuplicates": draw(maybe(st.sampled_from(NEAR)))}}
     written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
@@ -84,6 +89,17 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
         return written | {"judge": judge, "auxiliaryModels": [RANKER]}
     helpers = [helper for helper in (HELPER, RANKER) if helper["name"] == parts["judge"]["modelName"]]
     return written | ({"auxiliaryModels": helpers} if helpers else {})
+
+
+def labelled_or_asked() -> st.SearchStrategy[dict[str, Any]]:
+    """FSPO's data: preferences that say whose they are, or what users, built in or given, are asked."""
+    asked = {"prompts": st.just({"url": "file:///data/prompts.jsonl"})}
+    users = st.sampled_from([{"count": 9}, {"url": "file:///data/users.jsonl"}])
+    return st.one_of(
+        st.just({"preferences": {"url": "file:///data/preferences.jsonl"}}),
+        st.fixed_dictionaries(asked),
+        st.fixed_dictionaries(asked | {"users": users}),
+    )
 
 
 def writing_judges() -> st.SearchStrategy[dict[str, Any]]:

@@ -26,6 +26,8 @@ class Case:
 PLACES = "s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH for a folder inside the image; "
 SELM = "recipe: selm, data: {preferences: {url: 's3://b/p'}}"
 FSPO = "recipe: fspo, data: {preferences: {url: 's3://b/p'}}"
+ASKED = "recipe: fspo, data: {prompts: {url: 's3://b/p'}}"
+BIG = "auxiliaryModels: [{name: big, url: 'hf://o/n'}]"
 HERE = "a relative path works only with selfalign run"
 
 SYNPO = "recipe: synpo, auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], judge: {modelName: r}"
@@ -55,12 +57,76 @@ CASES = (
     Case(
         f"spec: {{{FSPO}}}",
         "spec: {recipe: fspo, data: {preferences: {count: 3}}}",
-        "spec.data: recipe fspo needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
+        "spec.data.preferences.url: preferences need a place; write url: hf://datasets/ORG/NAME",
+    ),
+    Case(
+        "spec: {recipe: fspo, data: {prompts: {url: 's3://b/p'}, users: {count: 9}}}",
+        "spec: {data: {users: {count: 9}}}",
+        "spec.data.users: data.users is read by fspo only; remove it or change recipe",
+    ),
+    Case(
+        f"spec: {{{ASKED}}}",
+        "spec: {recipe: fspo, data: {users: {count: 9}}}",
+        "spec.data: fspo reads preferences that say whose they are, or has users label answers to prompts; write data: "
+        "{preferences: {url: URL}}, or data: {prompts: {url: URL}}",
+    ),
+    Case(
+        f"spec: {{{ASKED}}}",
+        "spec: {recipe: fspo, data: {preferences: {url: 's3://b/p'}, users: {count: 9}}}",
+        "spec.data.users: preferences say whose they are already; remove users, or write prompts instead of preferences",
+    ),
+    *(
+        Case(
+            f"spec: {{{ASKED}, fspo: {{{option}: {value}}}}}",
+            f"spec: {{{FSPO}, fspo: {{{option}: {value}}}}}",
+            f"spec.fspo.{option}: {said}is of labels that the run makes, and data.preferences has them; remove {option}",
+        )
+        for option, value, said in (
+            ("questionsPerUser", "20", "20 "),
+            ("viewsPerQuestion", "3", "3 "),
+            ("responderModelNames", "[initial]", ""),
+        )
+    ),
+    Case(
+        f"spec: {{{ASKED}, generation: {{roles: [{{name: listViews, topK: 3}}]}}}}",
+        f"spec: {{{FSPO}, generation: {{roles: [{{name: listViews, topK: 3}}]}}}}",
+        "spec.generation.roles: listViews, respondView, describeUser make labels, and data.preferences has them; remove these "
+        "roles",
+    ),
+    Case(
+        f"spec: {{{ASKED}, {BIG}, fspo: {{responderModelNames: [initial, big]}}}}",
+        f"spec: {{{ASKED}, {BIG}, fspo: {{responderModelNames: [initial, bigger]}}}}",
+        "spec.fspo.responderModelNames: names no model that writes; write initial, or names of entries of auxiliaryModels of "
+        "kind Causal",
+    ),
+    Case(
+        f"spec: {{{ASKED}, {BIG}, fspo: {{responderModelNames: [initial, big]}}}}",
+        f"spec: {{{ASKED}, fspo: {{responderModelNames: [initial, initial]}}}}",
+        "spec.fspo.responderModelNames: names a model twice; a responder answers from each viewpoint once",
+    ),
+    Case(
+        f"spec: {{{ASKED}, {BIG}, fspo: {{viewsPerQuestion: 1, responderModelNames: [initial, big]}}}}",
+        f"spec: {{{ASKED}, fspo: {{viewsPerQuestion: 1}}}}",
+        "spec.fspo.viewsPerQuestion: 1: one answer to a question is no pair; write viewsPerQuestion: 2 or more, or more "
+        "responderModelNames",
+    ),
+    Case(
+        f"spec: {{{ASKED}, fspo: {{questionsPerUser: 8, shots: 7}}}}",
+        f"spec: {{{ASKED}, fspo: {{questionsPerUser: 8}}}}",
+        "spec.fspo.questionsPerUser: 8: a user is shown with fspo.shots pairs (8, where it is not written) and asked another "
+        "question; write more questionsPerUser, or fewer shots",
+    ),
+    Case(
+        f"spec: {{{FSPO}, judge: {{method: paper}}}}",
+        f"spec: {{{ASKED}, judge: {{method: paper}}}}",
+        "spec.judge.method: paper: labels of a user are asked for in both orders of a judge who is told what the user is like; "
+        "write judge.method: logprobs or generate",
     ),
     Case(
         f"spec: {{{FSPO}, generation: {{roles: [{{name: respond, topK: 3}}]}}}}",
         f"spec: {{{FSPO}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
-        "spec.generation.roles: recipe fspo has the roles respond, judge; use one of these names in generation.roles",
+        "spec.generation.roles: recipe fspo has the roles listViews, respondView, respond, describeUser, judge; use one of these "
+        "names in generation.roles",
     ),
     Case(
         f"spec: {{{FSPO}, training: {{stages: [{{name: sft, epochs: 2}}]}}}}",
@@ -147,6 +213,12 @@ CASES = (
     ),
     Case(
         f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
+        f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: listViews, topK: 3}}]}}}}",
+        "spec.generation.roles: recipe synpo has the roles writePrompt, respond, improve, judge; use one of these names in "
+        "generation.roles",
+    ),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
         "spec: {generation: {roles: [{name: improve, topK: 3}]}}",
         "spec.generation.roles: recipe sao has the roles writePrompt, respond, judge; use one of these names in generation.roles",
     ),
@@ -158,7 +230,7 @@ CASES = (
     Case(
         "spec: {data: {prompts: {url: 's3://b/p'}}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}, prompts: {url: 's3://b/p'}}}",
-        "spec.data.prompts: data.prompts is read by sao only; remove it or change recipe",
+        "spec.data.prompts: data.prompts is read by sao, fspo only; remove it or change recipe",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
@@ -209,7 +281,7 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {url: 's3://b/o'}}",
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, output: {datasetUrl: 's3://b/o'}}",
-        "spec.output.datasetUrl: s3://b/o: pairs and fspo make no pairs that could be copied; remove datasetUrl",
+        "spec.output.datasetUrl: s3://b/o: pairs of your own are not copied, and none are made; remove datasetUrl",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}, generation: {filters: {identical: Keep}}}",

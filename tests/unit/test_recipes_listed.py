@@ -51,7 +51,8 @@ def test_the_command_lists_each_with_paper_data_and_trainings(capsys: pytest.Cap
 def test_the_rules_take_the_data_that_a_recipe_reads_and_no_other(name: str, kind: str) -> None:
     found = recipe(name)
     run = a_run(found)
-    data = (run.spec.data or Data()).model_copy(update={kind: Source(url="file:///data/rows.jsonl")})
+    others = dict.fromkeys(found.either) if kind in found.either else {}
+    data = (run.spec.data or Data()).model_copy(update=others | {kind: Source(url="file:///data/rows.jsonl")})
     given = run.model_copy(update={"spec": run.spec.model_copy(update={"data": data})})
     if kind in found.data:
         check_rules(given)
@@ -64,7 +65,7 @@ def test_the_rules_take_the_data_that_a_recipe_reads_and_no_other(name: str, kin
 def test_the_rules_ask_for_the_data_that_a_recipe_needs(name: str) -> None:
     run, found = a_run(recipe(name)), recipe(name)
     check_rules(run)
-    for kind in (kind for kind, needed in found.data.items() if needed):
+    for kind in (kind for kind, needed in found.data.items() if needed or kind in found.either[:1]):
         assert run.spec.data is not None
         data = run.spec.data.model_copy(update={kind: None})
         with pytest.raises(ConfigError, match=kind):

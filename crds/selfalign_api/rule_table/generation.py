@@ -7,6 +7,7 @@ from typing import Any
 
 from selfalign_api.generation import Generation, Judge, NearDuplicates, Role
 from selfalign_api.method import AuxiliaryModel
+from selfalign_api.rule_table.few_shot import LABELLED, is_labelled
 from selfalign_api.rule_table.recipes import listed
 from selfalign_api.rule_table.rule import Rule, given
 from selfalign_api.run import Spec
@@ -41,7 +42,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "spin": ("respond", "judge"),
     "selm": ("respond", "judge"),
     "synpo": ("writePrompt", "respond", "improve", "judge"),
-    "fspo": ("respond", "judge"),
+    "fspo": ("listViews", "respondView", "respond", "describeUser", "judge"),
 }
 SCORED = ("synpo",)
 
@@ -181,17 +182,19 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "output.datasetUrl",
-        "!(self.recipe in ['pairs', 'fspo']) || " + given("output.datasetUrl") + "false",
-        "pairs and fspo make no pairs that could be copied; remove datasetUrl",
-        lambda spec: spec.recipe not in ("pairs", "fspo") or spec.output is None or spec.output.dataset_url is None,
+        "!(self.recipe == 'pairs' || " + LABELLED + ") || " + given("output.datasetUrl") + "false",
+        "pairs of your own are not copied, and none are made; remove datasetUrl",
+        lambda spec: (
+            not (spec.recipe == "pairs" or is_labelled(spec)) or spec.output is None or spec.output.dataset_url is None
+        ),
     ),
     Rule(
         Spec,
         "generation.filters.truncated",
-        "!(self.recipe in ['pairs', 'fspo']) || " + given("generation.filters.truncated") + "false",
+        "!(self.recipe == 'pairs' || " + LABELLED + ") || " + given("generation.filters.truncated") + "false",
         "pairs of your own were not cut by anybody here; remove truncated",
         lambda spec: (
-            spec.recipe not in ("pairs", "fspo")
+            not (spec.recipe == "pairs" or is_labelled(spec))
             or spec.generation is None
             or spec.generation.filters is None
             or spec.generation.filters.truncated is None

@@ -17,12 +17,13 @@ def _has_url(source: Source | None) -> bool:
 # Which recipes read a kind of data, and which need it; a recipe says the same of itself (Recipe.data), and a test holds both.
 READ_BY = {
     "personas": ("sao",),
-    "prompts": ("sao",),
+    "prompts": ("sao", "fspo"),
+    "users": ("fspo",),
     "demonstrations": ("spin", "synpo"),
     "preferences": ("pairs", "selm", "fspo"),
     "corpus": ("synpo",),
 }
-NEEDED_BY = {"demonstrations": ("spin", "synpo"), "preferences": ("pairs", "selm", "fspo"), "corpus": ("synpo",)}
+NEEDED_BY = {"demonstrations": ("spin", "synpo"), "preferences": ("pairs", "selm"), "corpus": ("synpo",)}
 
 
 def _source(spec: Spec, kind: str) -> Source | None:

@@ -41,7 +41,7 @@ def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
         return rows_drawn(rows[source.name], prepare.options) * len(prepare.options.get("window", "1"))
     if "shuffles" in prepare.options:
         source, options = prepare.inputs[0], prepare.options
-        given = _most_given(plan, source, rows, options["count"])
+        given = _most_given(plan, source, rows, options["count"]) * options.get("questions", 1)
         return int(
             min(given, options["most"]) if "most" in options else given * options["shuffles"] // (1 + options["shots"])
         )

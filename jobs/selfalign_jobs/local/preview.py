@@ -21,7 +21,7 @@ from rich.text import Text
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy
 from selfalign_api.places import file_url
-from selfalign_api.plan import Generate, Plan, SourceRef, models_of
+from selfalign_api.plan import EngineLoad, FlowJob, Generate, Plan, SourceRef, models_of
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.local.panel import PlainLines
 from selfalign_jobs.local.runner import LocalRun
@@ -47,7 +47,8 @@ def preview(plan: Plan, file_of: Callable[[str], RunFile], records: int, console
         means = file.means.model_copy(update={"generation": one})
         file = file.model_copy(update={"reuse_from": (), "means": means})
         patient = step.engine.model_copy(update={"max_set_aside_percent": 100})  # a few records are no sample of it
-        step = step.model_copy(update={"engine": patient})
+        then = tuple(_drawing_few(load, records) for load in step.then)
+        step = step.model_copy(update={"engine": patient, "then": then})
         plan = Plan(**dict(plan) | {"steps": (step,)})
         run, work = Folder.open(file.storage), Path(scratch) / "work"
         work.mkdir()
@@ -81,6 +82,18 @@ def _first_rows(context: StepContext, step: Generate, records: int) -> None:
         if all(isinstance(ref, SourceRef) for ref in job.rows.inputs):
             table = prepare_table(context, job.rows, job.out)
             context.folder.write_table(f"prepared/{job.out}.parquet", table.slice(0, records))
+
+
+def _drawing_few(load: EngineLoad, records: int) -> EngineLoad:
+    """A load whose flows draw so many rows of a source beside the tables of the loads before it."""
+
+    def few(job: FlowJob) -> FlowJob:
+        if "count" not in job.rows.options or all(isinstance(ref, SourceRef) for ref in job.rows.inputs):
+            return job
+        rows = job.rows.model_copy(update={"options": job.rows.options | {"count": records}})
+        return job.model_copy(update={"rows": rows})
+
+    return load.model_copy(update={"jobs": tuple(map(few, load.jobs))})
 
 
 def shown(name: str, table: pa.Table) -> RenderableType:

@@ -27,7 +27,7 @@ def recipes_table() -> Table:
         iterations, trainings = _trainings(found)
         rows = [
             ("paper", found.paper),
-            ("data", ", ".join(f"{kind} ({_how(needed)})" for kind, needed in found.data.items())),
+            ("data", ", ".join(f"{kind} ({_how(found, kind)})" for kind in found.data)),
             ("iterations", f"{iterations}{_rounds(found.defaults_for({}))}"),
             *((f"trains {step.result.lineage}", training_words(step)) for step in trainings),
         ]
@@ -56,7 +56,7 @@ def _document(found: Recipe) -> Json:
     return {
         "name": found.name,
         "paper": found.paper,
-        "data": {kind: _how(needed) for kind, needed in found.data.items()},
+        "data": {kind: _how(found, kind) for kind in found.data},
         "iterations": iterations,
         "trainings": [
             {
@@ -73,8 +73,10 @@ def _document(found: Recipe) -> Json:
     }
 
 
-def _how(needed: bool) -> str:
-    return "needed" if needed else "optional"
+def _how(found: Recipe, kind: str) -> str:
+    if kind in found.either:
+        return f"or {' or '.join(other for other in found.either if other != kind)}"
+    return "needed" if found.data[kind] else "optional"
 
 
 def _trainings(found: Recipe) -> tuple[int, list[Train]]:
@@ -91,10 +93,14 @@ def _first_of_each(steps: tuple[object, ...]) -> Iterator[Train]:
             yield step
 
 
+def _smallest(found: Recipe) -> list[str]:
+    return [kind for kind, needed in found.data.items() if needed or kind in found.either[:1]]
+
+
 def a_run(found: Recipe) -> SelfAlignmentRun:
     """The smallest run of a recipe: what it needs, and nothing else."""
     folder = Path("/data")
-    data = {kind: {"url": file_url(folder / f"{kind}.jsonl")} for kind, needed in found.data.items() if needed}
+    data = {kind: {"url": file_url(folder / f"{kind}.jsonl")} for kind in _smallest(found)}
     spec: dict[str, Json] = {"recipe": found.name, "model": {"url": file_url(folder / "model")}} | (
         {"data": data} if data else {}
     )

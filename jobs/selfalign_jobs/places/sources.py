@@ -20,10 +20,17 @@ from selfalign_jobs.places.tables import cells, dialogues, read_text
 from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
-from selfalign_jobs.recipes import personas
+from selfalign_jobs.recipes import personas, users
 
 # What a table of each kind must have, and may have.
-REQUIRED = {"personas": "persona", "prompts": "prompt", "evaluation": "prompt", "corpus": "text"}
+REQUIRED = {
+    "personas": "persona",
+    "users": "description",
+    "prompts": "prompt",
+    "evaluation": "prompt",
+    "corpus": "text",
+}
+BUILT_IN = {"personas": personas.table, "users": users.table}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
 DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be
 
@@ -39,7 +46,7 @@ def open_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> Sou
     Raises ConfigError for a file that is missing, empty, of another kind, or lacks a column (with those that are there).
     """
     if source.url is None:
-        return SourceRows(lambda: iter([personas.table()]))
+        return SourceRows(lambda: iter([BUILT_IN[name]()]))
     files = _files(name, source, mounts)
     reading = _dialogues(name, source) if name in DIALOGUES else _reading(name, source, files[0].format == "text")
     return SourceRows(

@@ -88,6 +88,7 @@ class Recipe:
     plan: Callable[[Method], tuple[Step, ...]]  # pure
     # Tokens of each variable of the templates at the most; of the method, and the longest text of each source.
     longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
+    either: tuple[str, ...] = ()  # kinds of `spec.data` of which one must be named, and no more
     scored: bool = False  # whether the judge must be a model that scores
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
     looks: frozenset[str] = frozenset()  # of those: whose rows are looked at when a run is accepted, not only counted

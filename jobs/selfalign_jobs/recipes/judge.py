@@ -8,7 +8,7 @@ position cancels out of the mean and nothing has to be parsed.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -115,16 +115,19 @@ class Verdict:
 Judging = Generator[Request | list[Request], Any, Verdict]
 
 
-def judge(ask: Ask, prompt: str, first: str, second: str) -> Judging:
-    """Compare two answers to a prompt by the plan's method."""
+def judge(ask: Ask, prompt: str, first: str, second: str, description: str | None = None) -> Judging:
+    """Compare two answers to a prompt by the plan's method; `description` is of the person who judges, where one does."""
     method = ask.judge.method
     if method == "random":
         return _control(ask)
-    if method == "logprobs":
-        return _by_log_probabilities(ask, prompt, first, second)
     if method == "score":
         return _by_scores(ask, prompt, first, second)
-    return _by_parsing(ask, prompt, first, second, both_orders=method == "generate")
+    said = {"prompt": prompt, "criteria": ask.judge.criteria} | (
+        {} if description is None else {"description": description}
+    )
+    if method == "logprobs":
+        return _by_log_probabilities(ask, said, first, second)
+    return _by_parsing(ask, said, first, second, both_orders=method == "generate")
 
 
 def _control(ask: Ask) -> Judging:
@@ -134,11 +137,11 @@ def _control(ask: Ask) -> Judging:
     return Verdict("first" if first_better else "second", None, 1.0 if first_better else 0.0)
 
 
-def _by_log_probabilities(ask: Ask, prompt: str, first: str, second: str) -> Judging:
-    criteria, verdicts = ask.judge.criteria, ask.judge.verdicts
+def _by_log_probabilities(ask: Ask, said: Mapping[str, Any], first: str, second: str) -> Judging:
+    verdicts = ask.judge.verdicts
     forward, backward = yield [
-        ask.compare("judge", verdicts, prompt=prompt, first=first, second=second, criteria=criteria),
-        ask.compare("judge", verdicts, prompt=prompt, first=second, second=first, criteria=criteria),
+        ask.compare("judge", verdicts, first=first, second=second, **said),
+        ask.compare("judge", verdicts, first=second, second=first, **said),
     ]
     assert isinstance(forward, Comparison) and isinstance(backward, Comparison)
     # In the second the first answer stands second.
@@ -156,17 +159,14 @@ def _by_scores(ask: Ask, prompt: str, first: str, second: str) -> Judging:
     return by_scores(ask.judge, rewards[0], rewards[1])
 
 
-def _by_parsing(ask: Ask, prompt: str, first: str, second: str, *, both_orders: bool) -> Judging:
+def _by_parsing(ask: Ask, said: Mapping[str, Any], first: str, second: str, *, both_orders: bool) -> Judging:
     orders = [(first, second), (second, first)] if both_orders else [(first, second)]
-    criteria = ask.judge.criteria
-    replies: list[Reply] = yield [
-        ask.write("judge", prompt=prompt, first=a, second=b, criteria=criteria) for a, b in orders
-    ]
+    replies: list[Reply] = yield [ask.write("judge", first=a, second=b, **said) for a, b in orders]
     read: list[Outcome] = []
     for (a, b), reply in zip(orders, replies, strict=True):
         (completion,) = reply  # type: ignore[misc]  # a Write is answered by completions
         assert isinstance(completion, Completion)
-        read.append(read_verdict(ask, completion.text, prompt, a, b))
+        read.append(read_verdict(ask, completion.text, {**said, "first": a, "second": b}))
     return by_votes(read[0], OTHER_ORDER[read[1]] if both_orders else None)
 
 
@@ -196,9 +196,8 @@ def by_votes(forward: Outcome, backward: Outcome | None) -> Verdict:
     return Verdict(forward, backward, votes[0] if agree else (None if None in votes else 0.5))
 
 
-def read_verdict(ask: Ask, text: str, prompt: str, first: str, second: str) -> Outcome:
+def read_verdict(ask: Ask, text: str, variables: Mapping[str, Any]) -> Outcome:
     """What a judge that was shown these two answers in this order has written."""
-    variables = {"prompt": prompt, "first": first, "second": second, "criteria": ask.judge.criteria}
     candidates = [ask.render(verdict, variables) for verdict in ask.judge.verdicts]
     return parse_verdict(text, candidates[0], candidates[1])
 

@@ -57,12 +57,9 @@ and has to present it next week, and has never used a computer for it, and would
 """.replace("\n", " ")
 
 
-def _parts(text: str) -> tuple[str, ...]:
+def parts(text: str) -> tuple[str, ...]:
+    """What stands between the commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-PARTS = tuple(_parts(text) for text in (MANNERS, TRADES, PLACES, PURSUITS, AIMS))
-SPACE = math.prod(len(parts) for parts in PARTS)
 
 
 def _coprime_stride(space: int) -> int:
@@ -73,17 +70,31 @@ def _coprime_stride(space: int) -> int:
     return stride
 
 
-STRIDE = _coprime_stride(SPACE)
+class Sentences:
+    """All sentences that lists of parts give, one of each, in an order in which neighbours differ in every part."""
+
+    def __init__(self, lists: tuple[tuple[str, ...], ...]) -> None:
+        self._lists = lists
+        self.space = math.prod(len(each) for each in lists)
+        self._stride = _coprime_stride(self.space)
+
+    def chosen(self, index: int) -> list[str]:
+        """The parts of sentence number `index`, 0 <= index < space; different for each."""
+        rest = index * self._stride % self.space
+        found = []
+        for each in self._lists:
+            rest, digit = divmod(rest, len(each))
+            found.append(each[digit])
+        return found
+
+
+SENTENCES = Sentences(tuple(parts(text) for text in (MANNERS, TRADES, PLACES, PURSUITS, AIMS)))
+SPACE = SENTENCES.space
 
 
 def persona(index: int) -> str:
     """Persona number `index`, 0 <= index < SPACE; different for each."""
-    rest = index * STRIDE % SPACE
-    chosen = []
-    for parts in PARTS:
-        rest, digit = divmod(rest, len(parts))
-        chosen.append(parts[digit])
-    manner, trade, place, pursuit, aim = chosen
+    manner, trade, place, pursuit, aim = SENTENCES.chosen(index)
     article = "An" if manner[0] in "aeiou" else "A"
     return f"{article} {manner} {trade} from {place} who {pursuit} {aim}."
 

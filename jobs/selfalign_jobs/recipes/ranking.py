@@ -71,7 +71,8 @@ def _by_votes(ask: Ask, prompt: str, texts: tuple[str, ...]) -> Ranked:
     for (one, other), reply in zip(permutations(range(len(texts)), 2), replies, strict=True):
         (completion,) = reply  # type: ignore[misc]  # a Write is answered by completions
         assert isinstance(completion, Completion)
-        read = read_verdict(ask, completion.text, prompt, texts[one], texts[other])
+        shown = {"prompt": prompt, "first": texts[one], "second": texts[other], "criteria": ask.judge.criteria}
+        read = read_verdict(ask, completion.text, shown)
         said[one, other] = VOTES.get(read, 0.0)
     return _ranking(len(texts), lambda one, other: said[one, other])
 

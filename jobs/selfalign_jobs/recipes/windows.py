@@ -18,18 +18,17 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.few_shot import SHOT_FIELDS, described, turn
-from selfalign_jobs.recipes.tables import with_counts
+from selfalign_jobs.recipes.tables import joined_answers, with_counts
 
 Row = Mapping[str, Any]
 Questions = dict[str, list[Row]]  # of a user: question -> its pairs
 
-SOURCE = "spec.data.preferences.url"
 APART = 10  # percent of users, and of questions, that are held out [ours]
 SHOTS = pa.list_(pa.struct([(name, pa.string()) for name in SHOT_FIELDS]))
 _WINDOW = [("prompt", pa.string()), ("user_id", pa.string()), ("question", pa.string()), ("shots", SHOTS)]
 PAIRS = pa.schema([*_WINDOW, ("chosen", pa.string()), ("rejected", pa.string())])
 TARGETS = pa.schema([*_WINDOW, ("target", pa.string())])
-ASKED = pa.schema([*_WINDOW, ("other_shots", SHOTS), ("reference", pa.string())])
+ASKED = pa.schema([*_WINDOW, ("description", pa.string()), ("other_shots", SHOTS), ("reference", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Tab
     if table.num_rows and not made:
         most = max((len(own) for _, own in found.trained()), default=0)
         raise ConfigError.one(
-            SOURCE,
+            _field(table),
             f"has no user with pairs about {size} questions, as a window of fspo.shots: {options['shots']} and a target needs "
             f"(the most that one of {len(found.of_user):,} users has, without what is held out, is {most:,}); write a smaller "
             "fspo.shots, or give users with more rows",
@@ -138,11 +137,27 @@ def held_out_windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) 
             else f"one of the {len(found.held_questions):,} held-out questions is one of a user's with {options['shots']} others"
         )
         raise ConfigError.one(
-            SOURCE,
+            _field(table),
             f"has too little to hold out of {len(found.of_user):,} users: not {who}; give more rows, write a smaller fspo.shots, "
             "or evaluation: {when: Never}",
         )
     return pa.Table.from_pylist([*made.values()], ASKED)
+
+
+def joined_for_users(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """The old and the new model's answers to the windows of a split, and what their users are like, where that is known."""
+    before, after, labelled = tables
+    both = joined_answers((before, after), options)
+    asked = held_out_windows((labelled,), options)
+    known = dict(zip(asked["prompt"].to_pylist(), asked["description"].to_pylist(), strict=True))
+    return both.append_column(
+        "description", pa.array([known.get(prompt) for prompt in both["prompt"].to_pylist()], pa.string())
+    )
+
+
+def _field(table: pa.Table) -> str:
+    """Where the rows come from: a table of the user's has what was said before, or labels of the run's own."""
+    return "spec.data.preferences.url" if "history" in table.column_names else "spec.fspo.questionsPerUser"
 
 
 def _asked(user: str, found: People, options: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
@@ -185,6 +200,7 @@ def _window(shots: Sequence[Row], target: Row, options: Mapping[str, Json]) -> d
         "prompt": turn(options["turn"], said, target["prompt"]),
         "user_id": target["user"],
         "question": target["prompt"],
+        "description": target.get("description"),
         "shots": said,
     }
 
