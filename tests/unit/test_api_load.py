@@ -98,7 +98,7 @@ REFUSED = {
     "judge: {prompt: x}": "spec.judge.prompt: no such field here; did you mean spec.data.corpus.columns.prompt "
     "or spec.data.demonstrations.columns.prompt "
     "or spec.data.personas.columns.prompt or spec.data.preferences.columns.prompt or spec.data.prompts.columns.prompt or "
-    "spec.evaluation.prompts.columns.prompt?",
+    "spec.data.users.columns.prompt or spec.evaluation.prompts.columns.prompt?",
     "sao: {color: red}": "spec.sao.color: no such field; the fields here are promptMode",
     "training: {loss: {beta: '3'}}": "spec.training.loss.beta: 3 must be a number; write it without quotes",
     "training: {loss: {beta: [1]}}": "spec.training.loss.beta: must be a number",
@@ -125,7 +125,7 @@ REFUSED = {
     "generation: {roles: [{name: judge}, {name: judge}]}": "spec.generation.roles: two entries have name: judge; "
     "keep one",
     "generation: {roles: [{name: propose}]}": "spec.generation.roles[propose].name: propose is not one of writePrompt, "
-    "respond, improve, judge",
+    "listViews, respondView, respond, improve, describeUser, judge",
     "judge: {tieMargin: 0.5}": "spec.judge.tieMargin: 0.5 must be below 0.5",
     "judge: {verdicts: [a]}": "spec.judge.verdicts: has 1 entries; write at least 2",
     "judge: {verdicts: [a, b, c]}": "spec.judge.verdicts: has 3 entries; write at most 2",

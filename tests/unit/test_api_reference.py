@@ -21,6 +21,7 @@ SOURCES = (
     "data.demonstrations",
     "data.preferences",
     "data.corpus",
+    "data.users",
     "evaluation.prompts",
 )
 ROW = re.compile(r"^\| \[?`([^`]+)`", re.MULTILINE)
