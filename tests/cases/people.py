@@ -50,7 +50,104 @@ def refused(name: str, *says: str, **given: Any) -> Case:
 
 DESCRIBED = {"shots": 2, "describeUser": "BeforeAnswer"}
 
+REQUESTS = [{"prompt": f"Count these words: {'cat ' * (1 + number)}"} for number in range(12)]
+LIKES = [{"description": f"a person number {number} who likes cats"} for number in range(6)]
+
+
+def with_users(
+    users: Iterable[object] = LIKES, prompts: Iterable[object] = REQUESTS, **spec: Any
+) -> Callable[[Room], Path]:
+    """A run whose labels these users give."""
+
+    def write(room: Room) -> Path:
+        data = {
+            "users": {"url": room.data("users.jsonl", lines(users))},
+            "prompts": {"url": room.data("prompts.jsonl", lines(prompts))},
+        }
+        roles = [{"name": name, "maxTokens": 16} for name in ("listViews", "respondView", "describeUser", "respond")]
+        made: dict[str, Any] = {
+            "data": data,
+            "generation": {"precision": "float32", "roles": roles},
+            "fspo": {"shots": 2, "questionsPerUser": 4},
+        }
+        return with_people(**(made | spec))(room)
+
+    return write
+
+
+def unasked(name: str, *says: str, **given: Any) -> Case:
+    """A run of users that is refused in these words."""
+    return Case(name, with_users(**given), code=64, says=says)
+
+
 CASES = [
+    Case(
+        "users and what they are asked",
+        with_users(),
+        reads={"users": {"description": [row["description"] for row in LIKES]}},
+    ),
+    Case(
+        "users in another column",
+        with_users([{"who": row["description"]} for row in LIKES], **{"data.users.columns": {"description": "who"}}),
+        reads={"users": {"description": [row["description"] for row in LIKES]}},
+    ),
+    Case("built-in users", with_users(**{"data.users": {"count": 5}})),
+    unasked("users who are not described", "users.jsonl has no column description", users=[{"name": "ann"}] * 3),
+    unasked("more users than there are", "9 rows are needed and there are 6", **{"data.users.count": 9}),
+    unasked("more questions than there are", "20 rows are needed and there are 12", **{"data.prompts.count": 20}),
+    unasked(
+        "fewer questions than a window has",
+        "has 2 questions, and a user is shown with fspo.shots: 2",
+        prompts=REQUESTS[:2],
+    ),
+    unasked("the same question for all", "has 1 questions", prompts=REQUESTS[:1] * 12),
+    unasked(
+        "fewer questions a user than a window has",
+        "write more questionsPerUser, or fewer shots",
+        fspo={"shots": 4, "questionsPerUser": 4},
+    ),
+    unasked(
+        "one answer to a question", "one answer to a question is no pair", fspo={"shots": 2, "viewsPerQuestion": 1}
+    ),
+    unasked(
+        "a responder that is not there",
+        "names no model that writes",
+        fspo={"shots": 2, "responderModelNames": ["initial", "big"]},
+    ),
+    unasked(
+        "a responder that scores",
+        "names no model that writes",
+        auxiliaryModels=[{"name": "reward", "kind": "RewardModel", "url": "pvc://selfalign/tiny-model/reward-model"}],
+        fspo={"shots": 2, "responderModelNames": ["initial", "reward"]},
+    ),
+    unasked(
+        "a judge that scores",
+        "told what the user is like; write judge.method: logprobs or generate",
+        auxiliaryModels=[{"name": "reward", "kind": "RewardModel", "url": "pvc://selfalign/tiny-model/reward-model"}],
+        judge={"method": "score", "modelName": "reward"},
+    ),
+    unasked(
+        "a judge who is not told what the user is like",
+        "roles[judge].template",
+        "leaves out description",
+        **{"generation.roles": [{"name": "judge", "template": "{{ prompt }} {{ first }} {{ second }}"}]},
+    ),
+    unasked(
+        "answers that no viewpoint shows in",
+        "roles[respondView].template",
+        "leaves out view",
+        **{"generation.roles": [{"name": "respondView", "template": "{{ prompt }}"}]},
+    ),
+    refused(
+        "questions beside labels",
+        "fspo reads preferences that say whose they are, or",
+        **{"data.prompts": {"url": "./x.jsonl"}},
+    ),
+    refused(
+        "options of labels that are made",
+        "is of labels that the run makes, and data.preferences has them; remove questionsPerUser",
+        fspo={"shots": 2, "questionsPerUser": 4},
+    ),
     Case(
         "preferences of people",
         with_people(),
