@@ -1,10 +1,12 @@
 """Packed ÷ padded ÷ stock TRL, in tokens/s: pairs of skewed lengths, targets alone, and the tiny model's own pairs.
 
-    python benchmarks/train_skewed.py [--cases llama gemma2 tiny sft] [--pairs 12] [--runs 3] [--micro 1 2 4]
+    python benchmarks/train_skewed.py [--cases llama gemma2 tiny sft shots] [--pairs 12] [--runs 3] [--micro 1 2 4]
 
 llama, gemma2: DPO on prompts of 128 to 512 tokens and answers of 16 to 512, log-normal; a random Llama of 20 M parameters
 and a random Gemma-2 of 17 M (soft caps, a window of 256). sft: that Llama on prompts and chosen answers of twice as many
-rows, loss on the answers; TRL's SFTTrainer with `packing`. tiny: DPO on 80 times as many pairs in the tiny model's language.
+rows, loss on the answers; TRL's SFTTrainer with `packing`. shots (by name only, with `--budget 8192`): IPO by that Llama on
+prompts of 1 024 to 4 096 tokens with answers of 16 to 256, as FSPO's windows are; TRL's `ipo` divides by length, which costs
+nothing. tiny: DPO on 80 times as many pairs in the tiny model's language.
 
 Each run is a process of its own; the sides take turns. Counted: the pass for the reference's log-probabilities, where there
 is one, and the training; not counted: imports and making the model. TRL is tried in each of its ways (micro batches;
@@ -25,7 +27,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,8 +36,8 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("jobs", "crds", "tests/jobs")]
 # Seconds by the clock; beside other work, CPU seconds of one thread (SELFALIGN_CLOCK=cpu OMP_NUM_THREADS=1).
 now = time.process_time if os.environ.get("SELFALIGN_CLOCK") == "cpu" else time.monotonic
 BETA, RATE = 0.1, 1e-4
-CASES = ("llama", "gemma2", "tiny", "sft")
-BATCH = {"llama": 12, "gemma2": 12, "tiny": 32, "sft": 12}
+CASES = ("llama", "gemma2", "tiny", "sft", "shots")
+BATCH = {"llama": 12, "gemma2": 12, "tiny": 32, "sft": 12, "shots": 12}
 SHAPE: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 384,
@@ -44,14 +46,18 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "head_dim": 64,
-    "max_position_embeddings": 2048,
+    "max_position_embeddings": 8192,
     "pad_token_id": 0,
 }
 
 
-def lengths(pairs: int) -> np.ndarray:
+def lengths(case: str, pairs: int) -> np.ndarray:
     """Tokens of prompt, chosen and rejected."""
     rng = np.random.default_rng(7)
+    if case == "shots":
+        prompts = np.clip(rng.lognormal(7.6, 0.4, pairs), 1024, 4096)
+        answers = np.clip(rng.lognormal(4.4, 0.7, (pairs, 2)), 16, 256)
+        return np.column_stack([prompts, answers]).astype(np.int64)
     prompts = np.clip(rng.lognormal(5.5, 0.5, pairs), 128, 512)
     answers = np.clip(rng.lognormal(5.2, 0.8, (pairs, 2)), 16, 512)
     return np.column_stack([prompts, answers]).astype(np.int64)
@@ -70,9 +76,14 @@ def table(case: str, pairs: int) -> Any:
     rng = np.random.default_rng(8)
     rows = [
         {name: rng.integers(3, SHAPE["vocab_size"], n).tolist() for name, n in zip(names, row, strict=False)}
-        for row in lengths(pairs)
+        for row in lengths(case, pairs)
     ]
     return pa.Table.from_pylist(rows, pa.schema([(name, pa.list_(pa.int32())) for name in names]))
+
+
+def pairwise(case: str) -> Literal["dpo", "ipo"]:
+    """The loss of a case of pairs."""
+    return "ipo" if case == "shots" else "dpo"
 
 
 def model_of(case: str, attention: str | None) -> Any:
@@ -114,7 +125,7 @@ def ours(case: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
     collate, counts = collator(layout, columns - 1), lengths_of(examples)
     settings = TrainSettings(learning_rate=RATE, precision="float32", global_batch_size=BATCH[case])
     step = Train(
-        name="train", iteration=1, loss=Loss(type="sft") if case == "sft" else Loss(type="dpo", beta=BETA),
+        name="train", iteration=1, loss=Loss(type="sft") if case == "sft" else Loss(type=pairwise(case), beta=BETA),
         data=Prepare(fn="pairs"), start=ModelRef(), result=ModelRef(iteration=1), settings=settings,
     )  # fmt: skip
     means = TrainingMeans(device="CPU", activation_checkpointing="None")
@@ -174,12 +185,13 @@ def trl_pairs(case: str, pairs: int, way: str) -> dict[str, float]:
             return found
 
     examples, micro = table(case, pairs), int(way)
+    theirs = "sigmoid" if pairwise(case) == "dpo" else "ipo"
     with tempfile.TemporaryDirectory() as folder:
         trainer = Timed(
             model=model_of(case, None),
             args=DPOConfig(
                 **trl_arguments(folder), per_device_train_batch_size=micro,
-                gradient_accumulation_steps=BATCH[case] // micro, beta=BETA, precompute_ref_log_probs=True,
+                gradient_accumulation_steps=BATCH[case] // micro, beta=BETA, loss_type=theirs, precompute_ref_log_probs=True,
                 precompute_ref_batch_size=micro, max_length=None, remove_unused_columns=False,
             ),
             data_collator=DataCollatorForPreference(pad_token_id=0),
@@ -297,7 +309,7 @@ def compared(options: argparse.Namespace, case: str) -> tuple[float, float]:
 def main() -> None:
     """Take turns, and print each run, the medians and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES[:-1])
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--micro", type=int, nargs="+", default=[1, 2, 4])
