@@ -3,8 +3,9 @@
     python benchmarks/every_recipe.py --out out/recipes [--seed 1] [--controls]
 
 Runs `examples/*-tiny.yaml` one after another, each as it stands but that it takes finished steps of equal digest from the
-others; given again it goes on. Ends with the page of `selfalign compare`, and one line: of how many recipes a held-out figure
-of every example rose, its whole interval above zero, and in how many controls (controls.py) none did.
+others; given again it goes on. Ends with the page of `selfalign compare` on those that are asked the same, and one line: of
+how many recipes a held-out figure of every example rose, its whole interval above zero, and in how many controls
+(controls.py) none did.
 """
 
 from __future__ import annotations
@@ -45,8 +46,15 @@ def main() -> None:
             made.mkdir(parents=True, exist_ok=True)
             spec = merge(seeded, {"spec": control.change(folders[example.stem], made)})
             folders[name] = run(example, name, spec, out, [folders[example.stem]])
-    selfalign("compare", *folders.values(), "--out", out)
-    print(line_of(json.loads((out / "compare.json").read_text(encoding="utf-8"))["runs"].values()))
+    selfalign("compare", *(folder for folder in folders.values() if asks_what_is_given(folder)), "--out", out)
+    for folder in (folder for folder in folders.values() if not asks_what_is_given(folder)):
+        print(f"{folder.name} asks its own held-out users, so it is on no page with others: {folder}/report.html")
+    print(line_of(json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in folders.values()))
+
+
+def asks_what_is_given(folder: Path) -> bool:
+    """Whether a run's held-out prompts are the file that the examples name: FSPO holds out users of its own table."""
+    return "evaluation" in json.loads((folder / "plan.json").read_text(encoding="utf-8"))["sources"]
 
 
 def run(example: Path, name: str, change: dict[str, Any], out: Path, before: Iterable[Path]) -> Path:
@@ -74,17 +82,17 @@ def line_of(runs: Iterable[dict[str, Any]]) -> str:
     quiet: list[bool] = []
     for found in runs:
         if found["name"] in CONTROLS:
-            quiet.append(not rose(found["results"]))
+            quiet.append(not rose(found))
         elif found["recipe"] != UNPUBLISHED:
-            recipes[found["recipe"]] = recipes.get(found["recipe"], True) and rose(found["results"])
+            recipes[found["recipe"]] = recipes.get(found["recipe"], True) and rose(found)
     line = f"recipes {len(recipes)}, effects {sum(recipes.values())} of {len(recipes)}"
     return f"{line}, controls quiet {sum(quiet)} of {len(quiet)}" if quiet else line
 
 
-def rose(results: dict[str, dict[str, float]]) -> bool:
+def rose(found: dict[str, Any]) -> bool:
     """Whether a figure is above what the initial model has, its whole interval: a gain above 0, a win rate above .5."""
-    gains = [figure["low"] > 0 for name, figure in results.items() if name.endswith(".gain")]
-    return any(gains) or any(figure["low"] > 0.5 for name, figure in results.items() if "." not in name)
+    gains = [figure["gainInterval"][0] > 0 for figure in found["accuracy"].values()]
+    return any(gains) or any(figure["low"] > 0.5 for figure in found["winRate"].values())
 
 
 if __name__ == "__main__":
