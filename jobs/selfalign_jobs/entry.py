@@ -1,6 +1,7 @@
 """The entry point of every pod, and of each step of `selfalign run`.
 
-    python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen [HOST]:PORT] [--termination-message FILE] [--collect]
+    python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen [HOST]:PORT] [--termination-message FILE]
+        [--collect | --read report|pairs|logs [--rows N] [--of STEP]]
 
 RUN.json (`selfalign_api.run_file.RunFile`) is the same for all steps of a run; the plan lies in the run's folder, where the
 step `accept` has written it.
@@ -23,25 +24,30 @@ from selfalign_api.plan import Evaluate, Generate, Publish, Train
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.accept.program import accept
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_plan, step_folder
+from selfalign_jobs.reading import WHAT, Asked, tell
 from selfalign_jobs.step.context import ResultMissing, StepContext, Stopped, Summary
 from selfalign_jobs.step.ending import ending
 from selfalign_jobs.step.gang import Gang
 from selfalign_jobs.step.init import take_signals
+from selfalign_jobs.step.kept_log import KeptLog
 from selfalign_jobs.step.parent import end_with_parent
 from selfalign_jobs.step.progress import Progress, ProgressServer
 from selfalign_jobs.step.reuse import done_before
 from selfalign_jobs.surroundings import take_stops
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """One attempt at one step: returns the exit code, and leaves the termination message however it ends."""
+def main(arguments: list[str] | None = None, log: KeptLog | None = None) -> int:
+    """One attempt at one step: returns the exit code, and leaves the termination message however it ends.
+
+    `log` is kept in the run's folder once that is known to be the run's.
+    """
     options = parser().parse_args(arguments)
     stop = threading.Event()
     _on_stop(stop.set)
     take_signals()
     if options.with_parent:
         end_with_parent(signal.SIGTERM)  # a killed runner leaves no step behind
-    code, message = ending(lambda: _attempt(options, stop))
+    code, message = ending(lambda: _attempt(options, stop, log))
     with suppress(OSError):  # where there is no room for words, the code has to do
         if options.termination_message:
             options.termination_message.write_bytes(termination_message(message))
@@ -58,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--attempt", type=int, required=True, help="which attempt at the step this is, from 1")
     whole.add_argument("--collect", action="store_true", help="only read what the step has published")
     whole.add_argument("--report", action="store_true", help="leave a report, though other steps follow in this round")
+    whole.add_argument("--read", choices=WHAT, help="only print that of the run's folder, for `kubectl selfalign`")
+    whole.add_argument("--rows", type=int, default=20, help="of --read pairs: how many")
+    whole.add_argument("--of", help="of --read logs: the step")
     whole.add_argument("--listen", default="127.0.0.1:0", help="[HOST]:PORT of /progress and /metrics (0: any)")
     whole.add_argument("--address-file", type=Path, help="where to write the address that was bound")
     whole.add_argument("--termination-message", type=Path, help="where to write the summary (at most 4 kB of JSON)")
@@ -65,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
+def _attempt(options: argparse.Namespace, stop: threading.Event, log: KeptLog | None) -> Summary:
     """Raises as `ending` has it."""
     file = RunFile.model_validate_json(options.run.read_bytes())
     progress = Progress(options.step)
@@ -74,20 +83,31 @@ def _attempt(options: argparse.Namespace, stop: threading.Event) -> Summary:
     if options.address_file:
         options.address_file.write_text(server.address)
     try:
-        if options.step == ACCEPT or options.collect:
+        if options.step == ACCEPT or options.collect or options.read:
             _on_stop(_give_up)  # whatever they write is written whole, and done again it comes to the same
             if stop.is_set():
                 _give_up()
+        if options.read:
+            tell(Folder.open(file.storage), Asked(options.read, options.rows, options.of))
+            return {"read": options.read}
         if options.step == ACCEPT:
-            return accept(file, options.run.parent).summary(options.attempt)
+            accepted = accept(file, options.run.parent)
+            _keep(log, options, file)
+            return accepted.summary(options.attempt)
         run = Folder.open(file.storage)
         if options.collect:
             return _collect(run, options.step)
+        _keep(log, options, file)
         config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
         return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)), options.report)
     finally:
         _on_stop(stop.set)  # how it has ended is said in any case
         server.close()
+
+
+def _keep(log: KeptLog | None, options: argparse.Namespace, file: RunFile) -> None:
+    if log is not None:
+        log.keep_in(file.storage, Folder.open(file.storage).local, options.step, options.attempt)
 
 
 def run_step(context: StepContext, with_report: bool = False) -> Summary:

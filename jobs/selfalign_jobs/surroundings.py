@@ -21,8 +21,7 @@ NO_READER = (errno.EPIPE, errno.EIO, errno.EBADF)  # whoever read has gone: `| h
 
 def settle() -> None:
     """Put right what this process and its children find."""
-    for descriptor in (0, 1, 2):
-        _open(descriptor)
+    open_descriptors()
     sys.stdout, sys.stderr = _patient(sys.stdout, 1), _patient(sys.stderr, 2)
     # Logs and files of our children are UTF-8, whatever the terminal is.
     os.environ["PYTHONUTF8"] = "1"
@@ -81,12 +80,13 @@ def _own_folder(name: str) -> str:
     return str(folder) if ours else tempfile.mkdtemp(prefix=name)
 
 
-def _open(descriptor: int) -> None:
+def open_descriptors() -> None:
     """A closed stream would be the next file that is opened."""
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
 
 
 def _patient(stream: TextIO | None, descriptor: int) -> TextIO:

@@ -15,7 +15,7 @@ PROGRAM = """
 import ctypes, os, signal, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 from selfalign_jobs.step.init import supervise, take_signals
-supervise()
+supervise(lambda: None)
 """
 
 

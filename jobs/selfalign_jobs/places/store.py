@@ -14,12 +14,11 @@ import fcntl
 import mmap
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -30,6 +29,7 @@ from pydantic import BaseModel, Field, ValidationError
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import local_path
 from selfalign_api.plan import Frozen, Json, Plan
+from selfalign_jobs.places.committed import committed_here
 
 PLAN_FILE = "plan.json"
 REPORT, SUMMARY = "report.html", "summary.json"  # of a run, for people and for scripts
@@ -104,7 +104,7 @@ class Folder:
     def writing(self, name: str) -> Iterator[Any]:
         """A file to write to, which is there, whole, once this ends well."""
         if self.local is not None:
-            with _committed_here(self.local / name) as file:
+            with committed_here(self.local / name) as file:
                 yield file
             return
         try:
@@ -240,26 +240,6 @@ def _mapped(file: Path) -> Iterator[Content]:
         return
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         yield content
-
-
-@contextmanager
-def _committed_here(target: Path) -> Iterator[BinaryIO]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class TableEntry(Frozen):

@@ -80,11 +80,11 @@ def scores(table: pa.Table) -> Iterator[tuple[str, Values, Values]]:
             yield name.replace("_", " "), values, np.array([])
 
 
-def sample_pairs(table: pa.Table, seed: int) -> list[dict[str, Any]]:
+def sample_pairs(table: pa.Table, seed: int, most: int = SAMPLES) -> list[dict[str, Any]]:
     """Twenty of the kept pairs, drawn by the seed, the surest verdict first; None for what the table does not have."""
     kept = kept_pairs(table)
     columns = [name for name in SHOWN_OF_A_PAIR if name in kept.column_names]
-    size = min(SAMPLES, kept.num_rows)
+    size = min(most, kept.num_rows)
     drawn = np.sort(np.random.default_rng(seed).choice(kept.num_rows, size, replace=False))
     pairs = [dict.fromkeys(SHOWN_OF_A_PAIR) | pair for pair in gathered(kept.select(columns), drawn).to_pylist()]
     return sorted(pairs, key=lambda pair: -(pair["margin"] or 0.0))

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,8 +21,11 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signa
 MESSAGE_OPTION = "--termination-message"
 
 
-def supervise() -> None:
-    """Fork; only the child returns, with the signals held until the program has its handlers (`take_signals`)."""
+def supervise(finish: Callable[[], None]) -> None:
+    """Fork; only the child returns, with the signals held until the program has its handlers (`take_signals`).
+
+    `finish` is called when the program has ended, before all that is left ends with process 1.
+    """
     hold_signals()
     child = os.fork()
     if child == 0:
@@ -35,6 +39,7 @@ def supervise() -> None:
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         _last_word(signal.Signals(-code))
+    finish()
     os._exit(code if code >= 0 else 128 - code)
 
 
