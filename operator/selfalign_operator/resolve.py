@@ -27,7 +27,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
     """
     digest = _digest(run.spec.get("compute"))
     if frozen is not None and frozen.platform.compute_digest == digest:
-        return _as_resolved(run, config, frozen)
+        return as_resolved(run, config, frozen)
     config = config.of_namespace(run.namespace)
     written = run.spec if frozen is None else _with_own_compute(run, frozen)
     if is_cut(written):
@@ -68,7 +68,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
     )
 
 
-def _as_resolved(run: RunView, config: OperatorConfig, frozen: Frozen) -> EffectiveRun:
+def as_resolved(run: RunView, config: OperatorConfig, frozen: Frozen) -> EffectiveRun:
     """The run as it was resolved; of its spec only how it lives is read."""
     file, platform = frozen.run_file, frozen.platform
     credentials = [entry.model_dump(by_alias=True) for entry in platform.credentials]

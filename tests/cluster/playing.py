@@ -12,7 +12,7 @@ from kubernetes import client
 
 from testbed.administrator import api_client
 from testbed.cluster import Cluster
-from testbed.gate import gate
+from testbed.container_logs import way_to_pods
 from testbed.player import LOOK_SECONDS, Player
 
 REAL_PROGRAM = (sys.executable, "-m", "selfalign_jobs")
@@ -25,7 +25,7 @@ def playing(cluster: Cluster, folder: Path, command: Sequence[str]) -> Iterator[
     over = threading.Event()
 
     def work() -> None:
-        with gate(cluster.control_plane.gate, player.route):
+        with way_to_pods(cluster.control_plane.gate, player):
             while not over.wait(LOOK_SECONDS):
                 player.play()
             player.stop(grace_seconds=5)

@@ -24,13 +24,13 @@ from kubernetes import client
 
 from selfalign_api.outcome import TERMINATION_MESSAGE_BYTES, Exit
 from selfalign_api.platform import STEP_CONTAINER
-from selfalign_operator.views import UID_LABEL
 from selfalign_operator.workloads.objects import PROGRESS_PORT
 from testbed.played_pod import ADDRESS, LOG, MESSAGE, RUN_FILE, Json, Launch, NotPlayable, launch_of
 from testbed.scripts import REAL
 
 LOOK_SECONDS = 0.3
 LOG_END_BYTES = 2048  # FallbackToLogsOnError, as a kubelet has it
+NAME = "app.kubernetes.io/name=selfalign"  # label of every pod that is made for a run
 LOST = 137  # exit code of a container that a kubelet lost
 
 
@@ -121,6 +121,13 @@ class Player:
         program = self._addresses.get(ip)
         return program.address() if program is not None and port == str(PROGRESS_PORT) else None
 
+    def log_of(self, namespace: str, pod: str) -> tuple[Path, bool] | None:
+        """The log of a pod that was played, and whether its program still runs."""
+        log = self.folder / namespace / pod / LOG
+        if not log.exists():
+            return None
+        return log, any(program.folder == log.parent for program in list(self._programs.values()))
+
     def stop(self, grace_seconds: float) -> None:
         """End all programs: whoever stops the player has no more use for them."""
         while any(program.exit_code() is None for program in self._programs.values()):
@@ -130,7 +137,7 @@ class Player:
 
     def _running(self) -> list[Json]:
         answer = self.core.list_pod_for_all_namespaces(
-            label_selector=UID_LABEL, field_selector="status.phase=Running", _preload_content=False
+            label_selector=NAME, field_selector="status.phase=Running", _preload_content=False
         )
         pods: list[Json] = json.loads(answer.data)["items"]
         name, value = next(iter(REAL.items()))

@@ -15,7 +15,8 @@ from kubernetes import client
 from testbed.administrator import api_client
 from testbed.binaries import binary
 from testbed.cluster import Cluster
-from testbed.gate import gate, is_open
+from testbed.container_logs import way_to_pods
+from testbed.gate import is_open
 from testbed.player import LOOK_SECONDS, Player
 from testbed.processes import Process, free_port, stop_by_pid
 from testbed.scripts import REAL
@@ -59,7 +60,7 @@ def play(folder: Path, gate_name: str) -> None:
     player = Player(client.CoreV1Api(api_client(folder / "kubeconfig")), folder / "pods")
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
-    with gate(gate_name, player.route):
+    with way_to_pods(gate_name, player):
         while not stopping:
             player.play()
             time.sleep(LOOK_SECONDS)

@@ -1,0 +1,1 @@
+"""What a person does with the runs of a cluster: `kubectl selfalign COMMAND`, and the same as `selfalign cluster COMMAND`."""
