@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from selfalign_api.errors import ConfigError
+from selfalign_kubectl.shown import current_step
 from selfalign_operator.reconcile.times import time_text
-from selfalign_operator.views import RETRY_ANNOTATION, RunView
+from selfalign_operator.views import PROCEED_ANNOTATION, RETRY_ANNOTATION, RunView
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def resume(run: RunView) -> Act:
 def retry(run: RunView, now: datetime) -> Act:
     """ConfigError for a run that has not stopped: the annotation would be used up without a trace."""
     status = run.status
+    if held_before(run) is not None:
+        raise ConfigError.one("NAME", "waits before its next step; let it begin: kubectl selfalign proceed", run.name)
     if not (status.is_true("Failed") or status.state == "Held"):
         more = "it is done" if status.is_true("Complete") else "it goes on by itself"
         raise ConfigError.one(
@@ -53,6 +56,25 @@ def retry(run: RunView, now: datetime) -> Act:
         {"metadata": {"annotations": {RETRY_ANNOTATION: value}}},
         f"goes on{f' with {step}' if step else ''}: its failures are forgotten, its attempts counted on",
     )
+
+
+def proceed(run: RunView) -> Act:
+    """ConfigError for a run that is not held before a step (spec.holdBefore)."""
+    step = held_before(run)
+    if step is None:
+        raise ConfigError.one("NAME", f"is {run.status.state} and held before no step (spec.holdBefore)", run.name)
+    if run.annotations.get(PROCEED_ANNOTATION) == step:
+        return Act(None, f"was told to begin {step}")
+    return Act({"metadata": {"annotations": {PROCEED_ANNOTATION: step}}}, f"goes on with {step}")
+
+
+def held_before(run: RunView) -> str | None:
+    """The step that waits for a person; None where none does."""
+    progressing = run.status.condition("Progressing")
+    if progressing is None or progressing.reason != "HeldBefore":
+        return None
+    step = current_step(run.status)
+    return None if step is None else step.name
 
 
 def _refuse_ended(run: RunView, what: str) -> None:

@@ -126,6 +126,7 @@ def add_commands(whole: argparse.ArgumentParser) -> None:
     of_run("suspend", "Stop a run, and keep all that it has.", suspend_command)
     of_run("resume", "Let a suspended run go on.", resume_command)
     of_run("retry", "Let a run that is Failed or Held go on where it stopped.", retry_command)
+    of_run("proceed", "Let a run begin the step that it is held before (spec.holdBefore).", proceed_command)
     applied = command("apply", "Check a run file by all rules, then apply it.", apply_command)
     applied.add_argument("file", type=Path, metavar="FILE", help="the run file, YAML")
     applied.add_argument("--dry-run", action="store_true", help="the apiserver checks it too, and keeps nothing")
@@ -284,6 +285,11 @@ def resume_command(options: argparse.Namespace, cluster: Cluster) -> int:
 def retry_command(options: argparse.Namespace, cluster: Cluster) -> int:
     """`retry`."""
     return _act(cluster, options.name, lambda run: acting.retry(run, cluster.now))
+
+
+def proceed_command(options: argparse.Namespace, cluster: Cluster) -> int:
+    """`proceed`."""
+    return _act(cluster, options.name, acting.proceed)
 
 
 def _act(cluster: Cluster, name: str, what: Callable[[RunView], acting.Act]) -> int:

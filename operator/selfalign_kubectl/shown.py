@@ -184,6 +184,11 @@ def trouble(status: Status) -> str:
 def what_to_do(run: RunView) -> Iterator[str]:
     """The commands that fit a run as it is."""
     status, where = run.status, f"{run.name} -n {run.namespace}"
+    progressing = status.condition("Progressing")
+    if progressing is not None and progressing.reason == "HeldBefore":
+        yield f"kubectl selfalign report {where}"
+        yield f"kubectl selfalign proceed {where}"
+        return
     match status.state:
         case "Complete":
             yield f"kubectl selfalign report {where}"

@@ -57,6 +57,16 @@ def test_a_run_that_has_ended_is_neither_suspended_nor_resumed(state: State) -> 
             assert act(of_state(state, **spec)).patch == {"spec": {"suspend": not spec}}
 
 
+def test_a_run_that_is_held_before_a_step_proceeds_and_is_not_tried_again() -> None:
+    steps = (StepStatus(name="accept", kind="accept", state="Succeeded"), StepStatus(name="i1-train", kind="train"))
+    held = view(Status(state="Held", steps=steps, conditions=(condition("Progressing", "False", "HeldBefore"),)))
+    assert acting.proceed(held).patch == {"metadata": {"annotations": {"selfalign.dev/proceed": "i1-train"}}}
+    with pytest.raises(ConfigError, match="kubectl selfalign proceed"):
+        acting.retry(held, NOW)
+    with pytest.raises(ConfigError, match="held before no step"):
+        acting.proceed(of_state("Running"))
+
+
 def test_what_is_so_already_is_written_no_second_time() -> None:
     assert acting.suspend(of_state("Suspended", suspend=True)).patch is None
     assert acting.resume(of_state("Running")).patch is None
