@@ -216,7 +216,7 @@ def test_windows_of_made_labels_are_dealt_as_those_that_are_given(played: Played
     assert len(made) == 3 * 6 * (5 // 3)  # users, shuffles, blocks
     labels = {(row["user"], row["prompt"]): row["chosen"] for row in played.tables["labels"].to_pylist()}
     for window in made:
-        assert window["target"] == labels[window["user_id"], window["question"]]
+        assert window["target"] == labels[window["user_id"], window["prompt"]]
         assert [shot["chosen"] for shot in window["shots"]] == [
             labels[window["user_id"], shot["prompt"]] for shot in window["shots"]
         ]

@@ -97,7 +97,10 @@ def test_windows_of_two_questions_are_one_of_them_shown_and_the_other_asked() ->
         for user, (one, other) in (("ann", ("p", "q")), ("bob", ("p", "r")))
         for shot, asked in ((one, other), (other, one))
     ]
-    found = [(each["user_id"], each["prompt"], each["chosen"], each["rejected"]) for each in made.to_pylist()]
+    found = [
+        (each["user_id"], turn(SHORT, each["shots"], each["prompt"]), each["chosen"], each["rejected"])
+        for each in made.to_pylist()
+    ]
     assert {*found} == {*by_hand}
     assert Counter(user for user, *_ in found) == {"ann": 4, "bob": 4}  # a window a shuffle
     assert counts_of(made) == {"pairs": 8, "identical": 1, "goesOn": 1, "fewQuestions": 1}
@@ -113,9 +116,9 @@ def test_the_supervised_training_reads_the_same_windows_with_the_preferred_answe
 def test_the_description_of_the_person_stands_before_both_answers() -> None:
     rows = table(*(row("ann", question, description="terse") for question in "pq"))
     (one, *_) = windows((rows,), options(describe=True)).to_pylist()
-    assert one["chosen"] == described("terse", f"{one['question']}ann+0")
-    assert one["rejected"] == described("terse", f"{one['question']}ann-0")
-    assert answer_of(one["chosen"]) == f"{one['question']}ann+0"
+    assert one["chosen"] == described("terse", f"{one['prompt']}ann+0")
+    assert one["rejected"] == described("terse", f"{one['prompt']}ann-0")
+    assert answer_of(one["chosen"]) == f"{one['prompt']}ann+0"
     assert answer_of("no sections here") == "no sections here"
 
 
@@ -139,10 +142,10 @@ def test_a_window_is_of_one_user_about_different_questions_and_shows_nothing_hel
     assert Counter(each["user_id"] for each in made) == Counter(blocks)
     for each in made:
         questions = [shot["prompt"] for shot in each["shots"]]
-        assert len({*questions, each["question"]}) == shots + 1
+        assert len({*questions, each["prompt"]}) == shots + 1
         assert each["user_id"] not in found.held_users
-        assert not {*questions, each["question"]} & found.held_questions
-        said = [*each["shots"], {**each, "prompt": each["question"]}]
+        assert not {*questions, each["prompt"]} & found.held_questions
+        said = [*each["shots"], each]
         assert all(shot["chosen"].startswith(f"{shot['prompt']}{each['user_id']}+") for shot in said)  # their own rows
 
 
@@ -224,7 +227,7 @@ def test_a_training_shows_as_many_shots_as_its_bounds_have_room_for(
     settings = TrainSettings(learning_rate=1, max_prompt_tokens=bounds[0], max_length_tokens=bounds[1])
     (found,) = (fitted := written(made, Letters(), answers, fit=Fit(SHORT, settings))).to_pylist()  # type: ignore[arg-type]
     (window,) = made.to_pylist()
-    said = turn(SHORT, window["shots"][3 - shown :], window["question"])
+    said = turn(SHORT, window["shots"][3 - shown :], window["prompt"])
     assert found["shots"] == shown
     assert found["prompt_ids"] == [*map(ord, f"{said}.")]
     assert found[f"{answers[0]}_ids"] == [*map(ord, "yy"), END]

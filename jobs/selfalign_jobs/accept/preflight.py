@@ -161,7 +161,7 @@ def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, S
             if all(isinstance(ref, SourceRef) for ref in prepare.inputs):
                 rows = [sources[ref.name] for ref in prepare.inputs]
                 inputs = tuple(_given(each, prepare.fn, found) for each in rows)
-                found.prepares[prepare.fn](inputs, prepare.options)
+                {**found.prepares, **found.looked_at}[prepare.fn](inputs, prepare.options)
     return sources
 
 

@@ -92,6 +92,8 @@ class Recipe:
     scored: bool = False  # whether the judge must be a model that scores
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
     looks: frozenset[str] = frozenset()  # of those: whose rows are looked at when a run is accepted, not only counted
+    # Of `prepares`: what is done when a run is accepted in the place of those that would make much to see little.
+    looked_at: Mapping[str, PrepareFn] = field(default_factory=dict)
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
     # Variables that a method's templates need not name, though they are `required`.
     spared: Callable[[Method], frozenset[str]] = no_variables

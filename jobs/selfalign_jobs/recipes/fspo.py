@@ -50,7 +50,7 @@ from selfalign_jobs.recipes.tastes import (
 )
 from selfalign_jobs.recipes.trainings import WITH_REFERENCE
 from selfalign_jobs.recipes.window_evaluation import ANSWER_WINDOW, COMPARE_FOR_USER, evaluate
-from selfalign_jobs.recipes.windows import APART, held_out_windows, joined_for_users, windows
+from selfalign_jobs.recipes.windows import APART, held_out_windows, joined_for_users, windows, windows_looked_at
 
 INITIAL, FITTED, TRAINED = ModelRef(), ModelRef(lineage="sft", iteration=1), ModelRef(iteration=1)
 GENERATE = "i1-generate"
@@ -328,6 +328,7 @@ RECIPE = Recipe(
     longest=longest,
     takes_rows=frozenset({"asked-questions", "users-to-ask"}),
     looks=frozenset({"asked-questions"}),
+    looked_at={"windows": windows_looked_at},
     spared=spared,
     remarks=remarks,
 )

@@ -25,10 +25,19 @@ Questions = dict[str, list[Row]]  # of a user: question -> its pairs
 
 APART = 10  # percent of users, and of questions, that are held out [ours]
 SHOTS = pa.list_(pa.struct([(name, pa.string()) for name in SHOT_FIELDS]))
-_WINDOW = [("prompt", pa.string()), ("user_id", pa.string()), ("question", pa.string()), ("shots", SHOTS)]
-PAIRS = pa.schema([*_WINDOW, ("chosen", pa.string()), ("rejected", pa.string())])
-TARGETS = pa.schema([*_WINDOW, ("target", pa.string())])
-ASKED = pa.schema([*_WINDOW, ("description", pa.string()), ("other_shots", SHOTS), ("reference", pa.string())])
+_SHOWN = [("prompt", pa.string()), ("user_id", pa.string()), ("shots", SHOTS)]
+PAIRS = pa.schema([*_SHOWN, ("chosen", pa.string()), ("rejected", pa.string())])  # `prompt` is the question alone
+TARGETS = pa.schema([*_SHOWN, ("target", pa.string())])
+ASKED = pa.schema(  # `prompt` is the whole turn, which tells a window from the others
+    [
+        *_SHOWN,
+        ("question", pa.string()),
+        ("description", pa.string()),
+        ("other_shots", SHOTS),
+        ("reference", pa.string()),
+    ]
+)
+CHUNK = 2048  # windows that are objects of Python's at a time
 
 
 @dataclass(frozen=True)
@@ -94,28 +103,47 @@ def windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Tab
     Raises ConfigError when nobody has questions enough.
     """
     (table,) = tables
+    found = windows_of(table, options)
+    few = sum(sum(map(len, own.values())) for _, own in found.trained() if len(own) <= options["shots"])
+    schema, parts = TARGETS if options["targets"] else PAIRS, []
+    made = _dealt(found, options)
+    while chunk := [*islice(made, CHUNK)]:
+        parts.append(pa.Table.from_pylist(chunk, schema))
+    joined = pa.concat_tables([schema.empty_table(), *parts])
+    counts = {"identical": found.identical, "goesOn": found.several_turns, "fewQuestions": few}
+    return with_counts(joined, {"pairs": joined.num_rows} | counts)
+
+
+def windows_of(table: pa.Table, options: Mapping[str, Json]) -> People:
+    """The users of whom windows are made. Raises ConfigError when nobody has questions enough."""
     found, size = people(table, options), options["shots"] + 1
-    made, few = [], 0
-    for user, own in found.trained():
-        if len(own) < size:
-            few += sum(map(len, own.values()))
-            continue
-        for shuffle in range(options["shuffles"]):
-            rng = random.Random(seed_of(options["seed"], "deal", user, shuffle))
-            questions = rng.sample([*own], len(own))
-            for first in range(0, len(questions) - size + 1, size):
-                *shots, target = (rng.choice(own[question]) for question in questions[first : first + size])
-                made.append(_window(shots, target, options) | _learned(target, options))
-    if table.num_rows and not made:
-        most = max((len(own) for _, own in found.trained()), default=0)
+    most = max((len(own) for _, own in found.trained()), default=0)
+    if table.num_rows and most < size:
         raise ConfigError.one(
             _field(table),
             f"has no user with pairs about {size} questions, as a window of fspo.shots: {options['shots']} and a target needs "
             f"(the most that one of {len(found.of_user):,} users has, without what is held out, is {most:,}); write a smaller "
             "fspo.shots, or give users with more rows",
         )
-    counts = {"pairs": len(made), "identical": found.identical, "goesOn": found.several_turns, "fewQuestions": few}
-    return with_counts(pa.Table.from_pylist(made, TARGETS if options["targets"] else PAIRS), counts)
+    return found
+
+
+def windows_looked_at(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """What can be wrong with the windows of a table, without making them: none of them."""
+    windows_of(tables[0], options)
+    return PAIRS.empty_table()
+
+
+def _dealt(found: People, options: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
+    size = options["shots"] + 1
+    for user, own in found.trained():
+        for shuffle in range(options["shuffles"]):
+            rng = random.Random(seed_of(options["seed"], "deal", user, shuffle))
+            questions = rng.sample([*own], len(own))
+            for first in range(0, len(questions) - size + 1, size):
+                *shots, target = (rng.choice(own[question]) for question in questions[first : first + size])
+                shown = {"prompt": target["prompt"], "user_id": user, "shots": _said(shots)}
+                yield shown | _learned(target, options)
 
 
 def held_out_windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:

@@ -55,7 +55,7 @@ class Fit:
     def ids(self, row: Mapping[str, Any], chat: ModelChat, answers: tuple[str, ...]) -> dict[str, Any]:
         """The ids of a row, and how many shots it shows."""
         most, found = self.settings, dict[str, Any]()
-        for dropped, user in enumerate(turns(self.template, row["shots"], row["question"])):
+        for dropped, user in enumerate(turns(self.template, row["shots"], row["prompt"])):
             found = _ids({**row, "user": user}, chat, answers) | {"shots_shown": len(row["shots"]) - dropped}
             prompt, answer = len(found["prompt_ids"]), max(len(found[f"{name}_ids"]) for name in answers)
             if prompt <= most.max_prompt_tokens and prompt + answer <= most.max_length_tokens:
