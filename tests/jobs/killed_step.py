@@ -50,7 +50,7 @@ def die(whom: str) -> None:
 
 def kill_in_commit(place: str, count: int, whom: str) -> None:
     """Put the kill into the store's commit."""
-    committed_here, fsync, replace = store._committed_here, os.fsync, Path.replace
+    committed_here, fsync, replace = store.committed_here, os.fsync, Path.replace
     commits, fsyncs = 0, 0
 
     def reached(here: str) -> None:
@@ -80,7 +80,7 @@ def kill_in_commit(place: str, count: int, whom: str) -> None:
         reached("renaming")
         return replace(self, target)
 
-    store._committed_here = counting_write
+    store.committed_here = counting_write
     os.fsync = counting_fsync
     Path.replace = watched_replace  # type: ignore[method-assign, assignment]
 
