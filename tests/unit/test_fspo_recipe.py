@@ -364,8 +364,9 @@ def test_a_question_with_more_shots_than_the_context_holds_is_asked_with_fewer()
         assert [each["answer"] for each in play(job, asked, room)] == firsts
 
 
-def test_the_card_tells_how_to_show_the_model_a_persons_pairs() -> None:
-    steps = FSPO.plan(method())
+@pytest.mark.parametrize("described", ["Never", "BeforeAnswer"])
+def test_the_card_tells_how_to_show_the_model_a_persons_pairs(described: str) -> None:
+    steps = FSPO.plan(method(fspo={"shots": 1, "describeUser": described}))
     models, sources = {"policy": ModelSource(url="file:///m")}, {"preferences": DataSource(digest="d")}
     named = {"version": "0", "name": "r", "recipe": "fspo", "seed": 0, "digest": "d"}
     plan = Plan.model_validate({**named, "models": models, "sources": sources, "steps": steps})
@@ -375,6 +376,7 @@ def test_the_card_tells_how_to_show_the_model_a_persons_pairs() -> None:
         text = card(plan, step, [], 3, adapter=False)
         assert f"```jinja\n{SHORT}\n```" in text
         assert "`shots`" in text and "(1 in training)" in text
+        assert ("It first says what the person is like" in text) == (described == "BeforeAnswer")
 
 
 def test_the_papers_example_is_the_recipes_own_values() -> None:

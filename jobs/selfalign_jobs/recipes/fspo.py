@@ -265,20 +265,15 @@ def remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:
             "labels", "labelsPicked", picked, "of the labels were picked: the description did not decide.", share=True
         )
     told = {
-        "answers-no-shots": (
-            "tasteWithoutShots",
-            "are what the user prefers when the model is shown no pair of theirs",
-        ),
-        "answers-other-shots": (
-            "tasteWithOthersShots",
-            "when it is shown another user's, drawn: near the former, or chance",
-        ),
+        "answers-no-shots": ("tasteWithoutShots", "no pair of theirs"),
+        "answers-other-shots": ("tasteWithOthersShots", "the pairs of another user, who is drawn"),
     }
     for name, (figure, words) in told.items():
         if name in tables and (table := _greedy(tables[name])).num_rows:
             rows = table.select(["answer", "reference"]).to_pylist()
             right = sum(normalised(row["answer"]) == normalised(row["reference"]) for row in rows)
-            yield Remark(name, figure, right / len(rows), f"of the answers to held-out users {words}.", share=True)
+            said = f"of the answers to held-out users are what they prefer when the model is shown {words}."
+            yield Remark(name, figure, right / len(rows), said, share=True)
 
 
 def _greedy(table: pa.Table) -> pa.Table:

@@ -61,12 +61,17 @@ def _prompting(step: Train) -> str:
     """Of a model that is shown what a person prefers: how, as a Jinja template of the user's turn."""
     if "turn" not in step.data.options:
         return ""
+    described = (
+        "It first says what the person is like; the answer follows its heading.\n"
+        if step.data.options["describe"]
+        else ""
+    )
     return f"""
 ## How to prompt it
 
 It answers a person whose pairs of answers it is shown: the user's turn is this Jinja template, with `shots`, a list of maps
 of `prompt`, `chosen` and `rejected` ({step.data.options["shots"]} in training), and `prompt`, the question.
-
+{described}
 ```jinja
 {step.data.options["turn"]}
 ```
