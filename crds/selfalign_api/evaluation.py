@@ -110,6 +110,44 @@ class FspoOptions(ApiModel):
     """Of data.prompts: who answers the questions: initial, or entries of auxiliaryModels that write. Unset: initial."""
 
 
+class Responder(ApiModel):
+    """Who answers every prompt, and what is shown before it."""
+
+    model_name: Annotated[Name, Field(examples=["strong"])]
+    """The model: initial (the model as given), or an entry of auxiliaryModels that writes."""
+
+    shots: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Demonstrations before the prompt, of data.demonstrations. Unset: 0."""
+
+    demonstrations: Literal["Best", "Any"] | None = None
+    """Which: the first rows of data.demonstrations, or rows drawn for each prompt. Unset: Best."""
+
+
+class AlmostOptions(ApiModel):
+    """Options of the recipe almost."""
+
+    responders: Annotated[
+        tuple[Responder, ...],
+        Field(min_length=2, max_length=8, examples=[[{"modelName": "strong"}, {"modelName": "initial"}]]),
+    ]
+    """Who answers, the strongest first: the order is the label."""
+
+    pairs: Literal["All", "Neighbours"] | None = None
+    """Which responders are compared: each with each, or each with the next. Unset: All."""
+
+    doubtful: Literal["Drop", "Keep"] | None = None
+    """Comparisons whose better answer evades, or is short beside the prompt's other answers. Unset: Drop."""
+
+    pool_model_name: Name | None = None
+    """A responder's model, whose answers the reward model chooses from. Unset: the first responder's."""
+
+    best_of: Annotated[int, Field(ge=2, le=64)] | None = None
+    """Answers to each prompt that it chooses from. Unset: 4."""
+
+    finish: Literal["BestOfN", "SampleRankDPO"] | None = None
+    """Fine-tuning on the best answers, or DPO of the best over the worst: a stand-in for the paper's PPO. Unset: BestOfN."""
+
+
 class SynpoOptions(ApiModel):
     """Options of the recipe synpo."""
 

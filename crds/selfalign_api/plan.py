@@ -114,6 +114,7 @@ class EngineLoad(Frozen):
     task: Literal["text", "score"] = "text"
     jobs: tuple[FlowJob, ...]
     max_model_tokens: Annotated[int | None, ADDED] = None  # where this model's context is not that of the step's engine
+    chat_template: Annotated[str | None, ADDED] = None  # of a model that has none of its own
 
 
 class EngineSettings(Frozen):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from selfalign_api.base import INT64_MAX, ApiModel, LongCount, MapBy, Seconds
-from selfalign_api.evaluation import Evaluation, FspoOptions, SaoOptions, SelmOptions, SynpoOptions
+from selfalign_api.evaluation import AlmostOptions, Evaluation, FspoOptions, SaoOptions, SelmOptions, SynpoOptions
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
@@ -34,6 +34,7 @@ METHOD_FIELDS = (
     "selm",
     "synpo",
     "fspo",
+    "almost",
     "output",
     "storage",
 )
@@ -49,7 +50,7 @@ LIFE_FIELDS = (
 )
 
 Recipe = Literal[
-    "sao", "pairs", "spin", "selm", "synpo", "fspo"
+    "sao", "pairs", "spin", "selm", "synpo", "fspo", "almost"
 ]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
@@ -100,6 +101,9 @@ class Spec(ApiModel):
 
     fspo: FspoOptions | None = None
     """Options of the recipe fspo."""
+
+    almost: AlmostOptions | None = None
+    """Options of the recipe almost."""
 
     output: Output | None = None
     """Where the result is copied. Unset: it stays in the run's folder only."""

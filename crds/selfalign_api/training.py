@@ -9,7 +9,11 @@ from pydantic import Field
 from selfalign_api.base import ApiModel, Count, LongCount, MapBy, Name, NonNegative, Positive, Text
 
 # Names of the further trainings of each recipe that has some; their values are the recipe's own (training.stages).
-STAGES: dict[str, tuple[str, ...]] = {"synpo": ("promptGenerator", "improver"), "fspo": ("sft",)}
+STAGES: dict[str, tuple[str, ...]] = {
+    "synpo": ("promptGenerator", "improver"),
+    "fspo": ("sft",),
+    "almost": ("rewardModel",),
+}
 
 
 class Iteration(ApiModel):
@@ -31,7 +35,7 @@ class Iteration(ApiModel):
 class Loss(ApiModel):
     """The objective."""
 
-    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm"] | None = None
+    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm", "sft"] | None = None
     """Which loss."""
 
     beta: Positive | None = None

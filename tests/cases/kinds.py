@@ -12,6 +12,7 @@ from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
 from cases.people import CASES as PEOPLE
 from cases.rankers import CASES as RANKERS
+from cases.responders import CASES as RESPONDERS
 from cases.seeds import CASES as SEEDS
 from cases.tables import CASES as TABLES
 from cases.tables_refused import CASES as TABLES_REFUSED
@@ -22,6 +23,7 @@ KINDS: Mapping[str, Sequence[Case]] = {
     "dialogues": DIALOGUES,
     "seeds": SEEDS,
     "people": PEOPLE,
+    "responders": RESPONDERS,
     "models": MODELS,
     "rankers": RANKERS,
     "failures": FAILURES,

@@ -16,6 +16,7 @@ RECIPES = {  # rows of each source, and how many models are trained
     "selm-tiny": ({"preferences": 200}, 2),
     "fspo-tiny": ({"preferences": 400}, 2),
     "synpo-tiny": ({"demonstrations": 400, "corpus": 400}, 3),
+    "almost-tiny": ({"prompts": 400}, 2),
 }
 SECONDS = 1200
 

@@ -33,7 +33,7 @@ from selfalign_jobs.surroundings import settle
 SMALL_PART = 16
 
 
-def make_chat(model: Path, given: ModelSource | None) -> LettersChat:
+def make_chat(model: Path, given: ModelSource | None, fallback: str | None = None) -> LettersChat:
     return LettersChat()
 
 

@@ -23,6 +23,7 @@ CHECKS = (
     {"name": "cool", "type": "ExactMatch", "exactMatch": {"temperatures": [0.7]}},
 )
 HELPER = {"name": "judge-70b", "url": "file:///judge"}
+STRONG = {"name": "strong", "url": "file:///strong"}
 RANKER = {"name": "ranker", "kind": "PairRanker", "url": "file:///ranker"}
 OPTIONS = {  # of a recipe alone
     "sao": {"promptMode": ["Persona", "Free"]},
@@ -44,7 +45,7 @@ def maybe(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
     """What a person may write: every part left out, or some of it written."""
     parts: dict[str, Any] = {
-        "iterations": draw(maybe(st.integers(1, 5))),
+        "iterations": draw(maybe(st.integers(1, 1 if found.name == "almost" else 5))),
         "seed": draw(maybe(st.integers(0, 2**63 - 1))),
         "data": draw(data(found)) or None,
         "evaluation": {
@@ -87,6 +88,8 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
         gap = draw(maybe(st.floats(0, 2)))
         judge = {"method": "score", "modelName": RANKER["name"]} | ({} if gap is None else {"minScoreGap": gap})
         return written | {"judge": judge, "auxiliaryModels": [RANKER]}
+    if found.name == "almost":
+        return almost_of(draw, written)
     helpers = [helper for helper in (HELPER, RANKER) if helper["name"] == parts["judge"]["modelName"]]
     return written | ({"auxiliaryModels": helpers} if helpers else {})
 
@@ -100,6 +103,21 @@ def labelled_or_asked() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries(asked),
         st.fixed_dictionaries(asked | {"users": users}),
     )
+
+
+def almost_of(draw: st.DrawFn, written: dict[str, Any]) -> dict[str, Any]:
+    """A run of ALMoST: with two responders or three, and what its finish goes with."""
+    shown = "demonstrations" in written["data"]
+    responders = [{"modelName": "initial", "shots": 2}] * shown + [
+        {"modelName": STRONG["name"]},
+        {"modelName": "initial"},
+    ]
+    finish = draw(maybe(st.sampled_from(["BestOfN", "SampleRankDPO"])))
+    options = {"pairs": draw(maybe(st.sampled_from(["All", "Neighbours"]))), "finish": finish}
+    if finish != "SampleRankDPO":
+        written.get("training", {}).pop("loss", None)
+    judges = [helper for helper in (HELPER, RANKER) if helper["name"] == written.get("judge", {}).get("modelName")]
+    return written | {"almost": _written(options) | {"responders": responders}, "auxiliaryModels": [STRONG, *judges]}
 
 
 def writing_judges() -> st.SearchStrategy[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from rule_cases_almost import CASES_OF_ALMOST
+
 from selfalign_api.run import METHOD_FIELDS
 
 BASE: dict[str, Any] = {
@@ -230,7 +232,7 @@ CASES = (
     Case(
         "spec: {data: {prompts: {url: 's3://b/p'}}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}, prompts: {url: 's3://b/p'}}}",
-        "spec.data.prompts: data.prompts is read by sao, fspo only; remove it or change recipe",
+        "spec.data.prompts: data.prompts is read by sao, fspo, almost only; remove it or change recipe",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
@@ -240,7 +242,7 @@ CASES = (
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
         "spec: {data: {demonstrations: {url: 's3://b/p'}}}",
-        "spec.data.demonstrations: data.demonstrations is read by spin, synpo only; remove it or change recipe",
+        "spec.data.demonstrations: data.demonstrations is read by spin, synpo, almost only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}}}",
@@ -464,7 +466,7 @@ CASES = (
     Case(
         "spec: {generation: {roles: [{name: judge, temperature: 0}, {name: respond, temperature: 0.1}]}}",
         "spec: {generation: {roles: [{name: judge, temperature: 1}, {name: respond, temperature: 0}]}}",
-        "spec.generation.roles: sao compares two answers of role respond, which are equal at temperature 0; "
+        "spec.generation.roles: sao and almost compare several answers of role respond, which are equal at temperature 0; "
         "write a temperature above 0",
     ),
     Case(
@@ -615,6 +617,7 @@ CASES = (
         "spec.failurePolicy.backoffSeconds: 10: the first wait is longer than the longest; write backoffSeconds at or "
         "below maxBackoffSeconds",
     ),
+    *(Case(*parts) for parts in CASES_OF_ALMOST),
 )
 
 
@@ -655,6 +658,10 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "selm": ({"firstIteration": "Offline"}, {}),
     "synpo": ({"seedWords": 1}, {"seedWords": 3}),
     "fspo": ({"shots": 1}, {"shots": 3}),
+    "almost": (
+        {"responders": [{"modelName": "big"}, {"modelName": "initial"}]},
+        {"responders": [{"modelName": "initial"}, {"modelName": "big"}]},
+    ),
     "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
@@ -689,6 +696,11 @@ OTHERS: dict[str, Spec] = {  # options of another recipe, and what a run of that
     "selm": {"recipe": "selm", "data": OWN_PAIRS},
     "synpo": OF_SYNPO,
     "fspo": {"recipe": "fspo", "data": OWN_PAIRS},
+    "almost": {
+        "recipe": "almost",
+        "data": {"prompts": {"url": "s3://b/p"}},
+        "auxiliaryModels": [{"name": "big", "url": "hf://o/n"}],
+    },
 }
 
 CHANGES = (

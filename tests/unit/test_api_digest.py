@@ -54,6 +54,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "selm",
         "synpo",
         "fspo",
+        "almost",
         "output",
         "storage",
     )

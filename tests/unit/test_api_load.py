@@ -104,9 +104,9 @@ REFUSED = {
     "training: {loss: {beta: [1]}}": "spec.training.loss.beta: must be a number",
     "training: {loss: {beta: 0}}": "spec.training.loss.beta: 0 must be above 0",
     "training: {learningRate: 1.0e-6x}": "spec.training.learningRate: 1.0e-6x must be a number",
-    "training: {loss: {type: simPO}}": "spec.training.loss.type: simPO is not one of dpo, ipo, simpo, orpo, hinge, selm; "
+    "training: {loss: {type: simPO}}": "spec.training.loss.type: simPO is not one of dpo, ipo, simpo, orpo, hinge, selm, sft; "
     "did you mean simpo?",
-    "training: {loss: {type: 3}}": "spec.training.loss.type: 3 is not one of dpo, ipo, simpo, orpo, hinge, selm",
+    "training: {loss: {type: 3}}": "spec.training.loss.type: 3 is not one of dpo, ipo, simpo, orpo, hinge, selm, sft",
     "training: {loss: simpo}": "spec.training.loss: simpo must be a map; write {field: value}",
     "training: {adapter: lora, lora: {rank: 99999999999}}": "spec.training.lora.rank: 99999999999 must be at most 2147483647",
     "compute: {training: {zeroStage: 4}}": "spec.compute.training.zeroStage: 4 is not one of 0, 1, 2, 3",
@@ -134,7 +134,7 @@ REFUSED = {
     "suspend: 1": "spec.suspend: 1 must be true or false",
     "credentials: [{urlPrefix: 'hf://'}]": "spec.credentials[hf://].secretName: is missing; write secretName: hf-token",
     "model: {}": 'spec.model.url: is missing; write url: "hf://google/gemma-2-9b-it"',
-    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo, fspo; did you mean sao?",
+    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo, fspo, almost; did you mean sao?",
 }
 
 

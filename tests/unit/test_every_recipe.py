@@ -149,6 +149,7 @@ def test_no_prompt_of_the_evaluation_can_be_trained_on(found: Recipe, data: st.D
                 )
             whole = {"count": None, "parts": 1, "window": [0]} if "parts" in step.data.options else {}
             whole |= {"seed_words": 1, "noise_words": 1} if "seed_words" in step.data.options else {}
+            whole |= {"identical": "Keep"} if "of_each" in step.data.options else {}
             trained = found.prepares[step.data.fn](tables, {**step.data.options, **whole})
             assert not {*HELD} & {*trained["prompt"].to_pylist()}
             assert trained.num_rows or step.data.options.get("earlier")  # each iteration has the same prompts here

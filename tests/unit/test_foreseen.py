@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cases.case import ON_CPU, REPOSITORY, Room
+from cases.responders import PROMPTS, with_responders
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
 from selfalign_api.plan import Train
@@ -92,3 +93,12 @@ def _held(tmp_path: Path, held: int) -> Resolved:
     asked = room.lines("asked.jsonl", prompts[40 - held : 200 - held])
     data = {"prompts": {"url": room.lines("given.jsonl", prompts[:40]), "count": 40}}
     return resolved(tmp_path, **{"data": data, "evaluation": {"when": "Last", "prompts": {"url": asked}}})
+
+
+@pytest.mark.parametrize(("options", "kinds"), [({}, 3), ({"pairs": "Neighbours"}, 2)])
+def test_each_prompt_that_responders_answer_makes_as_many_comparisons_as_there_are_kinds(
+    tmp_path: Path, options: dict[str, Any], kinds: int
+) -> None:
+    run = with_responders(options=options)(Room(tmp_path))
+    found = examine(load_run(run), ON_CPU, {"selfalign": str(REPOSITORY / "examples")}, tmp_path)
+    assert [pairs for pairs, _ in trainings(found)] == [kinds * len(PROMPTS), len(PROMPTS)]

@@ -15,6 +15,7 @@ from selfalign_jobs.flow import SetAside
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.chat_template import render_chat, variables_of
 from selfalign_jobs.generate.tokenizer import load_tokenizer, read_tokenizer
+from selfalign_jobs.recipes.shots import DIALOGUE
 
 CHAT = ModelChat.of(TINY, None)
 PARTS = TEMPLATE.replace("message.content", "message.content[0].text").replace(
@@ -46,6 +47,16 @@ def test_decoding_leaves_the_end_token_out() -> None:
 
 
 # --- chat templates -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_folder_without_a_template_is_shown_stands_back_behind_one_that_it_has(tmp_path: Path) -> None:
+    given = ModelSource(url="file:///m")
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    vanilla = ModelChat.of(model_folder(tmp_path / "m", {"chat_template.jinja": None}), given, DIALOGUE)
+    assert vanilla.text("Say hi", said) == "Human: q\n\nAssistant: a\n\nHuman: Say hi\n\nAssistant:"
+    assert vanilla.given("Say hi", "hi")[1][-1] == vanilla.end_id
+    assert ModelChat.of(TINY, given, DIALOGUE).text("Say hi") == CHAT.text("Say hi")
+
 
 RENDERED = {
     "the example's": TEMPLATE,

@@ -7,6 +7,7 @@ about a change of the spec are in transition_rules.py.
 
 from typing import Any
 
+from selfalign_api.rule_table.almost import ALMOST_RULES
 from selfalign_api.rule_table.evaluation import OTHER_RULES
 from selfalign_api.rule_table.few_shot import FEW_SHOT_RULES
 from selfalign_api.rule_table.generation import GENERATION_RULES, ROLES, SCORED
@@ -20,6 +21,7 @@ __all__ = ["ROLES", "RULES", "SCORED", "Rule", "stage_rules"]
 RULES: tuple[Rule[Any], ...] = (
     *RECIPE_RULES,
     *FEW_SHOT_RULES,
+    *ALMOST_RULES,
     *PLACE_RULES,
     *GENERATION_RULES,
     *TRAINING_RULES,

@@ -43,6 +43,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "selm": ("respond", "judge"),
     "synpo": ("writePrompt", "respond", "improve", "judge"),
     "fspo": ("listViews", "respondView", "respond", "describeUser", "judge"),
+    "almost": ("respond", "judge"),
 }
 SCORED = ("synpo",)
 
@@ -90,12 +91,12 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.roles",
-        "self.recipe != 'sao' || "
+        "!(self.recipe in ['sao', 'almost']) || "
         + given("generation.roles")
         + "self.generation.roles.all(r, r.name != 'respond' || !has(r.temperature) || r.temperature > 0.0)",
-        "sao compares two answers of role respond, which are equal at temperature 0; write a temperature above 0",
+        "sao and almost compare several answers of role respond, which are equal at temperature 0; write a temperature above 0",
         lambda spec: (
-            spec.recipe != "sao"
+            spec.recipe not in ("sao", "almost")
             or all(role.name != "respond" or role.temperature != 0 for role in _roles(spec.generation))
         ),
     ),
@@ -160,12 +161,12 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.roles",
-        "!(self.recipe in ['spin', 'selm', 'synpo', 'fspo']) || "
+        "!(self.recipe in ['spin', 'selm', 'synpo', 'fspo', 'almost']) || "
         + given("generation.roles")
         + "self.generation.roles.all(r, !(r.name in ['respond', 'improve']) || !has(r.reasoning) || r.reasoning == 'Strip')",
         "given answers have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep",
         lambda spec: (
-            spec.recipe not in ("spin", "selm", "synpo", "fspo")
+            spec.recipe not in ("spin", "selm", "synpo", "fspo", "almost")
             or all(
                 role.name not in ("respond", "improve") or role.reasoning != "Keep" for role in _roles(spec.generation)
             )

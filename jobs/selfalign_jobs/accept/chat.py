@@ -33,12 +33,18 @@ class Talk:
     prompts: dict[str, int] = field(default_factory=dict)  # tokens, by role
 
 
-def look_at_chat(given: ModelSource, model: GivenModel, rows: int | None, found: Recipe, method: Method) -> Talk:
-    """Load the tokenizer, render every role's prompt. `rows`: tokens that the embedding has (None: not known)."""
+def look_at_chat(
+    given: ModelSource, model: GivenModel, rows: int | None, found: Recipe, method: Method, fallback: str | None
+) -> Talk:
+    """Load the tokenizer, render every role's prompt. `rows`: tokens that the embedding has (None: not known).
+
+    `fallback` is the chat template that it is shown where it has none.
+    """
     talk = Talk()
     try:
         tokenizer = read_tokenizer(model.folder, remote_code=given.remote_code)
-        chat = ModelChat(tokenizer, given.chat_template, given.chat_template_kwargs, field=model.field)
+        template, variables = given.chat_template, given.chat_template_kwargs
+        chat = ModelChat(tokenizer, template, variables, field=model.field, fallback=fallback)
     except ModuleNotFoundError as error:
         talk.notes.append(f"The tokenizer cannot be looked at here ({error}); the steps of the run will.")
         return talk

@@ -45,6 +45,10 @@ def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
         return int(
             min(given, options["most"]) if "most" in options else given * options["shuffles"] // (1 + options["shots"])
         )
+    if "of_each" in prepare.options:  # so many of each prompt that all its tables answer
+        first = prepare.inputs[0]
+        assert isinstance(first, ArtifactRef)
+        return _made(plan, first, rows) * int(prepare.options["of_each"])
     found = 0
     for ref in learned_from(prepare):
         most = rows[ref.name] if isinstance(ref, SourceRef) else _made(plan, ref, rows)

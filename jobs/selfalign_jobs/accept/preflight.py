@@ -91,6 +91,13 @@ def roles_of(resolved: Resolved, lineage: str) -> dict[str, Role]:
     return {name: role for name, role in resolved.method.roles.items() if name in played}
 
 
+def fallback_of(resolved: Resolved, lineage: str) -> str | None:
+    """The chat template that a model is shown where it has none of its own: what all of its loads have."""
+    steps = (step for step in resolved.plan.steps if isinstance(step, Generate | Evaluate))
+    found = {load.chat_template for step in steps for load in step.loads if load.model.lineage == lineage}
+    return found.pop() if len(found) == 1 else None
+
+
 def _model(
     resolved: Resolved,
     lineage: str,
@@ -120,7 +127,7 @@ def _model(
     problems += weight_problems(model, tensors, text)
     if trained:
         problems += lora_problems(resolved.plan, tensors)
-    talk = look_at_chat(given, model, embedding_rows(tensors), found, method)
+    talk = look_at_chat(given, model, embedding_rows(tensors), found, method, fallback_of(resolved, lineage))
     problems += talk.problems
     problems += prompt_problems(text, method, talk.prompts)
     longest = max((tokens + method.roles[name].max_tokens for name, tokens in talk.prompts.items()), default=0)

@@ -63,9 +63,11 @@ class ModelChat:
         rows: int | None = None,
         ends: frozenset[int] = frozenset(),
         field: str = FIELD,
+        fallback: str | None = None,
     ) -> None:
         """`chat_template` replaces the folder's own; `variables` are further ones of it; the embedding has so many `rows`;
-        the engine ends an answer at any of `ends`, and at the tokenizer's own end token.
+        the engine ends an answer at any of `ends`, and at the tokenizer's own end token. `fallback` stands for the template
+        of a folder that has none.
 
         `field` is where the run file names the model.
 
@@ -75,7 +77,7 @@ class ModelChat:
         self._tokenizer = tokenizer.backend
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.template = chat_template if chat_template is not None else _default(tokenizer.templates, field)
+        self.template = _default(tokenizer.templates, field, fallback) if chat_template is None else chat_template
         self.variables = {**tokenizer.special, **(variables or {})}
         self.end_id: int = tokenizer.end_id
         self._ends = {self.end_id, *ends}
@@ -93,13 +95,14 @@ class ModelChat:
         self.reasoning = self._reasoning(markers, opening.rpartition(LAST)[2]) if markers else None
 
     @classmethod
-    def of(cls, model: Path, given: ModelSource | None) -> ModelChat:
+    def of(cls, model: Path, given: ModelSource | None, fallback: str | None = None) -> ModelChat:
         """The chat of a model folder, as the run gave its model (None: a model that only training makes)."""
         rows, ends = _vocabulary(model), _ends(model)
         if given is None:
             return cls(load_tokenizer(model), rows=rows, ends=ends)
         tokenizer = load_tokenizer(model, remote_code=given.remote_code)
-        return cls(tokenizer, given.chat_template, given.chat_template_kwargs, rows, ends)
+        template, variables = given.chat_template, given.chat_template_kwargs
+        return cls(tokenizer, template, variables, rows, ends, fallback=fallback)
 
     def text(self, user: str, history: History = ()) -> str:
         """The prompt: one user turn, and the beginning of the assistant's; before it what was said, if anything."""
@@ -217,10 +220,12 @@ def _ends(model: Path) -> frozenset[int]:
     return frozenset(found)
 
 
-def _default(templates: Mapping[str, str], field: str) -> str:
+def _default(templates: Mapping[str, str], field: str, fallback: str | None) -> str:
     """The chat template that stands for all. Raises ConfigError without one."""
     if DEFAULT in templates:
         return templates[DEFAULT]
+    if fallback is not None and not templates:
+        return fallback
     if templates:
         named = ", ".join(sorted(templates))
         message = f"has the chat templates {named} and none named {DEFAULT}; "

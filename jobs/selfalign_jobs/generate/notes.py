@@ -11,12 +11,20 @@ import pyarrow.compute as pc
 from selfalign_api.plan import DataSource, FlowJob, Judge, SourceRef
 from selfalign_jobs.places.store import Folder, TableEntry
 from selfalign_jobs.recipes.answers import repetition
+from selfalign_jobs.recipes.base import FlowDef
 from selfalign_jobs.step import second_look
-from selfalign_jobs.step.pair_figures import ANSWER_COLUMNS, VERDICT_COLUMNS, counted, lengths, verdicts
+from selfalign_jobs.step.pair_figures import ANSWER_COLUMNS, VERDICT_COLUMNS, counted, kept_pairs, lengths, verdicts
 
 ENOUGH = 100_000  # records that figures are taken of: more would move no share by a hundredth, and cost memory
 LEDGER = ("_status", "_reason")
 READ = (*ANSWER_COLUMNS, *VERDICT_COLUMNS, "prompt", "prompt_seed", "first_chosen", *LEDGER)
+
+
+def on_rows(folder: Folder, entry: TableEntry, flow: FlowDef) -> Iterator[str]:
+    """What a flow says itself of the rows that it made."""
+    table = _head(folder, entry, (*flow.schema.names, *LEDGER))
+    if table is not None:
+        yield from flow.notes(kept_pairs(table))
 
 
 def on_pairs(

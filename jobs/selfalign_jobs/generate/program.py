@@ -52,9 +52,9 @@ MakeEngine = Callable[[EngineSpec, Path], Engine]  # tests put fakes in the plac
 
 
 class MakeChat(Protocol):
-    """Chat of a model folder, as the run gave its model."""
+    """Chat of a model folder, as the run gave its model; `fallback` is the chat template of one that has none of its own."""
 
-    def __call__(self, model: Path, given: ModelSource | None) -> Chat: ...
+    def __call__(self, model: Path, given: ModelSource | None, fallback: str | None = None) -> Chat: ...
 
 
 @dataclass
@@ -106,6 +106,7 @@ def generate(
     flows = recipe(context.config.plan.recipe).flows
     told: list[str] = []
     for job in (job for load in step.loads for job in load.jobs):
+        told += notes.on_rows(context.folder, made.tables[job.out], flows[job.flow])
         if is_pairs(flows[job.flow].schema):
             told += notes.on_pairs(context.folder, made.tables[job.out], _outcomes(step, job, made), job.judge)
             told += notes.on_turns(context.folder, origin_of(step, job.out), context.config.plan.sources)
@@ -181,7 +182,7 @@ def run_loads(
                 setup = HostSetup(
                     means=means,
                     locate=partial(_locate, context.config, load.model, means),
-                    make_chat=partial(make_chat, given=given),
+                    make_chat=partial(make_chat, given=given, fallback=load.chat_template),
                     make_engine=partial(_make_engine, _make_ranker if kind == "PairRanker" else make_engine, spec),
                     make_scorer=_scorer(kind, given, spec.field, trained=plan.trainer_of(load.model) is not None),
                     jobs={job.out: job for job in load.jobs},

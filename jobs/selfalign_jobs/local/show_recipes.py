@@ -104,6 +104,7 @@ def a_run(found: Recipe) -> SelfAlignmentRun:
     spec: dict[str, Json] = {"recipe": found.name, "model": {"url": file_url(folder / "model")}} | (
         {"data": data} if data else {}
     )
+    spec |= found.needs
     if found.scored:
         scorer = {"name": "scorer", "kind": "PairRanker", "url": file_url(folder / "scorer")}
         spec |= {"auxiliaryModels": [scorer], "judge": {"method": "score", "modelName": "scorer"}}

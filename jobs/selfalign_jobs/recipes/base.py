@@ -43,11 +43,13 @@ class FlowDef:
     """A flow and the schema of the rows that it returns.
 
     `milestones`, for the report: columns that are filled in as a record goes on, in the flow's order, and what each shows.
+    `notes`: what of the rows that it made deserves a second look, told when the step is done.
     """
 
     run: Flow
     schema: pa.Schema
     milestones: Mapping[str, str] = field(default_factory=dict)
+    notes: Callable[[pa.Table], Iterator[str]] = lambda _: iter(())
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ class Recipe:
     # Of `prepares`: what is done when a run is accepted in the place of those that would make much to see little.
     looked_at: Mapping[str, PrepareFn] = field(default_factory=dict)
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
+    needs: Mapping[str, Json] = field(
+        default_factory=dict
+    )  # of the spec, beside data: what its smallest run must write
     # Variables that a method's templates need not name, though they are `required`.
     spared: Callable[[Method], frozenset[str]] = no_variables
     # For the report: of an iteration's tables by name, with the ledger's columns and numbers of tokens for ids. Pure.

@@ -106,7 +106,7 @@ def apart_questions(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa
     """
     (source,) = tables
     rows = set_apart(source, options)
-    asked = rows.filter(pc.is_null(rows["history"]))
+    asked = rows.filter(pc.is_null(rows["history"])) if "history" in rows.column_names else rows
     if rows.num_rows and asked.num_rows == 0:
         raise ConfigError.one(
             "spec.evaluation.prompts",

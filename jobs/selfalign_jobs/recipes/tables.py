@@ -127,6 +127,12 @@ def _sampled(pairs: pa.Table, number: int, options: Mapping[str, Json]) -> pa.Ta
     return gathered(pairs, np.sort(kept))
 
 
+def targets_of_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
+    """The chosen answers of the pairs that `training_pairs` takes, as targets."""
+    pairs = training_pairs(tables, options)
+    return with_counts(pa.table({"prompt": pairs["prompt"], "target": pairs["chosen"]}), counts_of(pairs))
+
+
 def learned_from(prepare: Prepare) -> tuple[TableRef, ...]:
     """The tables that a training's rows come from: without prompts that are held out, and what is only compared with."""
     return prepare.inputs[prepare.options.get("earlier", 0) : -1 if prepare.options.get("held_out") else None]
