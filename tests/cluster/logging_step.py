@@ -34,7 +34,7 @@ def main() -> None:
     log.keep_in(file.storage, storage, options.step, options.attempt)
     for number in range(3):
         print(f"{options.step}/{options.attempt} line {number}", flush=True)
-    go = storage.parents[2] / f"go-{options.step}-{options.attempt}"
+    go = storage.parents[1] / f"go-{options.step}-{options.attempt}"
     while not go.exists():
         time.sleep(0.05)
     print(f"{options.step}/{options.attempt} ends", flush=True)

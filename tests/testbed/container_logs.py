@@ -77,8 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         with suppress(OSError):  # whoever followed has gone
-            for line in _lines(found[0], lambda: _goes_on(self.server.log_of(namespace, pod)), "follow" in query):
-                self.wfile.write(line)
+            for moment, line in _lines(
+                found[0], lambda: _goes_on(self.server.log_of(namespace, pod)), "follow" in query
+            ):
+                self.wfile.write((moment if "timestamps" in query else b"") + line)
                 self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
@@ -89,7 +91,8 @@ def _goes_on(found: tuple[Path, bool] | None) -> bool:
     return found is not None and found[1]
 
 
-def _lines(log: Path, goes_on: Callable[[], bool], follow: bool) -> Iterator[bytes]:
+def _lines(log: Path, goes_on: Callable[[], bool], follow: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Each line with its time before it."""
     number = 0
     with log.open("rb") as file:
         rest = b""
@@ -98,7 +101,7 @@ def _lines(log: Path, goes_on: Callable[[], bool], follow: bool) -> Iterator[byt
             *lines, rest = (rest + file.read()).split(b"\n")
             for line in [*lines, *([rest] if ends and rest else [])]:
                 moment = (FIRST + timedelta(milliseconds=number)).isoformat(timespec="microseconds")
-                yield f"{moment} ".encode() + line + b"\n"
+                yield f"{moment} ".encode(), line + b"\n"
                 number += 1
             if ends:
                 return
