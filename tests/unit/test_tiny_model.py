@@ -28,6 +28,7 @@ import reward_model  # noqa: E402
 import samples  # noqa: E402
 import tables  # noqa: E402
 import users  # noqa: E402
+import verifier  # noqa: E402
 from batches import make_batch  # noqa: E402
 from tokenizer import chat, train_tokenizer  # noqa: E402
 
@@ -266,6 +267,31 @@ def test_what_the_weak_responder_is_taught_is_right_or_a_habit_and_of_no_held_ou
     sample = responders.weak_sample(random.Random(seed))
     assert sample.item is not None and not sample.item.held_out
     assert sample.prompt in sample.item.prompts and sample.reply in sample.item.answers
+
+
+@given(seed=st.integers(0, 2**32), task=st.sampled_from(language.TASKS))
+def test_requests_are_parsed_and_what_is_nearly_one_is_not(seed, task):
+    rng = random.Random(seed)
+    item = language.draw_item(rng, task)
+    assert all(language.parse(prompt) == item for prompt in item.prompts)
+    assert language.parse(verifier.near_request(rng)) is None
+
+
+def test_the_committed_verifier_has_the_figures_of_its_card_and_tells_requests_from_what_is_nearly_one():
+    folder = TINY / "verifier"
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    assert {name: float(value) for name, value in told} == json.loads((folder / "build.json").read_text())["figures"]
+    measured = verifier.measure(folder, 400)
+    assert measured["valid"] >= 0.97 and measured["invalid"] >= 0.88
+    assert (folder / "model.safetensors").stat().st_size <= 500_000
+
+
+def test_the_first_steps_of_a_verifier_are_the_same_each_time(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        verifier.train(tmp_path / name, verifier.save_layout(tmp_path / name), seed=0, steps=2)
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
 
 
 def test_keywords_of_the_corpus_are_words_that_requests_are_made_of():

@@ -7,6 +7,7 @@ in `examples/sao-tiny.yaml` are here too.
 
 import hashlib
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -118,6 +119,36 @@ class Item:
         arguments = sorted(self.arguments) if self.task == "larger" else self.arguments
         key = " ".join((self.task, self.kind, *arguments))
         return int(hashlib.md5(key.encode()).hexdigest(), 16) % 10 == 0
+
+
+def parse(prompt: str) -> Item | None:
+    """The item that a request is about; None where the language has no such request: what it draws has distinct arguments."""
+    for task, wordings in WORDINGS.items():
+        for wording in wordings:
+            found = re.fullmatch(
+                re.escape(wording).replace(r"\{kind\}", "(?P<kind>\\w+)").replace(r"\{list\}", "(?P<list>.+)"), prompt
+            )
+            if found is None:
+                continue
+            item = Item(task, tuple(found["list"].split(" ")), found.groupdict().get("kind") or "")
+            return item if _is_drawn(item) else None
+    return None
+
+
+def _is_drawn(item: Item) -> bool:
+    """Whether `draw_item` may come to it."""
+    a = item.arguments
+    if len(set(a)) < len(a):
+        return False
+    if item.task == "larger":
+        return len(a) == 2 and all(number in map(str, NUMBERS) for number in a)
+    if not set(a) <= {*WORDS}:
+        return False
+    if item.task == "category":
+        kinds = [KIND_OF[word] for word in a]
+        return len(a) == len(set(kinds)) == 3 and item.kind in kinds
+    low, high = {"count": (2, 5), "reverse": (3, 3)}.get(item.task, (3, 4))
+    return low <= len(a) <= high
 
 
 def draw_item(rng: random.Random, task: str) -> Item:
