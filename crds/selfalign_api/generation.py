@@ -13,10 +13,22 @@ class Role(ApiModel):
     """One voice of the recipe: its template and its sampling."""
 
     name: Annotated[
-        Literal["writePrompt", "listViews", "respondView", "respond", "improve", "describeUser", "judge"],
+        Literal[
+            "writePrompt",
+            "listViews",
+            "respondView",
+            "respond",
+            "improve",
+            "describeUser",
+            "propose",
+            "verify",
+            "guard",
+            "teach",
+            "judge",
+        ],
         Field(examples=["respond"]),
     ]
-    """Which voice: writePrompt, listViews, respondView, respond, improve, describeUser or judge."""
+    """Which of the recipe's voices."""
 
     template: Template | None = None
     """Its prompt, a Jinja template over the recipe's variables; at most 16384 characters."""

@@ -383,11 +383,15 @@ class Plan(Frozen):
                 return step
         return None
 
-    def given(self, model: ModelRef) -> ModelSource:
-        """The model as given that this one was trained from, by however many trainings: itself, where none made it."""
+    def origin(self, model: ModelRef) -> str:
+        """The name, in `models`, of what this one was trained from, by however many trainings: its own, where none made it."""
         while (trainer := self.trainer_of(model)) is not None:
             model = trainer.start
-        return self.models[model.lineage]
+        return model.lineage
+
+    def given(self, model: ModelRef) -> ModelSource:
+        """The model as given that this one was trained from."""
+        return self.models[self.origin(model)]
 
     def kind_of(self, model: ModelRef) -> Kind:
         """What this model gives: as it was given, or of one that the run trains, by what it is trained for."""

@@ -12,6 +12,7 @@ from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
 from selfalign_api.method import AuxiliaryModel, Data, Model, Output, Storage
+from selfalign_api.reversegen import ReversegenOptions
 from selfalign_api.training import Iteration, Training
 
 GROUP = "selfalign.dev"
@@ -35,6 +36,7 @@ METHOD_FIELDS = (
     "synpo",
     "fspo",
     "almost",
+    "reversegen",
     "output",
     "storage",
 )
@@ -50,7 +52,7 @@ LIFE_FIELDS = (
 )
 
 Recipe = Literal[
-    "sao", "pairs", "spin", "selm", "synpo", "fspo", "almost"
+    "sao", "pairs", "spin", "selm", "synpo", "fspo", "almost", "reversegen"
 ]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
@@ -104,6 +106,9 @@ class Spec(ApiModel):
 
     almost: AlmostOptions | None = None
     """Options of the recipe almost."""
+
+    reversegen: ReversegenOptions | None = None
+    """Options of the recipe reversegen."""
 
     output: Output | None = None
     """Where the result is copied. Unset: it stays in the run's folder only."""

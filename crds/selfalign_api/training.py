@@ -13,6 +13,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "synpo": ("promptGenerator", "improver"),
     "fspo": ("sft",),
     "almost": ("rewardModel",),
+    "reversegen": ("warmUp", "harden"),
 }
 
 

@@ -40,11 +40,15 @@ class Write(NamedTuple):
 
 
 class Compare(NamedTuple):
-    """Two candidate continuations of one chat: log p of each at their first differing token (design §3)."""
+    """Two candidate continuations of one chat: log p of each at their first differing token (design §3).
+
+    With `answer` the chat goes on after an assistant's turn, as that of a guard does, which is shown what both said.
+    """
 
     role: str
     user: str
     candidates: tuple[str, str]
+    answer: str | None = None
 
 
 class Given(NamedTuple):
@@ -57,11 +61,11 @@ class Given(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a scoring model says of an answer to a prompt; `history` are the messages before it."""
+    """What a scoring model says of an answer to a prompt, or of a prompt alone; `history` are the messages before it."""
 
     role: str
     prompt: str
-    answer: str
+    answer: str | None
     history: tuple[Mapping[str, str], ...] = ()
 
 
@@ -204,15 +208,16 @@ class Ask:
         return str(variables["prompt"]) if template is None else self.render(template, variables)
 
     def compare(self, role: str, verdicts: tuple[str, str], **variables: object) -> Compare:
-        """Ask which of two candidate verdicts `role` finds likelier."""
+        """Ask which of two candidate verdicts `role` finds likelier; without a template it is shown prompt and `answer`."""
         user = self.turn(role, **variables)
         first, second = (self.render(verdict, variables) for verdict in verdicts)
-        return Compare(role, user, (first, second))
+        answer = variables.get("answer") if self.job.roles[role].template is None else None
+        return Compare(role, user, (first, second), None if answer is None else str(answer))
 
     def score(
-        self, prompt: str, answer: str, role: str = "judge", *, history: Sequence[Mapping[str, str]] = ()
+        self, prompt: str, answer: str | None, role: str = "judge", *, history: Sequence[Mapping[str, str]] = ()
     ) -> Score:
-        """Ask a scoring model what an answer is worth."""
+        """Ask a scoring model what an answer is worth, or a prompt alone."""
         return Score(role, prompt, answer, tuple(history))
 
     def rank(self, prompt: str, answers: Sequence[str], role: str = "judge") -> Rank:

@@ -11,6 +11,7 @@ from cases.failures import CASES as FAILURES
 from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
 from cases.people import CASES as PEOPLE
+from cases.proposals import CASES as PROPOSALS
 from cases.rankers import CASES as RANKERS
 from cases.responders import CASES as RESPONDERS
 from cases.seeds import CASES as SEEDS
@@ -24,6 +25,7 @@ KINDS: Mapping[str, Sequence[Case]] = {
     "seeds": SEEDS,
     "people": PEOPLE,
     "responders": RESPONDERS,
+    "proposals": PROPOSALS,
     "models": MODELS,
     "rankers": RANKERS,
     "failures": FAILURES,

@@ -15,6 +15,7 @@ RECIPES = {  # rows of each source, and how many models are trained
     "spin-tiny": ({"demonstrations": 400}, 1),
     "selm-tiny": ({"preferences": 200}, 2),
     "fspo-tiny": ({"preferences": 400}, 2),
+    "reversegen-tiny": ({"prompts": 400}, 3),
     "synpo-tiny": ({"demonstrations": 400, "corpus": 400}, 3),
     "almost-tiny": ({"prompts": 400}, 2),
 }

@@ -62,6 +62,8 @@ def small(example: Path, folder: Path) -> list[str]:
     spec = document["spec"]
     for source in spec["data"].values():
         source["count"] = min(source.get("count", ROWS), ROWS)
+    if "reversegen" in spec:
+        spec["reversegen"]["proposalsPerIteration"] = ROWS
     if "prompts" in spec["evaluation"]:
         spec["evaluation"]["prompts"]["count"] = HELD_OUT
     (folder / example.name).write_text(yaml.safe_dump(document))

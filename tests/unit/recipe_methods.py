@@ -30,6 +30,17 @@ OPTIONS = {  # of a recipe alone
     "selm": {"firstIteration": ["Online", "Offline"]},
     "fspo": {"shots": [1, 4], "shuffles": [1, 3], "describeUser": ["Never", "BeforeAnswer"]},
 }
+TEACHER = {"name": "teacher", "url": "file:///teacher"}
+LABELLED = {"name": "guard", "kind": "Classifier", "label": "unsafe", "url": "file:///guard"}
+REWARD = {"name": "reward", "kind": "RewardModel", "url": "file:///reward"}
+ORACLES: tuple[dict[str, Any], ...] = (
+    {"type": "ExactMatch"},
+    {"type": "ExactMatch", "exactMatch": {"after": "####"}},
+    {"type": "Classifier", "classifier": {"modelName": "guard"}},
+    {"type": "Reward", "reward": {"modelName": "reward", "threshold": -1.5}},
+    {"type": "Verdict", "verdict": {"modelName": "teacher", "fail": "bad"}},
+    {"type": "Entropy"},
+)
 LOSSES = ("simpo", "dpo", "ipo", "orpo", "hinge")
 HELD_OUT = {"url": "file:///data/heldout.jsonl", "columns": {"reference": "answer"}}
 
@@ -81,7 +92,7 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
             parts["judge"]["method"] = draw(st.sampled_from([None, "logprobs", "generate", "random"]))
             parts["judge"]["modelName"] = draw(st.sampled_from([None, "self", "initial", HELPER["name"]]))
             parts["fspo"]["questionsPerUser"] = draw(maybe(st.integers(10, 60)))
-    if found.name == "synpo" or ("personas" in found.data and "prompts" not in (parts["data"] or {})):
+    if found.name in ("synpo", "reversegen") or ("personas" in found.data and "prompts" not in (parts["data"] or {})):
         parts["generation"] = {"filters": {"nearDuplicates": draw(maybe(st.sampled_from(NEAR)))}}
     written = {"recipe": found.name, "model": {"url": "file:///model"}} | _written(parts)
     if found.scored:
@@ -91,6 +102,9 @@ def specs(draw: st.DrawFn, found: Recipe) -> dict[str, Any]:
     if found.name == "almost":
         return almost_of(draw, written)
     helpers = [helper for helper in (HELPER, RANKER) if helper["name"] == parts["judge"]["modelName"]]
+    if found.name == "reversegen":
+        written |= {"reversegen": _written(draw(proposing()))}
+        helpers += [TEACHER, LABELLED, REWARD]
     return written | ({"auxiliaryModels": helpers} if helpers else {})
 
 
@@ -118,6 +132,20 @@ def almost_of(draw: st.DrawFn, written: dict[str, Any]) -> dict[str, Any]:
         written.get("training", {}).pop("loss", None)
     judges = [helper for helper in (HELPER, RANKER) if helper["name"] == written.get("judge", {}).get("modelName")]
     return written | {"almost": _written(options) | {"responders": responders}, "auxiliaryModels": [STRONG, *judges]}
+
+
+@st.composite
+def proposing(draw: st.DrawFn) -> dict[str, Any]:
+    """ReverseGen's options, with any oracle and any verifier."""
+    return {
+        "proposerModelName": draw(st.sampled_from(["initial", TEACHER["name"]])),
+        "teacherModelName": TEACHER["name"],
+        "verifierModelName": draw(maybe(st.sampled_from(["initial", TEACHER["name"], LABELLED["name"]]))),
+        "oracle": draw(st.sampled_from(ORACLES)),
+        "contextShots": draw(maybe(st.integers(1, 5))),
+        "proposalsPerIteration": draw(maybe(st.integers(1, 50))),
+        "handledPercent": draw(maybe(st.integers(0, 100))),
+    }
 
 
 def writing_judges() -> st.SearchStrategy[dict[str, Any]]:

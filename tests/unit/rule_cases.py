@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rule_cases_almost import CASES_OF_ALMOST
+from rule_cases_reversegen import CASES_OF_REVERSEGEN
 
 from selfalign_api.run import METHOD_FIELDS
 
@@ -232,7 +233,7 @@ CASES = (
     Case(
         "spec: {data: {prompts: {url: 's3://b/p'}}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}, prompts: {url: 's3://b/p'}}}",
-        "spec.data.prompts: data.prompts is read by sao, fspo, almost only; remove it or change recipe",
+        "spec.data.prompts: data.prompts is read by sao, fspo, almost, reversegen only; remove it or change recipe",
     ),
     Case(
         "spec: {data: {personas: {count: 3}}}",
@@ -293,8 +294,8 @@ CASES = (
     Case(
         "spec: {generation: {filters: {nearDuplicates: {}}}}",
         "spec: {data: {prompts: {url: 's3://b/p'}}, generation: {filters: {nearDuplicates: {}}}}",
-        "spec.generation.filters.nearDuplicates: only prompts that the model writes, sao's from personas and synpo's, are "
-        "compared; yours are taken as they are; remove nearDuplicates",
+        "spec.generation.filters.nearDuplicates: only prompts that a model writes, sao's from personas, synpo's and "
+        "reversegen's, are compared; yours are taken as they are; remove nearDuplicates",
     ),
     Case(
         "spec: {generation: {filters: {nearDuplicates: {method: MinHash, threshold: 0.9, ngram: 2}}}}",
@@ -618,6 +619,13 @@ CASES = (
         "below maxBackoffSeconds",
     ),
     *(Case(*parts) for parts in CASES_OF_ALMOST),
+    Case(
+        f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
+        f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: teach, topK: 3}}]}}}}",
+        "spec.generation.roles: recipe synpo has the roles writePrompt, respond, improve, judge; use one of these names in "
+        "generation.roles",
+    ),
+    *(Case(*each) for each in CASES_OF_REVERSEGEN),
 )
 
 
@@ -641,6 +649,7 @@ def spec(**fields: Any) -> Spec:
     return {name: value for name, value in {**BASE["spec"], **fields}.items() if value is not None}
 
 
+PROPOSING = {"proposerModelName": "initial", "teacherModelName": "t", "oracle": {"type": "ExactMatch"}}
 # Two values of every field of the method.
 METHOD: dict[str, tuple[Any, Any]] = {
     "recipe": ("sao", "pairs"),  # with the data that it needs, below
@@ -662,11 +671,12 @@ METHOD: dict[str, tuple[Any, Any]] = {
         {"responders": [{"modelName": "big"}, {"modelName": "initial"}]},
         {"responders": [{"modelName": "initial"}, {"modelName": "big"}]},
     ),
+    "reversegen": (PROPOSING, PROPOSING | {"contextShots": 4}),
     "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
 assert tuple(METHOD) == METHOD_FIELDS
-REQUIRED = ("recipe", "model")
+REQUIRED = ("recipe", "model", "reversegen")  # the last of its recipe
 
 CPU, GANG = {"device": "CPU"}, {"generation": {"podTemplate": {"spec": {"tolerations": [{"key": "gpu"}]}}}}
 COMPUTES: dict[str, tuple[Any, Any]] = {
@@ -701,12 +711,17 @@ OTHERS: dict[str, Spec] = {  # options of another recipe, and what a run of that
         "data": {"prompts": {"url": "s3://b/p"}},
         "auxiliaryModels": [{"name": "big", "url": "hf://o/n"}],
     },
+    "reversegen": {
+        "recipe": "reversegen",
+        "data": {"prompts": {"url": "s3://b/p"}},
+        "auxiliaryModels": [{"name": "t", "url": "hf://o/n"}],
+    },
 }
 
 CHANGES = (
     Change("recipe changed", spec(), spec(recipe=METHOD["recipe"][1], data=OWN_PAIRS), ("recipe", "data")),
     *(
-        Change(f"{name} changed", *(spec(**OTHERS.get(name, {}), **{name: value}) for value in (a, b)), (name,))
+        Change(f"{name} changed", *(spec(**OTHERS.get(name, {}) | {name: value}) for value in (a, b)), (name,))
         for name, (a, b) in METHOD.items()
         if name != "recipe"
     ),

@@ -55,6 +55,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "synpo",
         "fspo",
         "almost",
+        "reversegen",
         "output",
         "storage",
     )

@@ -124,8 +124,8 @@ REFUSED = {
     "generation: {roles: [{name: judge, topP: 0}]}": "spec.generation.roles[judge].topP: 0 must be above 0",
     "generation: {roles: [{name: judge}, {name: judge}]}": "spec.generation.roles: two entries have name: judge; "
     "keep one",
-    "generation: {roles: [{name: propose}]}": "spec.generation.roles[propose].name: propose is not one of writePrompt, "
-    "listViews, respondView, respond, improve, describeUser, judge",
+    "generation: {roles: [{name: write}]}": "spec.generation.roles[write].name: write is not one of writePrompt, "
+    "listViews, respondView, respond, improve, describeUser, propose, verify, guard, teach, judge",
     "judge: {tieMargin: 0.5}": "spec.judge.tieMargin: 0.5 must be below 0.5",
     "judge: {verdicts: [a]}": "spec.judge.verdicts: has 1 entries; write at least 2",
     "judge: {verdicts: [a, b, c]}": "spec.judge.verdicts: has 3 entries; write at most 2",
@@ -134,7 +134,7 @@ REFUSED = {
     "suspend: 1": "spec.suspend: 1 must be true or false",
     "credentials: [{urlPrefix: 'hf://'}]": "spec.credentials[hf://].secretName: is missing; write secretName: hf-token",
     "model: {}": 'spec.model.url: is missing; write url: "hf://google/gemma-2-9b-it"',
-    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo, fspo, almost; did you mean sao?",
+    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo, fspo, almost, reversegen; did you mean sao?",
 }
 
 

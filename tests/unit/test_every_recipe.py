@@ -104,13 +104,18 @@ def test_no_step_reads_of_a_later_iteration_and_none_comes_after_one(found: Reci
         assert all(trainer.iteration <= step.iteration for trainer in made)
 
 
+ONCE = ("reversegen",)  # recipes that train the policy once, after their last iteration
+
+
 @every_recipe
 @given(data=st.data())
 def test_every_iteration_trains_the_policy_and_every_model_is_trained_once(found: Recipe, data: st.DataObject) -> None:
     method = data.draw(methods(found))
     results = [step.result for step in planned(found, method).steps if isinstance(step, Train)]
     assert len(set(results)) == len(results)
-    assert {ModelRef(iteration=k) for k in range(1, method.iterations + 1)} <= {*results}
+    first = method.iterations if found.name in ONCE else 1
+    policies = {result for result in results if result.lineage == ModelRef().lineage}
+    assert policies == {ModelRef(iteration=k) for k in range(first, method.iterations + 1)}
 
 
 @every_recipe
@@ -191,6 +196,7 @@ def _row(number: int) -> dict[str, Any]:
         texts
         | {f"{name}_ids": ids for name in ("prompt", "chosen", "rejected", "target")}
         | {"answer": f"answer {number}", "response": f"right {number}", "history": None, "answers": 1, "gap": 1e9}
+        | {"failed": number % 2 == 0, "reference": f"right {number}", "target": f"right {number}"}
     )
 
 

@@ -13,6 +13,7 @@ from selfalign_api.rule_table.few_shot import FEW_SHOT_RULES
 from selfalign_api.rule_table.generation import GENERATION_RULES, ROLES, SCORED
 from selfalign_api.rule_table.places import PLACE_RULES
 from selfalign_api.rule_table.recipes import RECIPE_RULES
+from selfalign_api.rule_table.reversegen import REVERSEGEN_RULES
 from selfalign_api.rule_table.rule import Rule
 from selfalign_api.rule_table.training import TRAINING_RULES, stage_rules
 
@@ -26,4 +27,5 @@ RULES: tuple[Rule[Any], ...] = (
     *GENERATION_RULES,
     *TRAINING_RULES,
     *OTHER_RULES,
+    *REVERSEGEN_RULES,
 )

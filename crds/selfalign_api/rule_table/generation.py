@@ -44,6 +44,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "synpo": ("writePrompt", "respond", "improve", "judge"),
     "fspo": ("listViews", "respondView", "respond", "describeUser", "judge"),
     "almost": ("respond", "judge"),
+    "reversegen": ("propose", "verify", "respond", "guard", "teach", "judge"),
 }
 SCORED = ("synpo",)
 
@@ -204,13 +205,13 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.filters.nearDuplicates",
-        "self.recipe == 'synpo' || self.recipe == 'sao' && !(has(self.data) && has(self.data.prompts)) || "
+        "self.recipe in ['synpo', 'reversegen'] || self.recipe == 'sao' && !(has(self.data) && has(self.data.prompts)) || "
         + given("generation.filters.nearDuplicates")
         + "false",
-        "only prompts that the model writes, sao's from personas and synpo's, are compared; yours are taken as they are; remove "
-        "nearDuplicates",
+        "only prompts that a model writes, sao's from personas, synpo's and reversegen's, are compared; yours are taken as they "
+        "are; remove nearDuplicates",
         lambda spec: (
-            spec.recipe == "synpo"
+            spec.recipe in ("synpo", "reversegen")
             or (spec.recipe == "sao" and not (spec.data and spec.data.prompts))
             or spec.generation is None
             or spec.generation.filters is None

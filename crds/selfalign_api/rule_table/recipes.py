@@ -17,14 +17,14 @@ def _has_url(source: Source | None) -> bool:
 # Which recipes read a kind of data, and which need it; a recipe says the same of itself (Recipe.data), and a test holds both.
 READ_BY = {
     "personas": ("sao",),
-    "prompts": ("sao", "fspo", "almost"),
+    "prompts": ("sao", "fspo", "almost", "reversegen"),
     "users": ("fspo",),
     "demonstrations": ("spin", "synpo", "almost"),
     "preferences": ("pairs", "selm", "fspo"),
     "corpus": ("synpo",),
 }
 NEEDED_BY = {
-    "prompts": ("almost",),
+    "prompts": ("almost", "reversegen"),
     "demonstrations": ("spin", "synpo"),
     "preferences": ("pairs", "selm"),
     "corpus": ("synpo",),
@@ -78,7 +78,7 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         "the name becomes part of a DNS name; use at most 40 of a-z, 0-9 and -, starting with a letter",
         lambda run: re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", run.metadata.name) is not None,
     ),
-    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo", "fspo", "almost")),
+    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo", "fspo", "almost", "reversegen")),
     *(_read_by(kind, recipes) for kind, recipes in READ_BY.items()),
     *(_needed_by(kind, recipe) for kind, recipes in NEEDED_BY.items() for recipe in recipes),
     Rule(

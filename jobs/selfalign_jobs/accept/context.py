@@ -30,7 +30,7 @@ def with_context(resolved: Resolved, models: Mapping[str, ModelSeen], sources: M
     own = tokens_of(resolved.method, models[POLICY], sources)
     engine = resolved.method.engine.model_copy(update={"max_model_tokens": own})
     others = {name: tokens_of(resolved.method, seen, sources) for name, seen in models.items() if name != POLICY}
-    steps = tuple(_with_tokens(step, engine, others) for step in resolved.plan.steps)
+    steps = tuple(_with_tokens(step, engine, others, resolved.plan) for step in resolved.plan.steps)
     values = resolved.values
     if own is not None:
         values = values | {"generation": values["generation"] | {"maxModelTokens": own}}
@@ -56,13 +56,13 @@ def scored(method: Method, fixed: int, sources: Mapping[str, int]) -> int:
     return -(-(most + most // 2) // ROUNDED) * ROUNDED
 
 
-def _with_tokens(step: AnyStep, engine: EngineSettings, others: Mapping[str, int | None]) -> AnyStep:
-    """A step with the context of its engine, and of those of its helpers where that is another."""
+def _with_tokens(step: AnyStep, engine: EngineSettings, others: Mapping[str, int | None], plan: Plan) -> AnyStep:
+    """A step with the context of its engine, and of those of helpers, and what is trained from them, where that is another."""
     if not isinstance(step, Generate | Evaluate):
         return step
 
     def load_of(load: EngineLoad) -> EngineLoad:
-        tokens = others.get(load.model.lineage)
+        tokens = others.get(plan.origin(load.model))
         return (
             load if tokens in (None, engine.max_model_tokens) else load.model_copy(update={"max_model_tokens": tokens})
         )
@@ -76,21 +76,20 @@ def _with_tokens(step: AnyStep, engine: EngineSettings, others: Mapping[str, int
 
 def needed(method: Method, prompts: Mapping[str, int], sources: Mapping[str, int]) -> int:
     """Tokens of the longest prompt and answer of any role."""
-    longest = recipe(method.recipe).longest(method, sources)
-    most = 0
+    found = recipe(method.recipe)
+    longest, most = found.longest(method, sources), 0
     for name, fixed in prompts.items():
         role = method.roles[name]
         answer = max(
             (_tokens(verdict, longest) + len(verdict.encode()) for verdict in method.judge.verdicts), default=0
         )
         room = max(role.max_tokens, answer) if name == "judge" else role.max_tokens
-        most = max(most, fixed + _tokens(role.template, longest) + room)
+        shown = sum(longest[each] for each in found.required[name]) if role.template is None else 0
+        most = max(most, fixed + shown + _tokens(role.template or "", longest) + room)
     return -(-(most + most // SLACK) // ROUNDED) * ROUNDED
 
 
-def _tokens(template: str | None, longest: Mapping[str, int]) -> int:
-    """Tokens of the variables of a template, as often as it names them; without one the prompt is the user's turn."""
-    if template is None:
-        return longest["prompt"]
+def _tokens(template: str, longest: Mapping[str, int]) -> int:
+    """Tokens of the variables of a template, as often as it names them."""
     named = " ".join(re.findall(r"\{[{%].*?[%}]\}", template, re.DOTALL))
     return sum(len(re.findall(rf"\b{name}\b", named)) * tokens for name, tokens in longest.items())

@@ -33,6 +33,8 @@ def most_pairs(plan: Plan, step: Train, rows: Rows) -> int:
 
 def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
     """Rows of a prepared table if no record of an earlier step is dropped."""
+    if "rows" in prepare.options:
+        return int(prepare.options["rows"])
     if "parts" in prepare.options:
         source = prepare.inputs[0]
         assert isinstance(source, SourceRef)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Evaluate, Generate, ModelSource, Plan, Role, SourceRef, prepares_of
+from selfalign_api.plan import Evaluate, Generate, ModelSource, Plan, Role, SourceRef, Train, prepares_of
 from selfalign_api.run import Spec
 from selfalign_api.run_file import GenerationMeans, Means
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
@@ -84,7 +84,7 @@ def roles_of(resolved: Resolved, lineage: str) -> dict[str, Role]:
     """The roles of the recipe that a model plays: one that nobody asks needs no room."""
     plan = resolved.plan
     loads = [load for step in plan.steps if isinstance(step, Generate | Evaluate) for load in step.loads]
-    own = [load for load in loads if plan.given(load.model) is plan.models[lineage]]  # and what was trained from it
+    own = [load for load in loads if plan.origin(load.model) == lineage]  # and what was trained from it
     played = {name for load in own for job in load.jobs for name in job.roles}
     if played - resolved.method.roles.keys():  # at a temperature of its own
         played.add("respond")
@@ -107,7 +107,8 @@ def _model(
     engine: GenerationMeans,
 ) -> ModelSeen:
     """What is wrong with a model, from its listing inwards: what lies deeper is looked at once the outer is right."""
-    model, given, trained = resolved.models[lineage], resolved.plan.models[lineage], lineage == POLICY
+    plan, model, given = resolved.plan, resolved.models[lineage], resolved.plan.models[lineage]
+    trained = any(isinstance(step, Train) and plan.origin(step.start) == lineage for step in plan.steps)
     method = resolved.method.model_copy(update={"roles": roles})
     if problems := list(file_problems(model)):
         return ModelSeen(problems)
@@ -115,7 +116,7 @@ def _model(
     text = text_config(config)
     problems += code_problems(model, config, allowed=given.remote_code)
     problems += architecture_problems(model, config, allowed=given.remote_code, trained=trained)
-    if trained:
+    if lineage == POLICY:
         problems += context_problems(text, method, spec)
     problems += role_problems(text, method)
     try:

@@ -266,6 +266,7 @@ def method_of(values: Mapping[str, Json]) -> Method:
             scorer=_scorer(values),
         ),
         judge_model=judge.get("model_name", "self"),
+        helpers={helper["name"]: helper["kind"] for helper in _helpers(values)},
         iteration=IterationPolicy(**{"max_new_pairs": None} | v["iteration"]),
         training=Training(
             loss=Loss(**training["loss"]),

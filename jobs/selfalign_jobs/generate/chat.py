@@ -45,6 +45,9 @@ class Chat(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, which holds its special tokens as text already."""
 
+    def answered(self, user: str, answer: str) -> str:
+        """The prompt after a turn of both: what a guard is shown, whose verdict follows."""
+
     def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
         """Ids of a prompt, and of an answer that somebody else gave, as the model would have written it."""
 
@@ -108,16 +111,23 @@ class ModelChat:
         """The prompt: one user turn, and the beginning of the assistant's; before it what was said, if anything."""
         return self._rendered(user, self.content, history)
 
-    def finished(self, user: str, answer: str, history: History = ()) -> str:
-        """A conversation with its answer, as the template ends it."""
-        return self._rendered(user, self.content, history, answer)
+    def answered(self, user: str, answer: str) -> str:
+        """The prompt after a turn of both: what a guard is shown, whose verdict follows."""
+        return self._rendered(user, self.content, answer=answer)
 
-    def _rendered(self, user: str, content: str, history: History = (), answer: str | None = None) -> str:
+    def finished(self, user: str, answer: str | None, history: History = ()) -> str:
+        """A conversation with its answer, or without one, as the template ends it."""
+        return self._rendered(user, self.content, history, answer, opens=False)
+
+    def _rendered(
+        self, user: str, content: str, history: History = (), answer: str | None = None, *, opens: bool = True
+    ) -> str:
+        """`opens`: the assistant's turn begins at its end."""
         said = [*history, {"role": "user", "content": user}]
         if answer is not None:
             said.append({"role": "assistant", "content": answer})
         messages = [{"role": each["role"], "content": CONTENTS[content](each["content"])} for each in said]
-        return render_chat(self.template, messages, {"add_generation_prompt": answer is None} | self.variables)
+        return render_chat(self.template, messages, {"add_generation_prompt": opens} | self.variables)
 
     def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
         """Ids of a prompt, and of an answer that somebody else gave, as the model would have written it: one end token.

@@ -18,16 +18,16 @@ from selfalign_jobs.generate.tokenizer import chat_templates
 
 
 class Answers:
-    """Answers alone, framed by the tokenizer itself ([CLS] … [SEP]): what a classifier without a chat template was taught."""
+    """One text, framed by the tokenizer itself ([CLS] … [SEP]): what a classifier without a chat template was taught."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self._tokenizer = backend
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:  # noqa: ARG002
-        """Ids of the answer."""
-        ids: list[int] = self._tokenizer.encode(answer).ids
+    def ids(self, prompt: str, answer: str | None, history: History = ()) -> list[int]:  # noqa: ARG002
+        """Ids of the answer; of the prompt where that is scored alone."""
+        ids: list[int] = self._tokenizer.encode(prompt if answer is None else answer).ids
         return ids
 
 

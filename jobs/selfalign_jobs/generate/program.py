@@ -167,16 +167,17 @@ def run_loads(
                 given = plan.given(load.model)
                 tokens = load.max_model_tokens or settings.max_model_tokens
                 kind = plan.kind_of(load.model)
-                means = all_means.of(load.model.lineage)
+                origin = plan.origin(load.model)
+                means = all_means.of(origin)
                 if kind == "PairRanker":  # it runs on one GPU
                     means = means.model_copy(update={"tensor_parallel_size": 1})
-                here = engines_here(all_means, load.model.lineage, context.gang)
+                here = engines_here(all_means, origin, context.gang)
                 spec = EngineSpec(
                     settings=settings.model_copy(update={"max_model_tokens": tokens}),
                     means=means,
                     trust_remote_code=given.remote_code,
                     scores=kind in ("RewardModel", "Classifier"),
-                    field=model_field(load.model.lineage),
+                    field=model_field(origin),
                     engines_here=here,
                 )
                 setup = HostSetup(

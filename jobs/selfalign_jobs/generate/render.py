@@ -47,7 +47,8 @@ class Renderer:
         Both candidates are tokenised as continuations of the prompt and closed by the end token, so that one which is the
         beginning of the other is compared where it ends. SetAside("equal verdicts") when they do not differ at all.
         """
-        text = self.chat.text(request.user)
+        user, said = request.user, request.answer
+        text = self.chat.text(user) if said is None else self.chat.answered(user, said)
         if (reasoning := self._stripped(request.role)) is not None:
             text += reasoning.ending  # else a verdict would be compared as a part of the reasoning
         first, second = ([*self.chat.encode(text + candidate), self.chat.end_id] for candidate in request.candidates)

@@ -12,9 +12,9 @@ from selfalign_jobs.generate.pair_ranker import RankerTokens
 
 
 class Reading(Protocol):
-    """What a scoring model reads of a prompt and an answer."""
+    """What a scoring model reads of a prompt and an answer, or of a prompt alone."""
 
-    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
+    def ids(self, prompt: str, answer: str | None, history: History = ()) -> list[int]:
         """Token ids, special tokens among them; `history` are the messages before the prompt."""
 
 
@@ -24,8 +24,10 @@ class AsTrained:
     def __init__(self, chat: ModelChat) -> None:
         self._chat = chat
 
-    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
+    def ids(self, prompt: str, answer: str | None, history: History = ()) -> list[int]:
         """Ids of prompt and answer. Raises SetAside for an answer that it cannot have been shown."""
+        if answer is None:
+            return self._chat.encode(self._chat.text(prompt, history))
         prompt_ids, ids = self._chat.given(prompt, answer, history)
         return [*prompt_ids, *ids]
 
@@ -39,11 +41,11 @@ class Conversations:
         after = chat.finished("a", ANSWER).rpartition(ANSWER)[2]
         self._closes = any(id in chat.tokenizer.added for id in chat.encode(after))
 
-    def ids(self, prompt: str, answer: str, history: History = ()) -> list[int]:
+    def ids(self, prompt: str, answer: str | None, history: History = ()) -> list[int]:
         """Ids of prompt and answer."""
         return self._chat.encode(self.text(prompt, answer, history))
 
-    def text(self, prompt: str, answer: str, history: History = ()) -> str:
+    def text(self, prompt: str, answer: str | None, history: History = ()) -> str:
         """Prompt and answer; where the template leaves the turn open, with the end token after it.
 
         An answer that was cut has its end too: a reward model never saw an unfinished turn.

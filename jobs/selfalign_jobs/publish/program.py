@@ -20,6 +20,7 @@ from selfalign_api.plan import Evaluate, Json, Plan, Publish, Round
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
 from selfalign_jobs.publish.rounds import evaluated_rounds, published_round
+from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.step.context import StepContext, Stopped
 from selfalign_jobs.step.finish import finish_manifest
 from selfalign_jobs.step.prepared import rows_of
@@ -28,6 +29,10 @@ LINEAGE = "selfalign.json"
 CARD = "README.md"
 DATA = "data"
 ADAPTER = "adapter"  # in a trained model's folder (train/export.py)
+
+PAIRS = """pairs of a chosen and a rejected answer that the model was trained on.
+
+Columns: `prompt`, `chosen`, `rejected` as text; `…_ids` are the same as token ids of the model, the end token included."""
 
 Write = Callable[[], object]
 
@@ -189,16 +194,16 @@ def _figures(checks: Mapping[str, Json], above: str) -> Iterator[tuple[str, floa
 
 
 def _dataset_card(plan: Plan, rows: int) -> str:
+    own = recipe(plan.recipe).published
     return f"""---
 configs:
 - config_name: default
   data_files: {DATA}/*.parquet
-tags: [selfalign, {plan.recipe}, preference]
+tags: [selfalign, {plan.recipe}{"" if own else ", preference"}]
 ---
-# Pairs of {plan.name}
+# {"Rows" if own else "Pairs"} of {plan.name}
 
-{rows} pairs of a chosen and a rejected answer that the model was trained on, made by recipe {plan.recipe} (selfalign
-{plan.version}, seed {plan.seed}). {LINEAGE} says from what.
+{rows} {own or PAIRS}
 
-Columns: `prompt`, `chosen`, `rejected` as text; `…_ids` are the same as token ids of the model, the end token included.
+Made by recipe {plan.recipe} (selfalign {plan.version}, seed {plan.seed}). {LINEAGE} says from what.
 """

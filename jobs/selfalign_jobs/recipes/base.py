@@ -61,6 +61,8 @@ class Remark:
     value: float
     words: str  # after the value
     share: bool = False
+    rises: bool = False  # whether it should, from iteration to iteration
+    before: float | None = None  # its value of the iteration before, for the report, of what should rise
 
 
 def no_remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:  # noqa: ARG001
@@ -92,6 +94,7 @@ class Recipe:
     longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
     either: tuple[str, ...] = ()  # kinds of `spec.data` of which one must be named, and no more
     scored: bool = False  # whether the judge must be a model that scores
+    published: str = ""  # what its published rows are, where they are no pairs, and their columns
     takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
     looks: frozenset[str] = frozenset()  # of those: whose rows are looked at when a run is accepted, not only counted
     # Of `prepares`: what is done when a run is accepted in the place of those that would make much to see little.

@@ -12,6 +12,7 @@ from selfalign_api.plan import (
     Gate,
     Json,
     Judge,
+    Kind,
     Loss,
     ModelRef,
     Role,
@@ -138,6 +139,7 @@ class Method(Frozen):
     engine: EngineSettings
     judge: Judge
     judge_model: str  # self, initial, or a helper
+    helpers: dict[str, Kind] = {}  # by name
     iteration: IterationPolicy
     training: Training
     evaluation: Evaluation

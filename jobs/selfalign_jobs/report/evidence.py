@@ -190,6 +190,8 @@ def _trained(folder: Folder, facts: StepFacts, step: Train) -> Trained:
         "its user has too few questions for a window": counts.get("fewQuestions", 0),
         "its prompt has too few keywords": counts.get("fewKeywords", 0),
         "its answer is not better than the model's by minSeedScoreGap": counts.get("belowGap", 0),
+        "two make a pair, and the rest found no partner": counts.get("unpaired", 0),
+        "handled, and not of the share that is taught": counts.get("handled", 0),
         "longer than the training's bounds": overlong,
     }
     rows = _prepared_rows(folder, TRAINED) - overlong

@@ -118,6 +118,7 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         ],
         "pairs": sum(pairs) if pairs else None,  # None: a plan that makes none
         "rows": {f"{table.facts.step.name}.{table.job.out}": table.rows for table in made if table.table is not None},
+        "remarks": _by_iteration(evidence),
         "diversity": _diversity(evidence),
         "trained": {each.step.name: each.rows for each in trained if each.facts.manifest is not None},
         "notes": {facts.step.name: list(facts.notes) for facts in done if facts.notes},
@@ -154,9 +155,27 @@ def _risen(trained: list[Trained]) -> dict[str, float]:
 
 
 def _remarked(evidence: Evidence) -> dict[str, float]:
-    """What the recipe alone reads of its tables, of the newest iteration that has each."""
+    """What the recipe alone reads of its tables, of the newest iteration that has each.
+
+    Of what should rise from iteration to iteration also how many iterations gained (`…IterationsGained`).
+    """
     found = recipe(evidence.plan.recipe)
-    return {remark.name: remark.value for each in evidence.iterations for remark in remarks_of(found, each)}
+    figures: dict[str, float] = {}
+    for remark in (remark for each in evidence.iterations for remark in remarks_of(found, each)):
+        if remark.rises and remark.name in figures:
+            gained = f"{remark.name}IterationsGained"
+            figures[gained] = figures.get(gained, 0) + (remark.value > figures[remark.name])
+        figures[remark.name] = remark.value
+    return figures
+
+
+def _by_iteration(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """The same of every iteration."""
+    found = recipe(evidence.plan.recipe)
+    told = {
+        each.number: {remark.name: remark.value for remark in remarks_of(found, each)} for each in evidence.iterations
+    }
+    return {str(number): figures for number, figures in told.items() if figures}
 
 
 def _table(figures: dict[str, Json]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def unit_of(judge: Judge | None) -> str:
 def sections_of_tables(evidence: Evidence, iteration: Iteration) -> Iterator[Section]:
     """The sections of its tables: those of a recipe's own flows at length, of all others what became of their records."""
     found = recipe(evidence.plan.recipe)
-    remarks, written = remarks_of(found, iteration), list(diversities(iteration, evidence.plan.seed))
+    remarks, written = told_of(evidence, iteration), list(diversities(iteration, evidence.plan.seed))
     for made in (made for made in iteration.made if made.table is not None and is_told(found, made)):
         yield _funnel(iteration, made, found, [remark for remark in remarks if remark.table == made.job.out])
         yield from (_diversity(iteration, made, figures) for writer, figures in written if writer is made)
@@ -86,6 +87,15 @@ def read_on(plan: Plan) -> frozenset[ArtifactRef]:
 def remarks_of(found: Recipe, iteration: Iteration) -> list[Remark]:
     """What the recipe alone knows to read of the iteration's tables."""
     return list(found.remarks({made.job.out: made.table for made in iteration.made if made.table is not None}))
+
+
+def told_of(evidence: Evidence, iteration: Iteration) -> list[Remark]:
+    """The same, those that should rise with their value of the iteration before."""
+    found = recipe(evidence.plan.recipe)
+    former = next((each for each in evidence.iterations if each.number == iteration.number - 1), None)
+    before = {} if former is None else {remark.name: remark.value for remark in remarks_of(found, former)}
+    remarks = remarks_of(found, iteration)
+    return [replace(remark, before=before.get(remark.name)) if remark.rises else remark for remark in remarks]
 
 
 def is_told(found: Recipe, made: Made) -> bool:

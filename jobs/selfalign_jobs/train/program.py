@@ -55,7 +55,7 @@ from selfalign_jobs.train.steps import Layout, places_of
 from selfalign_jobs.train.written import with_ids
 
 LOG_TABLE = "parts/log.parquet"
-# Of rows of one's own that are not trained on, or not as a whole (recipes/own_tables.py, seeds.py, windows.py; written.py).
+# Of rows that are not trained on, or not as a whole (recipes/own_tables.py, seeds.py, windows.py, failures.py; written.py).
 OWN_COUNTS = (
     "identical",
     "severalTurns",
@@ -65,6 +65,8 @@ OWN_COUNTS = (
     "goesOn",
     "fewQuestions",
     "shortened",
+    "unpaired",
+    "handled",
 )
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
