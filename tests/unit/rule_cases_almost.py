@@ -11,15 +11,20 @@ def run(responders: str = TWO, more: str = "", beside: str = "") -> str:
     return f"spec: {{{RUN}, {options}{', ' if beside else ''}{beside}}}"
 
 
+def alone(responders: str) -> str:
+    """The same where a reward model is the only further model, so that there is none to mean."""
+    return run(responders).replace("{name: big, url: 'hf://o/n'}, ", "")
+
+
 def training(loss: str) -> str:
     """With a loss."""
     return f"training: {{loss: {{{loss}}}}}"
 
 
-NO_MODEL = (
-    "names a model that does not answer here; write initial, or the name of an entry of auxiliaryModels of kind Causal"
+ANSWERS = (
+    "spec.almost.responders: names a model that does not answer here; write initial, or the name of an entry of "
+    "auxiliaryModels of kind Causal"
 )
-ANSWERS = f"spec.almost.responders: did you mean big? {NO_MODEL}"
 OF_PAIRS = (
     "spec.training.loss: is of pairs, and almost fine-tunes on the best answers; write loss: {type: sft}, or almost.finish: "
     "SampleRankDPO"
@@ -47,14 +52,13 @@ CASES_OF_ALMOST = (
         run().replace("data: {prompts: {url: 's3://b/p'}}, ", ""),
         "spec.data: recipe almost needs data.prompts.url; write data: {prompts: {url: hf://datasets/ORG/NAME}}",
     ),
-    (run(), run("{modelName: huge}, {modelName: initial}"), ANSWERS),
-    (run("{modelName: initial, shots: 3}, {modelName: initial}"), run("{modelName: big}, {modelName: self}"), ANSWERS),
-    (run(), run("{modelName: r}, {modelName: big}"), ANSWERS),
+    (run(), alone("{modelName: huge}, {modelName: initial}"), ANSWERS),
     (
-        run(),
-        run("{modelName: r}, {modelName: initial}").replace("{name: big, url: 'hf://o/n'}, ", ""),
-        f"spec.almost.responders: {NO_MODEL}",
+        run("{modelName: initial, shots: 3}, {modelName: initial}"),
+        alone("{modelName: self}, {modelName: initial}"),
+        ANSWERS,
     ),
+    (run(), alone("{modelName: r}, {modelName: initial}"), ANSWERS),
     (
         run(more="poolModelName: initial"),
         run("{modelName: big}, {modelName: big, shots: 1}", more="poolModelName: initial"),
