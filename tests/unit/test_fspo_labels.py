@@ -148,7 +148,7 @@ def test_each_question_is_answered_once_from_each_viewpoint_by_each_responder(pl
             (f"q{n}", view, f"q{n}{letter}{view}") for n in range(6) for view in "ab"
         ]  # a third is not asked for
         assert sorted((row["prompt"], row["view"], row["answer"]) for row in rows) == by_hand
-        assert played.lost[f"views-{name}"] == ["no viewpoint"]
+        assert played.lost[f"views-{name}"] == ["no two viewpoints"]
 
 
 def test_a_user_who_knows_what_they_like_has_labels_that_need_no_picking(played: Played) -> None:

@@ -113,8 +113,8 @@ def answer_views(row: Row, ask: Ask) -> Flow:
     else:
         (listed,) = yield ask.write("listViews", prompt=prompt, views=views)
         found = viewpoints(listed.text)[:views]
-        if not found:
-            raise SetAside("no viewpoint", listed.text[:SHOWN_CHARACTERS], row={"prompt": prompt})
+        if len(found) < 2:  # the list is none
+            raise SetAside("no two viewpoints", listed.text[:SHOWN_CHARACTERS], row={"prompt": prompt})
         replies = yield [ask.write("respondView", prompt=prompt, view=view) for view in found]
     rows: list[Row] = [
         {"prompt": prompt, "view": view, "answer": answer.text.strip(), "finish": answer.finish_reason}
