@@ -148,6 +148,25 @@ class AlmostOptions(ApiModel):
     """Fine-tuning on the best answers, or DPO of the best over the worst: a stand-in for the paper's PPO. Unset: BestOfN."""
 
 
+class PitOptions(ApiModel):
+    """Options of the recipe pit."""
+
+    optimizer: Literal["SampleRankDPO"] | None = None
+    """What stands in for the paper's reinforcement learning, which it does not report: DPO on best and worst candidate."""
+
+    gap_model: Literal["Joint", "Difference"] | None = None
+    """What says how much better an answer is: a model that reads both, or the difference of two rewards. Unset: Joint."""
+
+    draft_model: Literal["Trained", "Initial"] | None = None
+    """Who drafts: the model after supervised training on the better answers, or the model as given. Unset: Trained."""
+
+    candidates: Annotated[int, Field(ge=2, le=64)] | None = None
+    """Improvements that are written of each draft; best and worst make the pair. Unset: 4."""
+
+    improve_passes: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Times that the improver goes over a draft in the evaluation, each time over what it wrote last. Unset: 1."""
+
+
 class SynpoOptions(ApiModel):
     """Options of the recipe synpo."""
 

@@ -300,6 +300,7 @@ class Publish(Round):
     gates: Annotated[tuple[Gate, ...], ADDED] = ()  # of the evaluation of its iteration
     select_by: Annotated[str | None, ADDED] = None  # the check whose value decides
     earlier: Annotated[tuple[Round, ...], ADDED] = ()  # the rounds that may be better
+    beside: Annotated[dict[str, ModelRef], ADDED] = {}  # further models, by their folder below `url`
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -477,7 +478,7 @@ def origin_of(step: Generate | Evaluate, table: str) -> FlowJob:
 def models_of(step: AnyStep) -> tuple[ModelRef, ...]:
     """Every model that a step loads, or copies."""
     if isinstance(step, Publish):
-        return (step.model, *(each.model for each in step.earlier))
+        return (step.model, *(each.model for each in step.earlier), *step.beside.values())
     if isinstance(step, Train):
         return (step.start,) if step.reference is None else (step.start, step.reference)
     return tuple(load.model for load in step.loads)

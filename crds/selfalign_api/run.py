@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from selfalign_api.base import INT64_MAX, ApiModel, LongCount, MapBy, Seconds
-from selfalign_api.evaluation import AlmostOptions, Evaluation, FspoOptions, SaoOptions, SelmOptions, SynpoOptions
+from selfalign_api.evaluation import (
+    AlmostOptions,
+    Evaluation,
+    FspoOptions,
+    PitOptions,
+    SaoOptions,
+    SelmOptions,
+    SynpoOptions,
+)
 from selfalign_api.generation import Generation, Judge
 from selfalign_api.life import Credential, FailurePolicy
 from selfalign_api.means import Compute
@@ -37,6 +45,7 @@ METHOD_FIELDS = (
     "fspo",
     "almost",
     "reversegen",
+    "pit",
     "output",
     "storage",
 )
@@ -52,7 +61,7 @@ LIFE_FIELDS = (
 )
 
 Recipe = Literal[
-    "sao", "pairs", "spin", "selm", "synpo", "fspo", "almost", "reversegen"
+    "sao", "pairs", "spin", "selm", "synpo", "fspo", "almost", "reversegen", "pit"
 ]  # those that are built: selfalign_jobs/recipes/NAME.py each
 
 
@@ -109,6 +118,9 @@ class Spec(ApiModel):
 
     reversegen: ReversegenOptions | None = None
     """Options of the recipe reversegen."""
+
+    pit: PitOptions | None = None
+    """Options of the recipe pit."""
 
     output: Output | None = None
     """Where the result is copied. Unset: it stays in the run's folder only."""

@@ -14,6 +14,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "fspo": ("sft",),
     "almost": ("rewardModel",),
     "reversegen": ("warmUp", "harden"),
+    "pit": ("draftModel", "improver", "rewardModel"),
 }
 
 

@@ -8,6 +8,7 @@ from cases.case import Case
 from cases.chats import CASES as CHATS
 from cases.dialogues import CASES as DIALOGUES
 from cases.failures import CASES as FAILURES
+from cases.improvements import CASES as IMPROVEMENTS
 from cases.machines import CASES as MACHINES
 from cases.models import CASES as MODELS
 from cases.people import CASES as PEOPLE
@@ -26,6 +27,7 @@ KINDS: Mapping[str, Sequence[Case]] = {
     "people": PEOPLE,
     "responders": RESPONDERS,
     "proposals": PROPOSALS,
+    "improvements": IMPROVEMENTS,
     "models": MODELS,
     "rankers": RANKERS,
     "failures": FAILURES,

@@ -18,6 +18,7 @@ RECIPES = {  # rows of each source, and how many models are trained
     "reversegen-tiny": ({"prompts": 400}, 3),
     "synpo-tiny": ({"demonstrations": 400, "corpus": 400}, 3),
     "almost-tiny": ({"prompts": 400}, 2),
+    "pit-tiny": ({"preferences": 400}, 4),
 }
 SECONDS = 1200
 

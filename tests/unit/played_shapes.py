@@ -132,10 +132,10 @@ def _play(place: Folder, plan: Plan, step: Step, rng: np.random.Generator, open_
             table = pa.Table.from_pylist([{name: _row(number, rng)[name] for name in names} for number in range(90)])
             place.write_table("prepared/pairs.parquet", with_counts(table, {"pairs": 90}))
         if not open_:
-            log = _log(step, rng)
+            log = training_log(step, rng)
             place.write_table("parts/log.parquet", log)
             result = {"steps": log.num_rows, "pairs": 86, "droppedOverlong": 4, "seconds": {"load": 2.0, "train": 20.0}}
-            _finish(place, plan, step, {"log": TableEntry(parts=("parts/log.parquet",), rows=log.num_rows)}, result)
+            finished(place, plan, step, {"log": TableEntry(parts=("parts/log.parquet",), rows=log.num_rows)}, result)
         return
     assert isinstance(step, Generate | Evaluate)
     tables = {}
@@ -157,8 +157,8 @@ def _play(place: Folder, plan: Plan, step: Step, rng: np.random.Generator, open_
             "seconds": {"engineStart": 9.0, "generate": 30.0},
         }
         if isinstance(step, Evaluate):
-            result["checks"] = _checks(step)
-        _finish(place, plan, step, tables, result)
+            result["checks"] = checks_of(step)
+        finished(place, plan, step, tables, result)
 
 
 def _prepare(place: Folder, name: str, number: int) -> None:
@@ -197,7 +197,7 @@ def _answers(number: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         yield {"prompt": f"Held out question {number}?", "reference": str(number), "role": role, "answer": answer}
 
 
-def _log(step: Train, rng: np.random.Generator) -> pa.Table:
+def training_log(step: Train, rng: np.random.Generator) -> pa.Table:
     """What the trainer of each objective logs (train/trainer.py, objectives.py)."""
     done = np.linspace(0, 1, 30)
     columns = {
@@ -210,7 +210,7 @@ def _log(step: Train, rng: np.random.Generator) -> pa.Table:
     return pa.table(columns)
 
 
-def _checks(step: Evaluate) -> dict[str, Any]:
+def checks_of(step: Evaluate) -> dict[str, Any]:
     figures = {"before": 0.5, "after": 0.7, "gain": 0.2}
     return {
         f"{check.name}.{role}.{part}": {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 200}
@@ -220,7 +220,7 @@ def _checks(step: Evaluate) -> dict[str, Any]:
     }
 
 
-def _finish(place: Folder, plan: Plan, step: Step, tables: dict[str, TableEntry], result: dict[str, Any]) -> None:
+def finished(place: Folder, plan: Plan, step: Step, tables: dict[str, TableEntry], result: dict[str, Any]) -> None:
     manifest = Manifest(
         step=step.name,
         kind=step.kind,

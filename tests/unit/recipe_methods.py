@@ -29,6 +29,7 @@ OPTIONS = {  # of a recipe alone
     "sao": {"promptMode": ["Persona", "Free"]},
     "selm": {"firstIteration": ["Online", "Offline"]},
     "fspo": {"shots": [1, 4], "shuffles": [1, 3], "describeUser": ["Never", "BeforeAnswer"]},
+    "pit": {"gapModel": ["Joint", "Difference"], "draftModel": ["Trained", "Initial"], "candidates": [2, 8]},
 }
 TEACHER = {"name": "teacher", "url": "file:///teacher"}
 LABELLED = {"name": "guard", "kind": "Classifier", "label": "unsafe", "url": "file:///guard"}

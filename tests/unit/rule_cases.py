@@ -33,6 +33,7 @@ ASKED = "recipe: fspo, data: {prompts: {url: 's3://b/p'}}"
 BIG = "auxiliaryModels: [{name: big, url: 'hf://o/n'}]"
 HERE = "a relative path works only with selfalign run"
 
+PIT = "recipe: pit, data: {preferences: {url: 's3://b/p'}}"
 SYNPO = "recipe: synpo, auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], judge: {modelName: r}"
 SEEDS = "data: {demonstrations: {url: 's3://b/p'}, corpus: {url: 's3://b/c'}}"
 
@@ -226,6 +227,45 @@ CASES = (
         "spec.generation.roles: recipe sao has the roles writePrompt, respond, judge; use one of these names in generation.roles",
     ),
     Case(
+        f"spec: {{{PIT}, pit: {{candidates: 2}}}}",
+        "spec: {pit: {candidates: 2}}",
+        "spec.pit: spec.pit belongs to recipe pit; write recipe: pit, or remove spec.pit",
+    ),
+    Case(
+        f"spec: {{{PIT}}}",
+        "spec: {recipe: pit}",
+        "spec.data: recipe pit needs data.preferences.url; write data: {preferences: {url: hf://datasets/ORG/NAME}}",
+    ),
+    Case(
+        f"spec: {{{PIT}, generation: {{roles: [{{name: improve, temperature: 0.1}}]}}}}",
+        f"spec: {{{PIT}, generation: {{roles: [{{name: improve, temperature: 0}}]}}}}",
+        "spec.generation.roles: pit ranks several candidates of role improve, which are equal at temperature 0; write a "
+        "temperature above 0",
+    ),
+    Case(
+        f"spec: {{{PIT}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
+        f"spec: {{{PIT}, generation: {{roles: [{{name: writePrompt, topK: 3}}]}}}}",
+        "spec.generation.roles: recipe pit has the roles respond, improve, judge; use one of these names in generation.roles",
+    ),
+    Case(
+        f"spec: {{{PIT}, training: {{stages: [{{name: rewardModel, epochs: 2}}]}}}}",
+        f"spec: {{{PIT}, training: {{stages: [{{name: gapModel, epochs: 2}}]}}}}",
+        "spec.training.stages: recipe pit has the further trainings draftModel, improver, rewardModel; use one of these names in "
+        "training.stages",
+    ),
+    Case(
+        f"spec: {{{PIT}, pit: {{draftModel: Trained}}, training: {{stages: [{{name: draftModel, epochs: 2}}]}}}}",
+        f"spec: {{{PIT}, pit: {{draftModel: Initial}}, training: {{stages: [{{name: draftModel, epochs: 2}}]}}}}",
+        "spec.training.stages: with pit.draftModel: Initial the model as given drafts, and none is trained for it; remove the "
+        "stage draftModel, or write pit.draftModel: Trained",
+    ),
+    Case(
+        f"spec: {{{PIT}, training: {{adapter: lora}}, output: {{url: 's3://b/m', adapter: Merge}}}}",
+        f"spec: {{{PIT}, training: {{adapter: lora}}, output: {{url: 's3://b/m', adapter: Keep}}}}",
+        "spec.output.adapter: Keep: the improver's adapter sits on a model that only the run's folder has; remove adapter: what is "
+        "published is whole",
+    ),
+    Case(
         "spec: {data: {personas: {count: 3}}}",
         "spec: {recipe: spin, data: {demonstrations: {url: 's3://b/p'}, personas: {count: 3}}}",
         "spec.data.personas: data.personas is read by sao only; remove it or change recipe",
@@ -259,7 +299,7 @@ CASES = (
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
         "spec: {data: {preferences: {url: 's3://b/p'}}}",
-        "spec.data.preferences: data.preferences is read by pairs, selm, fspo only; remove it or change recipe",
+        "spec.data.preferences: data.preferences is read by pairs, selm, fspo, pit only; remove it or change recipe",
     ),
     Case(
         "spec: {recipe: pairs, data: {preferences: {url: 's3://b/p'}}}",
@@ -672,6 +712,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
         {"responders": [{"modelName": "initial"}, {"modelName": "big"}]},
     ),
     "reversegen": (PROPOSING, PROPOSING | {"contextShots": 4}),
+    "pit": ({"candidates": 2}, {"candidates": 3}),
     "output": ({"url": "s3://b/model"}, {"url": "s3://b/other"}),
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
@@ -716,6 +757,7 @@ OTHERS: dict[str, Spec] = {  # options of another recipe, and what a run of that
         "data": {"prompts": {"url": "s3://b/p"}},
         "auxiliaryModels": [{"name": "t", "url": "hf://o/n"}],
     },
+    "pit": {"recipe": "pit", "data": OWN_PAIRS},
 }
 
 CHANGES = (

@@ -56,6 +56,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "fspo",
         "almost",
         "reversegen",
+        "pit",
         "output",
         "storage",
     )

@@ -134,7 +134,7 @@ REFUSED = {
     "suspend: 1": "spec.suspend: 1 must be true or false",
     "credentials: [{urlPrefix: 'hf://'}]": "spec.credentials[hf://].secretName: is missing; write secretName: hf-token",
     "model: {}": 'spec.model.url: is missing; write url: "hf://google/gemma-2-9b-it"',
-    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo, fspo, almost, reversegen; did you mean sao?",
+    "recipe: soa": "spec.recipe: soa is not one of sao, pairs, spin, selm, synpo, fspo, almost, reversegen, pit; did you mean sao?",
 }
 
 

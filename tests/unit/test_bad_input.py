@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Edit, str]] = {
     "wrong type": (setter("iterations", value="two"), "spec.iterations"),
     "recipe that is not built": (
         setter("recipe", value="mypo"),
-        "spec.recipe: mypo is not one of sao, pairs, spin, selm, synpo, fspo, almost, reversegen",
+        "spec.recipe: mypo is not one of sao, pairs, spin, selm, synpo, fspo, almost, reversegen, pit",
     ),
     "loss that does not fit": (setter("training", "loss", value={"type": "sft"}), "spec.training.loss"),
     "gamma without simpo": (setter("training", "loss", value={"type": "dpo", "gamma": 1}), "gamma is SimPO's margin"),

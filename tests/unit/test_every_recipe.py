@@ -24,6 +24,7 @@ from selfalign_api.plan import (
     TableRef,
     Train,
     artifacts_of,
+    job_of,
     models_of,
     prepares_of,
     sources_of,
@@ -140,7 +141,7 @@ def test_every_function_and_flow_is_declared_and_every_role_has_its_values(found
 def test_no_prompt_of_the_evaluation_can_be_trained_on(found: Recipe, data: st.DataObject) -> None:
     """Each training's table is made of twenty prompts of which the evaluation asks five: these are not in it."""
     plan = planned(found, data.draw(methods(found)))
-    asked = {ref for step in plan.steps if isinstance(step, Evaluate) for ref in asked_by(step)}
+    asked = {ref for step in plan.steps if isinstance(step, Evaluate) for ref in asked_by(plan, step)}
     for step in plan.steps:
         if (
             isinstance(step, Train) and asked and not step.data.options.get("apart")
@@ -167,9 +168,14 @@ WORDS = re.findall(
 HELD = [f"question {number} of the {WORDS[number]}?" for number in range(5)]
 
 
-def asked_by(step: Evaluate) -> set[TableRef]:
-    """Where its prompts come from: what its first load's answers are given to."""
-    return {ref for job in step.loads[0].jobs for ref in job.rows.inputs}
+def asked_by(plan: Plan, step: Evaluate) -> set[TableRef]:
+    """Where its prompts come from: what its first load's answers are given to, and where answers that are bettered came from."""
+    found = {ref for job in step.loads[0].jobs for ref in job.rows.inputs}
+    for ref in [ref for ref in found if isinstance(ref, ArtifactRef)]:
+        made = plan.step(ref.step)
+        assert isinstance(made, Generate | Evaluate)
+        found |= {*job_of(made, ref.name).rows.inputs}
+    return found
 
 
 def sample(found: Recipe, plan: Plan, ref: TableRef, *, held: bool) -> pa.Table:

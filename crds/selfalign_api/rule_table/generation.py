@@ -45,6 +45,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "fspo": ("listViews", "respondView", "respond", "describeUser", "judge"),
     "almost": ("respond", "judge"),
     "reversegen": ("propose", "verify", "respond", "guard", "teach", "judge"),
+    "pit": ("respond", "improve", "judge"),
 }
 SCORED = ("synpo",)
 
@@ -99,6 +100,18 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
         lambda spec: (
             spec.recipe not in ("sao", "almost")
             or all(role.name != "respond" or role.temperature != 0 for role in _roles(spec.generation))
+        ),
+    ),
+    Rule(
+        Spec,
+        "generation.roles",
+        "self.recipe != 'pit' || "
+        + given("generation.roles")
+        + "self.generation.roles.all(r, r.name != 'improve' || !has(r.temperature) || r.temperature > 0.0)",
+        "pit ranks several candidates of role improve, which are equal at temperature 0; write a temperature above 0",
+        lambda spec: (
+            spec.recipe != "pit"
+            or all(role.name != "improve" or role.temperature != 0 for role in _roles(spec.generation))
         ),
     ),
     *(_roles_of(recipe, names) for recipe, names in ROLES.items() if {*names} < {*_every_role()}),
@@ -162,12 +175,12 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
     Rule(
         Spec,
         "generation.roles",
-        "!(self.recipe in ['spin', 'selm', 'synpo', 'fspo', 'almost']) || "
+        "!(self.recipe in ['spin', 'selm', 'synpo', 'fspo', 'almost', 'pit']) || "
         + given("generation.roles")
         + "self.generation.roles.all(r, !(r.name in ['respond', 'improve']) || !has(r.reasoning) || r.reasoning == 'Strip')",
         "given answers have no reasoning, and own answers that have it could be told by it; remove reasoning: Keep",
         lambda spec: (
-            spec.recipe not in ("spin", "selm", "synpo", "fspo", "almost")
+            spec.recipe not in ("spin", "selm", "synpo", "fspo", "almost", "pit")
             or all(
                 role.name not in ("respond", "improve") or role.reasoning != "Keep" for role in _roles(spec.generation)
             )

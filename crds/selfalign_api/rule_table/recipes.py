@@ -20,13 +20,13 @@ READ_BY = {
     "prompts": ("sao", "fspo", "almost", "reversegen"),
     "users": ("fspo",),
     "demonstrations": ("spin", "synpo", "almost"),
-    "preferences": ("pairs", "selm", "fspo"),
+    "preferences": ("pairs", "selm", "fspo", "pit"),
     "corpus": ("synpo",),
 }
 NEEDED_BY = {
     "prompts": ("almost", "reversegen"),
     "demonstrations": ("spin", "synpo"),
-    "preferences": ("pairs", "selm"),
+    "preferences": ("pairs", "selm", "pit"),
     "corpus": ("synpo",),
 }
 
@@ -78,7 +78,7 @@ RECIPE_RULES: tuple[Rule[Any], ...] = (
         "the name becomes part of a DNS name; use at most 40 of a-z, 0-9 and -, starting with a letter",
         lambda run: re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", run.metadata.name) is not None,
     ),
-    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo", "fspo", "almost", "reversegen")),
+    *(_options_of(recipe) for recipe in ("sao", "selm", "synpo", "fspo", "almost", "reversegen", "pit")),
     *(_read_by(kind, recipes) for kind, recipes in READ_BY.items()),
     *(_needed_by(kind, recipe) for kind, recipes in NEEDED_BY.items() for recipe in recipes),
     Rule(

@@ -112,6 +112,15 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
     ),
     *stage_rules(STAGES),
     Rule(
+        Spec,
+        "training.stages",
+        given("training.stages", "pit.draftModel")
+        + "self.pit.draftModel != 'Initial' || self.training.stages.all(s, s.name != 'draftModel')",
+        "with pit.draftModel: Initial the model as given drafts, and none is trained for it; remove the stage draftModel, or "
+        "write pit.draftModel: Trained",
+        lambda spec: spec.pit is None or spec.pit.draft_model != "Initial" or "draftModel" not in _stage_names(spec),
+    ),
+    Rule(
         Training,
         "lora",
         given("lora") + "(has(self.adapter) && self.adapter == 'lora')",
@@ -129,6 +138,13 @@ TRAINING_RULES: tuple[Rule[Any], ...] = (
             or spec.output.adapter != "Keep"
             or (spec.training is not None and spec.training.adapter == "lora")
         ),
+    ),
+    Rule(
+        Spec,
+        "output.adapter",
+        "self.recipe != 'pit' || " + given("output.adapter") + "self.output.adapter != 'Keep'",
+        "the improver's adapter sits on a model that only the run's folder has; remove adapter: what is published is whole",
+        lambda spec: spec.recipe != "pit" or spec.output is None or spec.output.adapter != "Keep",
     ),
     Rule(
         Spec,

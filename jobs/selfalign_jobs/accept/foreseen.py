@@ -40,7 +40,8 @@ def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
         assert isinstance(source, SourceRef)
         if prepare.fn == "apart-questions":
             return int(min(rows[source.name], prepare.options["apart"]))
-        return rows_drawn(rows[source.name], prepare.options) * len(prepare.options.get("window", "1"))
+        parts = len(prepare.options.get("window", "1")) * len(prepare.options.get("drafts", "1"))
+        return rows_drawn(rows[source.name], prepare.options) * parts // int(prepare.options.get("folds", 1))
     if "shuffles" in prepare.options:
         source, options = prepare.inputs[0], prepare.options
         given = _most_given(plan, source, rows, options["count"]) * options.get("questions", 1)

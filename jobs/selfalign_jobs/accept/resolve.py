@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from selfalign_api import __version__
@@ -105,7 +106,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
         digest=method_digest(values, digests),
         models=models,
         sources=sources,
-        steps=(*steps, *publish_steps(steps, run.spec.output, method.evaluation, folder)),
+        steps=(*steps, *publish_steps(steps, run.spec.output, method.evaluation, folder, recipe(method.recipe).beside)),
     )
     return Resolved(plan, method, digested_method(values, digests), found)
 
@@ -173,10 +174,15 @@ def _overrides(method: Method) -> None:
 
 
 def publish_steps(
-    steps: Sequence[AnyStep], output: Output | None, evaluation: Evaluation, beside: Path
+    steps: Sequence[AnyStep],
+    output: Output | None,
+    evaluation: Evaluation,
+    folder: Path,
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Publish, ...]:
     """The step that copies a model and the pairs that it was trained on, once the gates are passed.
 
+    `folder` is what a relative place is relative to; `beside` are the lineages that are published too, with their folders.
     None where neither output nor gate is asked for; with gates alone it copies nothing. Raises ConfigError for an adapter
     that would sit on a model of a former round, which only the run's folder has.
     """
@@ -185,7 +191,7 @@ def publish_steps(
         return ()
     trained = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"]
     earlier, last = (trained[:-1] if evaluation.select_by else []), trained[-1]
-    url, dataset_url = (url and absolute(url, beside) for url in (output.url, output.dataset_url))
+    url, dataset_url = (url and absolute(url, folder) for url in (output.url, output.dataset_url))
     adapter = output.adapter or "Merge"
     for step in (*earlier, last):
         if adapter == "Keep" and step.start.iteration > 0:
@@ -204,6 +210,11 @@ def publish_steps(
             gates=evaluation.gates,
             select_by=evaluation.select_by,
             earlier=tuple(map(_round, earlier)),
+            beside={
+                beside[step.result.lineage]: step.result
+                for step in steps
+                if url and isinstance(step, Train) and step.result.lineage in beside
+            },
         ),
     )
 

@@ -1,6 +1,7 @@
 """The publish step: the newest model or the best, and the pairs that made it, copied to where others take them, with cards.
 
     <output.url>/selfalign.json  config.json  model.safetensors …  report.html  summary.json  README.md
+    <output.url>/draft-model/ …                     (further models of a recipe: PIT's)
     <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  report.html …   (adapter: Keep)
     <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md    (iter-<k>-<step>-<table> of several)
 
@@ -16,7 +17,7 @@ from functools import partial
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, file_url, local_path, parse_place
-from selfalign_api.plan import Evaluate, Json, Plan, Publish, Round
+from selfalign_api.plan import Evaluate, Json, ModelRef, Plan, Publish, Round
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
 from selfalign_jobs.publish.rounds import evaluated_rounds, published_round
@@ -52,6 +53,7 @@ def publish(context: StepContext, step: Publish) -> Manifest:
     writes: list[tuple[str, Write]] = []
     if step.url is not None:
         target = _claimed("spec.output.url", step.url, context, lineage)
+        writes += _beside(context, step, target)
         writes += _model(context, step.adapter, chosen, target, lineage)
     if step.dataset_url is not None:
         target = _claimed("spec.output.datasetUrl", step.dataset_url, context, lineage)
@@ -113,21 +115,35 @@ def _claimed(field: str, url: str, context: StepContext, lineage: dict[str, Json
 def _model(
     context: StepContext, adapter: str, chosen: Round, target: Folder, lineage: dict[str, Json]
 ) -> Iterator[tuple[str, Write]]:
-    trainer = context.config.plan.trainer_of(chosen.model)
-    assert trainer is not None  # a training's result is what is published
-    folder = step_folder(context.run, trainer.iteration, trainer.name)
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.model is None:
-        raise RuntimeError(f"step {trainer.name} has published no model; it runs before this one")
-    source = folder.child(manifest.model if adapter == "Merge" else f"{manifest.model}/{ADAPTER}")
+    source = _trained(context, chosen.model, adapter)
     for name in source.files():
         if name != CARD:
             yield name, partial(target.copy, source, name)
     for name in (REPORT, SUMMARY):
         if context.run.exists(name):
             yield name, partial(target.copy, context.run, name)
-    card = source.read(CARD).decode() + _evaluation(lineage)
+    plan = context.config.plan
+    card = source.read(CARD).decode() + recipe(plan.recipe).used(plan) + _evaluation(lineage)
     yield CARD, partial(target.write, CARD, card.encode())
+
+
+def _beside(context: StepContext, step: Publish, target: Folder) -> Iterator[tuple[str, Write]]:
+    """The further models, each in its own folder, with its own card."""
+    for below, model in step.beside.items():
+        source = _trained(context, model)
+        for name in source.files():
+            yield f"{below}/{name}", partial(target.child(below).copy, source, name)
+
+
+def _trained(context: StepContext, model: ModelRef, adapter: str = "Merge") -> Folder:
+    """The folder of a model that a step of the run has made, or of its adapter alone."""
+    trainer = context.config.plan.trainer_of(model)
+    assert trainer is not None  # a training's result is what is published
+    folder = step_folder(context.run, trainer.iteration, trainer.name)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.model is None:
+        raise RuntimeError(f"step {trainer.name} has published no model; it runs before this one")
+    return folder.child(manifest.model if adapter == "Merge" else f"{manifest.model}/{ADAPTER}")
 
 
 def _pairs(context: StepContext, chosen: Round, target: Folder) -> Iterator[tuple[str, Write]]:

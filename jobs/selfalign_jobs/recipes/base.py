@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import AnyStep, Json
+from selfalign_api.plan import AnyStep, Json, Plan
 from selfalign_api.run import Recipe as RecipeName
 from selfalign_jobs.flow import Flow
 
@@ -70,6 +70,11 @@ def no_remarks(tables: Mapping[str, pa.Table]) -> Iterator[Remark]:  # noqa: ARG
     return iter(())
 
 
+def no_words(plan: Plan) -> str:  # noqa: ARG001
+    """One asks the published model, and it answers: a card need not say it."""
+    return ""
+
+
 def no_variables(method: Method) -> frozenset[str]:  # noqa: ARG001
     """Templates name all that they must, whatever the method."""
     return frozenset()
@@ -105,6 +110,10 @@ class Recipe:
     )  # of the spec, beside data: what its smallest run must write
     # Variables that a method's templates need not name, though they are `required`.
     spared: Callable[[Method], frozenset[str]] = no_variables
+    beside: Mapping[str, str] = field(
+        default_factory=dict
+    )  # lineages that are published too -> folder below output.url
+    used: Callable[[Plan], str] = no_words  # for the published model's card: how it is used
     # For the report: of an iteration's tables by name, with the ledger's columns and numbers of tokens for ids. Pure.
     remarks: Callable[[Mapping[str, pa.Table]], Iterator[Remark]] = no_remarks
 

@@ -7,6 +7,7 @@ from selfalign_jobs.recipes.answers import role_at
 from selfalign_jobs.recipes.method import EvaluationCheck, Method
 
 HELD_OUT = 500  # prompts set apart for evaluation when the run names none
+AFTER = "answers"  # the table of the trained model's
 
 
 def evaluate_step(method: Method, k: int, asked: Prepare, before: ArtifactRef) -> Evaluate:
@@ -14,19 +15,24 @@ def evaluate_step(method: Method, k: int, asked: Prepare, before: ArtifactRef) -
 
     `before` are the initial model's answers: of an earlier step, or made here, where nothing has loaded that model yet.
     """
-    name = f"i{k}-evaluate"
-    after = ArtifactRef(step=name, name="answers")
-    loads = [EngineLoad(model=ModelRef(iteration=k), jobs=(answers_job(method, asked, after.name),))]
-    if before.step == name:
+    loads = [EngineLoad(model=ModelRef(iteration=k), jobs=(answers_job(method, asked, AFTER),))]
+    if before.step == f"i{k}-evaluate":
         loads.insert(0, EngineLoad(model=ModelRef(), jobs=(answers_job(method, asked, before.name),)))
+    return evaluate_answers(method, k, tuple(loads), before)
+
+
+def evaluate_answers(method: Method, k: int, loads: tuple[EngineLoad, ...], before: ArtifactRef) -> Evaluate:
+    """The same of whatever makes the answers, the table AFTER of these loads."""
+    name = f"i{k}-evaluate"
+    after = ArtifactRef(step=name, name=AFTER)
     if any(check.type == "SelfWinRate" for check in method.evaluation.checks):
         both = Prepare(fn="joined-answers", inputs=(before, after), options={"role": "respond"})
         judging = FlowJob(
             flow="compare", rows=both, out="verdicts", roles={"judge": method.roles["judge"]}, judge=method.judge
         )
-        loads.append(method.judge_load(ModelRef(), judging))
+        loads = (*loads, method.judge_load(ModelRef(), judging))
     checks = tuple(check_of(check, before, after, name) for check in method.evaluation.checks)
-    return Evaluate(name=name, iteration=k, loads=tuple(loads), engine=method.engine, checks=checks)
+    return Evaluate(name=name, iteration=k, loads=loads, engine=method.engine, checks=checks)
 
 
 def answers_job(method: Method, asked: Prepare, out: str) -> FlowJob:

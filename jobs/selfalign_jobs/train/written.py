@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Train, TrainSettings
+from selfalign_api.plan import SourceRef, Train, TrainSettings
 from selfalign_jobs.flow import SetAside
 from selfalign_jobs.gather import gathered
 from selfalign_jobs.generate.chat import ModelChat
@@ -19,8 +19,11 @@ from selfalign_jobs.recipes.few_shot import turns
 from selfalign_jobs.recipes.rows import IDS, history_of
 from selfalign_jobs.recipes.tables import counts_of, with_counts
 from selfalign_jobs.step.context import StepContext, Stopped
+from selfalign_jobs.train.settings import GAP_PAIRS
 
 PAIR, TARGET = ("chosen", "rejected"), ("target",)
+GAPS = tuple(f"{first}_{second}" for first, second in GAP_PAIRS)
+ANSWERS = {"preference": PAIR, "sft": TARGET, "reward": PAIR, "gap": GAPS}  # by objective
 SHOWN_ROWS = 500  # about a second
 
 
@@ -40,9 +43,8 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
         if context.stop.is_set():
             raise Stopped(f"stopped while {step.rows} were tokenised; the next attempt begins there")
 
-    answers = TARGET if step.objective == "sft" else PAIR
     fit = Fit(step.data.options["turn"], step.settings) if "shots" in table.column_names else None
-    return written(table, chat, answers, show, fit)
+    return written(table, chat, ANSWERS[step.objective], show, fit, _given(step))
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,23 @@ class Fit:
         return rows.drop_columns(["shots_shown"]).set_column(place, "shots", shown)
 
 
+def _given(step: Train) -> str:
+    """The table of the user's whose rows they are."""
+    return next((ref.name for ref in step.data.inputs if isinstance(ref, SourceRef)), "preferences")
+
+
 def written(
     table: pa.Table,
     chat: ModelChat,
     answers: tuple[str, ...],
     show: Callable[[int], None] = lambda _: None,
     fit: Fit | None = None,
+    given: str = "preferences",
 ) -> pa.Table:
     """The same with the model's chat at hand; how many rows are done is shown now and then.
 
-    The user's turn is `user`, in a table that has it, else `prompt`; before it stands `history`.
+    The user's turn is `user`, in a table that has it, else `prompt`; before it stands `history`. `given` is the table of the
+    user's that the rows are of.
     """
     columns = [("row", pa.int64()), ("prompt_ids", IDS), *((f"{name}_ids", IDS) for name in answers)]
     made_of = pa.schema([*columns, *([] if fit is None else [("shots_shown", pa.int32())])])
@@ -97,8 +106,7 @@ def written(
         done += len(batch)
     found = pa.concat_tables(parts)
     if refused is not None and not found.num_rows:
-        kind = "demonstrations" if answers == TARGET and fit is None else "preferences"
-        raise ConfigError.one(f"spec.data.{kind}.url", f"has no row that the model could have written: {refused}")
+        raise ConfigError.one(f"spec.data.{given}.url", f"has no row that the model could have written: {refused}")
     rows = gathered(table, found["row"].to_numpy())
     for name in found.column_names[1:]:
         rows = rows.append_column(name, found[name])
@@ -108,8 +116,27 @@ def written(
 
 
 def _ids(row: Mapping[str, Any], chat: ModelChat, answers: tuple[str, ...]) -> dict[str, Any]:
+    if answers == GAPS:
+        return _gaps(row, chat)
     found: dict[str, Any] = {}
     user, history = row.get("user") or row["prompt"], history_of(row.get("history"))
     for name in answers:
         found["prompt_ids"], found[f"{name}_ids"] = chat.given(user, row[name], history)
     return found
+
+
+def _gaps(row: Mapping[str, Any], chat: ModelChat) -> dict[str, Any]:
+    """Each of two answers as an improvement of each: what they begin with is the prompt, of which attention is shared.
+
+    The improver's turns about either are `chosen_user` and `rejected_user`.
+    """
+    history = history_of(row.get("history"))
+    whole: dict[str, list[int]] = {}
+    for first, second in GAP_PAIRS:
+        prompt_ids, ids = chat.given(row[f"{second}_user"], row[first], history)
+        whole[f"{first}_{second}_ids"] = [*prompt_ids, *ids]
+    tokens = zip(*whole.values(), strict=False)
+    last = min(map(len, whole.values())) - 1  # of equal answers too, something is left to read a reward of
+    shared = next((place for place, each in enumerate(tokens) if len({*each}) > 1), last)
+    found = {name: ids[shared:] for name, ids in whole.items()}
+    return {"prompt_ids": next(iter(whole.values()))[:shared]} | found
