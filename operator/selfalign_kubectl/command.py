@@ -42,7 +42,6 @@ WORDS = "List, follow, stop and read the runs of a cluster."
 INTERRUPTED = 130  # as a shell has it: Ctrl-C ends `logs -f` and `wait`
 
 Run = Callable[[argparse.Namespace, Cluster], int]
-Register = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,11 +74,6 @@ def _said(code: int, words: str) -> int:
     with suppress(OSError):
         print(words, file=sys.stderr, flush=True)
     return code
-
-
-def register(command: Register) -> None:
-    """Add `cluster` to the command `selfalign` (entry point group selfalign.commands)."""
-    add_commands(command("cluster", WORDS, lambda _: Exit.CONFIG))
 
 
 def parser() -> argparse.ArgumentParser:

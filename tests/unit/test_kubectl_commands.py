@@ -288,3 +288,14 @@ def test_pairs_takes_both_numbers_and_kubectl_s_namespace_by_n(
 ) -> None:
     options = parser().parse_args(["pairs", "x", *given])
     assert (options.rows, options.namespace) == (rows, namespace)
+
+
+def test_selfalign_cluster_is_the_plugin_and_loads_it_only_when_asked(kubeconfig: Path) -> None:
+    program = (
+        "import sys; from selfalign_jobs.local.cli import main, parser; parser(); "
+        "assert 'selfalign_kubectl.command' not in sys.modules; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "cluster", "list", "--kubeconfig", str(kubeconfig), "-n", "x"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("https://127.0.0.1:1 does not answer (")
