@@ -8,7 +8,6 @@ from pathlib import Path
 import few_shots
 import improvers
 import pytest
-import responders_tiny
 from tiny_effects import Rows, accuracy, explored, log_probabilities, own_samples, played, tables, trained
 from trainings import MODEL, TINY
 
@@ -63,32 +62,6 @@ def test_an_improver_of_seeds_betters_drafts_and_the_model_and_one_of_own_answer
     assert improvers.improved(control, asked, drafts) - drafted < NONE
     pairs = improvers.pairs(model, seed=4, count=900)
     assert accuracy(improvers.trained("i1-train", pairs, tmp_path / "policy")) - accuracy(MODEL) > GAIN
-
-
-def test_the_order_of_responders_teaches_a_reward_model_what_is_right_and_a_shuffled_order_does_not(
-    tmp_path: Path,
-) -> None:
-    """ALMoST: nobody said which answer is right. What it chooses of the model's own answers betters the model.
-
-    The control is not .5 in one run: right or wrong is the model's strongest direction, and noise fits along it by chance.
-    """
-    rows = responders_tiny.requests(700)
-    prompts, references = [row["prompt"] for row in rows], [row["response"] for row in rows]
-    provenance, pool = responders_tiny.compared(prompts), responders_tiny.pool(prompts)
-    tables_of = {"right": provenance, "shuffled": responders_tiny.shuffled(provenance, 0)}
-    rewards = {
-        name: responders_tiny.reward_of(responders_tiny.trained("i1-train-reward", table, tmp_path / name))
-        for name, table in tables_of.items()
-    }
-    accuracies = {name: responders_tiny.accuracy(reward) for name, reward in rewards.items()}
-    assert accuracies["right"] >= 0.80
-    assert accuracies["shuffled"] <= 0.70
-    any_of_them = responders_tiny.right([answers[0] for answers in pool], references)
-    best = {name: responders_tiny.best(reward, prompts, pool) for name, reward in rewards.items()}
-    gains = {name: responders_tiny.right(chosen, references) - any_of_them for name, chosen in best.items()}
-    assert gains["right"] > 2 * GAIN and gains["shuffled"] < gains["right"] / 2
-    targets = responders_tiny.targets(prompts, best["right"])
-    assert accuracy(responders_tiny.trained("i1-train", targets, tmp_path / "policy")) - accuracy(MODEL) > GAIN
 
 
 @pytest.fixture(scope="module", name="preferences")
