@@ -717,7 +717,7 @@ METHOD: dict[str, tuple[Any, Any]] = {
     "storage": ({"url": "s3://b/runs"}, {"url": "s3://b/others"}),
 }
 assert tuple(METHOD) == METHOD_FIELDS
-REQUIRED = ("recipe", "model", "reversegen")  # the last of its recipe
+REQUIRED = ("recipe", "model", "reversegen", "almost")  # the last two of their recipes
 
 CPU, GANG = {"device": "CPU"}, {"generation": {"podTemplate": {"spec": {"tolerations": [{"key": "gpu"}]}}}}
 COMPUTES: dict[str, tuple[Any, Any]] = {
