@@ -58,11 +58,15 @@ class Role(ApiModel):
 class NearDuplicates(ApiModel):
     """When a prompt is too like an earlier one."""
 
-    method: Literal["Exact", "MinHash"] | None = None
-    """Exact: the same words in the same order; MinHash: sets of words that share `threshold` of their union. Unset: MinHash."""
+    method: Literal["Exact", "MinHash", "Embedding"] | None = None
+    """Exact: the same words in the same order; MinHash: sets of words that share `threshold` of their union; Embedding: vectors
+    of a model. Unset: MinHash."""
 
     threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
-    """Of MinHash: the Jaccard from which on two prompts are too alike. Unset: 0.78, ReverseGen's."""
+    """From where on two prompts are too alike: by their Jaccard (unset: 0.78), or of Embedding by their cosine (unset: 0.96)."""
+
+    model_name: Name | None = None
+    """Of Embedding: the helper of kind Embedder whose vectors are compared."""
 
     ngram: Annotated[int, Field(ge=1, le=16)] | None = None
     """Of MinHash: words that stand in a row and count as one; 1 ignores their order. Unset: 1."""

@@ -34,8 +34,9 @@ class AuxiliaryModel(ApiModel):
     url: Annotated[Url, Field(examples=["hf://meta-llama/Llama-3.3-70B-Instruct"])]
     """Where it is: hf://ORG/NAME[@REVISION], s3://, gs://, pvc:// or file://."""
 
-    kind: Literal["Causal", "RewardModel", "PairRanker", "Classifier"] | None = None
-    """Causal writes text, RewardModel scores an answer, PairRanker compares two, Classifier has labels. Unset: Causal."""
+    kind: Literal["Causal", "RewardModel", "PairRanker", "Classifier", "Embedder"] | None = None
+    """Causal writes text, RewardModel scores an answer, PairRanker compares two, Classifier has labels, Embedder gives vectors.
+    Unset: Causal."""
 
     label: Annotated[Text | None, Field(examples=["safe"])] = None
     """Of a Classifier: the label, as its config.json names it, whose log-odds are an answer's score."""

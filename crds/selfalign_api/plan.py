@@ -111,7 +111,7 @@ class EngineLoad(Frozen):
     """One model, one engine load, several flows."""
 
     model: ModelRef
-    task: Literal["text", "score"] = "text"
+    task: Literal["text", "score", "embed"] = "text"
     jobs: tuple[FlowJob, ...]
     max_model_tokens: Annotated[int | None, ADDED] = None  # where this model's context is not that of the step's engine
     chat_template: Annotated[str | None, ADDED] = None  # of a model that has none of its own
@@ -315,8 +315,8 @@ Step = Annotated[AnyStep, Field(discriminator="kind")]
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-# What a model gives: text, a score, how two answers compare, numbers of labels.
-Kind = Literal["Causal", "RewardModel", "PairRanker", "Classifier"]
+# What a model gives: text, a score, how two answers compare, numbers of labels, a vector.
+Kind = Literal["Causal", "RewardModel", "PairRanker", "Classifier", "Embedder"]
 
 
 class ModelSource(Frozen):

@@ -77,7 +77,14 @@ class Rank(NamedTuple):
     answers: tuple[str, ...]
 
 
-Request = Write | Compare | Given | Score | Rank
+class Embed(NamedTuple):
+    """The vector of a text."""
+
+    role: str
+    text: str
+
+
+Request = Write | Compare | Given | Score | Rank | Embed
 
 
 class Completion(NamedTuple):
@@ -134,7 +141,15 @@ class Ranking(NamedTuple):
         return tuple(1 + sum(other > score for other in scores) for score in scores)
 
 
-Reply = list[Completion] | Completion | Comparison | Scores | Ranking  # to Write, Given, Compare, Score, Rank
+class Vector(NamedTuple):
+    """A text as an embedder has it, of length 1."""
+
+    values: tuple[float, ...]
+
+
+Reply = (
+    list[Completion] | Completion | Comparison | Scores | Ranking | Vector
+)  # to Write, Given, Compare, Score, Rank, Embed
 Flow = Callable[[Row, "Ask"], Generator[Any, Any, Sequence[Row]]]  # yields Request or a list of them; returns rows
 
 
@@ -219,6 +234,10 @@ class Ask:
     ) -> Score:
         """Ask a scoring model what an answer is worth, or a prompt alone."""
         return Score(role, prompt, answer, tuple(history))
+
+    def embed(self, text: str) -> Embed:
+        """Ask an embedder for the vector of a text."""
+        return Embed("embed", text)
 
     def rank(self, prompt: str, answers: Sequence[str], role: str = "judge") -> Rank:
         """Ask a pair ranker which of these answers is how much better than which."""

@@ -33,7 +33,7 @@ def main(model: Path) -> None:
     means = GenerationMeans(device="CPU")
     os.environ.update(environment(means, threads=1))
     settings = EngineSettings(precision="float32", max_model_tokens=CONTEXT)
-    engine = VllmEngine(EngineSpec(settings, means, scores=True), model)
+    engine = VllmEngine(EngineSpec(settings, means, pools="classify"), model)
     renderer = ScoreRenderer(reading_of(model, None), engine.facts.context_tokens)
     found: dict[str, Any] = {}
     for number, (prompt, answer) in enumerate(ROWS):

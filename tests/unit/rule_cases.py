@@ -35,6 +35,7 @@ HERE = "a relative path works only with selfalign run"
 
 PIT = "recipe: pit, data: {preferences: {url: 's3://b/p'}}"
 SYNPO = "recipe: synpo, auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], judge: {modelName: r}"
+ENCODER = "auxiliaryModels: [{name: e, url: 'hf://o/n', kind: Embedder}]"
 SEEDS = "data: {demonstrations: {url: 's3://b/p'}, corpus: {url: 's3://b/c'}}"
 
 CASES = (
@@ -336,6 +337,29 @@ CASES = (
         "spec: {data: {prompts: {url: 's3://b/p'}}, generation: {filters: {nearDuplicates: {}}}}",
         "spec.generation.filters.nearDuplicates: only prompts that a model writes, sao's from personas, synpo's and "
         "reversegen's, are compared; yours are taken as they are; remove nearDuplicates",
+    ),
+    Case(
+        f"spec: {{generation: {{filters: {{nearDuplicates: {{method: Embedding, modelName: e}}}}}}, {ENCODER}}}",
+        f"spec: {{generation: {{filters: {{nearDuplicates: {{method: Embedding, modelName: e, ngram: 2}}}}}}, {ENCODER}}}",
+        "spec.generation.filters.nearDuplicates: ngram is MinHash's; remove it, or write method: MinHash",
+    ),
+    Case(
+        f"spec: {{generation: {{filters: {{nearDuplicates: {{method: Embedding, modelName: e}}}}}}, {ENCODER}}}",
+        f"spec: {{generation: {{filters: {{nearDuplicates: {{modelName: e}}}}}}, {ENCODER}}}",
+        "spec.generation.filters.nearDuplicates: Embedding needs the name of a model, and the others have none; write {method: "
+        "Embedding, modelName: NAME}, or {method: MinHash}",
+    ),
+    Case(
+        "spec: {generation: {filters: {nearDuplicates: {method: Exact}}}}",
+        "spec: {generation: {filters: {nearDuplicates: {method: Embedding}}}}",
+        "spec.generation.filters.nearDuplicates: Embedding needs the name of a model, and the others have none; write {method: "
+        "Embedding, modelName: NAME}, or {method: MinHash}",
+    ),
+    Case(
+        f"spec: {{generation: {{filters: {{nearDuplicates: {{method: Embedding, modelName: e, threshold: 0.9}}}}}}, {ENCODER}}}",
+        f"spec: {{generation: {{filters: {{nearDuplicates: {{method: Embedding, modelName: f}}}}}}, {ENCODER}}}",
+        "spec.generation.filters.nearDuplicates.modelName: f names no model that gives vectors; write the name of an entry of "
+        "auxiliaryModels with kind: Embedder",
     ),
     Case(
         "spec: {generation: {filters: {nearDuplicates: {method: MinHash, threshold: 0.9, ngram: 2}}}}",

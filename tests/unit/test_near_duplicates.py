@@ -8,25 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfalign_api.load import parse
-from selfalign_api.plan import ArtifactRef, Json, Train
+from selfalign_api.plan import AnyStep, ArtifactRef, Generate, Json, Train
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.recipes.near_duplicates import (
-    RECALL,
-    near_duplicates,
-    recall,
-    rows_a_band,
-    shingle_sets,
-    words_of,
-)
+from selfalign_jobs.recipes.embedding import VECTORS
+from selfalign_jobs.recipes.hashes import RECALL, recall, rows_a_band
+from selfalign_jobs.recipes.near_duplicates import HASHES, near_duplicates, shingle_sets, words_of
 from selfalign_jobs.recipes.tables import counts_of, learned_from, training_pairs
 
 NEAR = {"method": "MinHash", "threshold": 0.78, "ngram": 1}
@@ -120,19 +116,19 @@ def test_pairs_above_the_threshold_are_found_by_the_design_s_recall(rule: dict[s
 
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.78, 0.8, 0.9, 0.95, 1.0])
 def test_bands_are_as_narrow_as_the_recall_allows(threshold: float) -> None:
-    rows = rows_a_band(threshold)
-    assert recall(threshold, rows) >= RECALL
-    assert rows == 256 or recall(threshold, rows + 1) < RECALL
+    rows = rows_a_band(threshold, HASHES)
+    assert recall(threshold, rows, HASHES) >= RECALL
+    assert rows == 256 or recall(threshold, rows + 1, HASHES) < RECALL
 
 
 def test_hashes_stay_what_they_are() -> None:
     """They go into digests: another hash would let a resumed run drop other rows."""
     sets = shingle_sets(["the garden and the water", "ÉTÉ", ""], 2)
     assert sets.starts.tolist() == [0, 4, 5, 6]
-    assert [hex(value) for value in sets.values] == HASHES
+    assert [hex(value) for value in sets.values] == GOLDEN_HASHES
 
 
-HASHES = [
+GOLDEN_HASHES = [
     "0x22e94d6523e7dcd1", "0x489c167f0a8c220b", "0x66b6e9517d98aa63", "0xeccd037afa8f2ad6",
     "0x8fd51b5777b25745", "0x49df6bf9d4874f40",
 ]  # fmt: skip
@@ -173,6 +169,52 @@ def test_many_texts_are_hashed_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPat
     assert near_duplicates(given_texts, NEAR).tolist() == whole
 
 
+# --- vectors ------------------------------------------------------------------------------------------------------------
+
+
+def unit_vectors(count: int, width: int, seed: int) -> npt.NDArray[np.float32]:
+    """Vectors of length 1 of which every third lies near an earlier one."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, width)).astype(np.float32)
+    for number in range(2, count, 3):
+        rows[number] = rows[rng.integers(0, number)] + rng.uniform(0, 0.6) * rows[number]
+    found: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return found
+
+
+def one_after_another(rows: npt.NDArray[np.float32], threshold: float) -> list[int]:
+    """What the design says, by every cosine."""
+    like: list[int] = []
+    for number, row in enumerate(rows):
+        near = [other for other in range(number) if like[other] < 0 and rows[other] @ row >= threshold]
+        like.append(near[0] if near else -1)
+    return like
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 120), st.sampled_from([8, 64, 384]), st.sampled_from([0.8, 0.9, 0.96]), st.integers(0, 1000))
+def test_of_vectors_that_are_near_one_another_the_first_is_kept(
+    count: int, width: int, threshold: float, seed: int
+) -> None:
+    rows = unit_vectors(count, width, seed)
+    rule = {"method": "Embedding", "threshold": threshold}
+    like = near_duplicates([""] * count, rule, rows).tolist()
+    wanted = one_after_another(rows, threshold)
+    assert all(each < 0 or rows[each] @ rows[number] >= threshold for number, each in enumerate(like))
+    found, due = (sum(each >= 0 for each in numbers) for numbers in (like, wanted))
+    assert found <= due
+    assert found >= 0.9 * due - 1
+
+
+def test_equal_vectors_are_one_whatever_the_order_of_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.repeat(unit_vectors(6, 16, 1), 3, axis=0)
+    rule = {"method": "Embedding", "threshold": 0.99}
+    like = near_duplicates([""] * 18, rule, rows).tolist()
+    assert [number for number, each in enumerate(like) if each < 0] == [*range(0, 18, 3)]
+    monkeypatch.setattr("selfalign_jobs.recipes.vectors.AT_A_TIME", 5)
+    assert near_duplicates([""] * 18, rule, rows).tolist() == like
+
+
 # --- what becomes of them ---------------------------------------------------------------------------------------------
 
 
@@ -211,12 +253,50 @@ def test_no_near_duplicate_is_trained_on(tables: Sequence[list[str]], quota: int
     assert len(made) <= quota * len(tables)
 
 
+def with_vectors(vectors: dict[str, list[float]]) -> pa.Table:
+    return pa.Table.from_pylist([{"prompt": prompt, "vector": row} for prompt, row in vectors.items()], VECTORS)
+
+
+def test_pairs_are_left_out_by_the_vectors_of_their_prompts_within_and_against_earlier_iterations() -> None:
+    rule = {"method": "Embedding", "threshold": 0.96, "model_name": "encoder"}
+    first, second = pairs("bake bread", "a loaf, how", "primes"), pairs("breads", "primes", "stars")
+    bread, primes, stars = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
+    tables = (
+        first,
+        second,
+        with_vectors({"primes": primes, "bake bread": bread, "a loaf, how": [0.98, 0.199, 0.0]}),
+        with_vectors({"breads": bread, "primes": primes, "stars": stars}),
+    )
+    made = training_pairs(tables, OPTIONS | {"near_duplicates": rule, "vectors": 2})
+    assert made["prompt"].to_pylist() == ["bake bread", "primes", "stars"]
+    assert counts_of(made)["nearDuplicates"] == 3
+
+
+def test_a_generation_embeds_its_prompts_and_the_training_reads_the_vectors_of_all_iterations() -> None:
+    near = {"method": "Embedding", "modelName": "encoder"}
+    steps = steps_of("LastTwo", [{"name": "encoder", "kind": "Embedder", "url": "file:///e"}], nearDuplicates=near)
+    generations = [step for step in steps if isinstance(step, Generate)]
+    for step in generations:
+        load = step.loads[-1]
+        assert (load.task, load.model.lineage, step.outputs[-1]) == ("embed", "encoder", "prompt-vectors")
+    last = [step for step in steps if isinstance(step, Train)][-1]
+    inputs = [(ref.step, ref.name) for ref in last.data.inputs if isinstance(ref, ArtifactRef)][:6]
+    assert inputs == [(f"i{k}-generate", name) for name in ("pairs", "prompt-vectors") for k in (1, 2, 3)]
+    assert [ref.step for ref in learned_from(last.data)] == ["i2-generate", "i3-generate"]
+    assert last.data.options["near_duplicates"] == {"method": "Embedding", "threshold": 0.96, "model_name": "encoder"}
+
+
 def trainings(window: str, **filters: Json) -> list[Train]:
+    return [step for step in steps_of(window, [], **filters) if isinstance(step, Train)]
+
+
+def steps_of(window: str, helpers: list[Json], **filters: Json) -> tuple[AnyStep, ...]:
     spec = {
         "recipe": "sao",
         "model": {"url": "file:///m"},
         "iterations": 3,
         "iteration": {"dataWindow": window},
+        "auxiliaryModels": helpers,
         "generation": {"filters": filters},
     }
     document = {
@@ -227,8 +307,7 @@ def trainings(window: str, **filters: Json) -> list[Train]:
     }
     run = parse(SelfAlignmentRun, document, "")
     check_rules(run)
-    steps = recipe("sao").plan(method_of(method_values(run, "CPU", {}, Path())))
-    return [step for step in steps if isinstance(step, Train)]
+    return recipe("sao").plan(method_of(method_values(run, "CPU", {}, Path())))
 
 
 def test_what_is_left_out_of_the_filter_has_its_value() -> None:

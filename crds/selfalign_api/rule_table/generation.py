@@ -57,6 +57,11 @@ _JUDGE_SCORES = (
 )
 
 
+def _embedder_name(spec: Spec) -> str | None:
+    filters = spec.generation.filters if spec.generation else None
+    return filters.near_duplicates.model_name if filters and filters.near_duplicates else None
+
+
 def _every_role() -> Iterable[str]:
     return (name for names in ROLES.values() for name in names)
 
@@ -237,6 +242,33 @@ GENERATION_RULES: tuple[Rule[Any], ...] = (
         given("method") + "self.method != 'Exact' || !(has(self.threshold) || has(self.ngram))",
         "threshold and ngram are MinHash's; remove them, or write method: MinHash",
         lambda near: near.method != "Exact" or (near.threshold is None and near.ngram is None),
+    ),
+    Rule(
+        NearDuplicates,
+        "",
+        given("method") + "self.method != 'Embedding' || !has(self.ngram)",
+        "ngram is MinHash's; remove it, or write method: MinHash",
+        lambda near: near.method != "Embedding" or near.ngram is None,
+    ),
+    Rule(
+        NearDuplicates,
+        "",
+        "(has(self.method) && self.method == 'Embedding') == has(self.modelName)",
+        "Embedding needs the name of a model, and the others have none; write {method: Embedding, modelName: NAME}, or "
+        "{method: MinHash}",
+        lambda near: (near.method == "Embedding") == (near.model_name is not None),
+    ),
+    Rule(
+        Spec,
+        "generation.filters.nearDuplicates.modelName",
+        given("generation.filters.nearDuplicates.modelName")
+        + "has(self.auxiliaryModels) && self.auxiliaryModels.exists(m, m.name == "
+        + "self.generation.filters.nearDuplicates.modelName && has(m.kind) && m.kind == 'Embedder')",
+        "names no model that gives vectors; write the name of an entry of auxiliaryModels with kind: Embedder",
+        lambda spec: (
+            (name := _embedder_name(spec)) is None
+            or any(each.name == name and each.kind == "Embedder" for each in spec.auxiliary_models or ())
+        ),
     ),
     Rule(
         Spec,

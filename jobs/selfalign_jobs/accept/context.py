@@ -42,6 +42,9 @@ def tokens_of(method: Method, seen: ModelSeen, sources: Mapping[str, int]) -> in
     """The context of a model's engine; None where nothing is known of it, and for one that has its own."""
     if seen.conversation is not None:
         return min(scored(method, seen.conversation, sources), seen.context or 1 << 31)
+    if seen.embeds:
+        longest = recipe(method.recipe).longest(method, sources)["prompt"]
+        return min(_rounded(longest + longest // 2 + SLACK), seen.context or 1 << 31)
     asked = method.engine.max_model_tokens
     if asked is None and seen.prompts:
         asked = needed(method, seen.prompts, sources)
@@ -53,7 +56,7 @@ def scored(method: Method, fixed: int, sources: Mapping[str, int]) -> int:
     longest = recipe(method.recipe).longest(method, sources)
     others = (tokens for name, tokens in longest.items() if name != "prompt")
     most = fixed + longest["prompt"] + max(others, default=0)
-    return -(-(most + most // 2) // ROUNDED) * ROUNDED
+    return _rounded(most + most // 2)
 
 
 def _with_tokens(step: AnyStep, engine: EngineSettings, others: Mapping[str, int | None], plan: Plan) -> AnyStep:
@@ -86,7 +89,11 @@ def needed(method: Method, prompts: Mapping[str, int], sources: Mapping[str, int
         room = max(role.max_tokens, answer) if name == "judge" else role.max_tokens
         shown = sum(longest[each] for each in found.required[name]) if role.template is None else 0
         most = max(most, fixed + shown + _tokens(role.template or "", longest) + room)
-    return -(-(most + most // SLACK) // ROUNDED) * ROUNDED
+    return _rounded(most + most // SLACK)
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // ROUNDED) * ROUNDED
 
 
 def _tokens(template: str, longest: Mapping[str, int]) -> int:

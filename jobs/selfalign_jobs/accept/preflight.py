@@ -18,7 +18,13 @@ from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.accept.room import card_problems, context_problems, model_context, prompt_problems, role_problems
-from selfalign_jobs.accept.scorers import conversation_tokens, head_problems, ranker_problems
+from selfalign_jobs.accept.scorers import (
+    conversation_tokens,
+    embedder_context,
+    embedder_problems,
+    head_problems,
+    ranker_problems,
+)
 from selfalign_jobs.accept.training import lora_problems, training_problems
 from selfalign_jobs.accept.weights import embedding_rows, parameters_of, read_weights, weight_problems
 from selfalign_jobs.machine import gpu_memory_here
@@ -37,6 +43,7 @@ class ModelSeen:
     prompts: dict[str, int] = field(default_factory=dict)  # tokens of each role's prompt, one word for each variable
     context: int | None = None  # tokens that it can hold, where its config says so
     conversation: int | None = None  # of a reward model: tokens of prompt and answer, with one word for each
+    embeds: bool = False  # it reads prompts alone, of a long one the beginning
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,8 @@ def _scorer(model: GivenModel, given: ModelSource) -> ModelSeen:
         return ModelSeen([*problems, *quantised])
     if given.kind == "PairRanker":
         return ModelSeen([*problems, *ranker_problems(model, tensors)])
+    if given.kind == "Embedder":
+        return ModelSeen([*problems, *embedder_problems(model, config)], context=embedder_context(model), embeds=True)
     problems += head_problems(model, given, config, tensors)
     text = text_config(config)
     problems += weight_problems(model, tensors, {**text, "tie_word_embeddings": None})  # it has another head

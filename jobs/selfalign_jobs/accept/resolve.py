@@ -60,7 +60,11 @@ from selfalign_jobs.recipes.method import (
 from selfalign_jobs.recipes.tables import learned_from
 
 DEFAULT_CHECKS = [{"name": "win", "type": "SelfWinRate"}]
-NEAR_DUPLICATES: dict[str, dict[str, Json]] = {"Exact": {}, "MinHash": {"threshold": 0.78, "ngram": 1}}  # by method
+NEAR_DUPLICATES: dict[str, dict[str, Json]] = {  # by method
+    "Exact": {},
+    "MinHash": {"threshold": 0.78, "ngram": 1},
+    "Embedding": {"threshold": 0.96},
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _used(models: Mapping[str, ModelSource], steps: Sequence[AnyStep]) -> None:
         Problem(
             model_field(name).removesuffix(".url"),
             None,
-            f"nothing of this run uses it; write judge.modelName: {name}, or remove it",
+            f"nothing of this run uses it; write its name where the run needs it (judge.modelName: {name}), or remove it",
         )
         for name in models
         if name not in loaded

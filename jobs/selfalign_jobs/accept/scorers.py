@@ -10,7 +10,9 @@ import jinja2
 
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.plan import ModelSource
-from selfalign_jobs.accept.architecture import known
+from selfalign_jobs.accept.architecture import known, text_config
+from selfalign_jobs.accept.model_files import json_of
+from selfalign_jobs.accept.room import model_context
 from selfalign_jobs.accept.weights import Tensors
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.classifier import labels_of, reading_of
@@ -71,6 +73,29 @@ def _why_not(name: str) -> str:
     if name.endswith(("RewardModel", "ForRewardModeling")):
         return "whose name vLLM loads as an embedder, or as a score of every token"
     return "which gives no score of an answer"
+
+
+def embedder_problems(model: GivenModel, config: Mapping[str, Any]) -> Iterator[Problem]:
+    """An architecture that gives no vectors, or a folder without a tokenizer.json."""
+    name = str((config.get("architectures") or ["None"])[0])
+    if name not in {*known()["embeds"], *known()["generates"]}:
+        message = (
+            f"is a {name}, which vLLM {known()['vllm']} does not serve as an embedder; write a model such as "
+            "BAAI/bge-small-en-v1.5"
+        )
+        yield Problem(model.field, model.url, message)
+    if "tokenizer.json" not in model.names:
+        yield Problem(model.field, model.url, "has no tokenizer.json; save its fast tokenizer beside the weights")
+
+
+def embedder_context(model: GivenModel) -> int | None:
+    """Tokens that it reads at the most: its positions, or fewer, as sentence-transformers or its tokenizer says."""
+    limits = (
+        json_of(model, "sentence_bert_config.json").get("max_seq_length"),
+        json_of(model, "tokenizer_config.json").get("model_max_length"),  # RoBERTa has two positions to spare
+        model_context(text_config(json_of(model, "config.json"))),
+    )
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def conversation_tokens(model: GivenModel, given: ModelSource) -> int | list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from selfalign_jobs.flow import Comparison, Ranking, Scores
+from selfalign_jobs.flow import Comparison, Ranking, Scores, Vector
 
 
 class Sampling(NamedTuple):
@@ -38,6 +38,10 @@ class Pairs(NamedTuple):
     lengths: tuple[int, ...]  # of (0, 1), (0, 2) … (1, 0) …
 
 
+class Whole(NamedTuple):
+    """The vector of the whole text."""
+
+
 class Sample(NamedTuple):
     """One sample: its ids, the end token included unless `finish_reason` is "length"."""
 
@@ -45,8 +49,8 @@ class Sample(NamedTuple):
     finish_reason: str
 
 
-Task = Sampling | Labels | Head | Pairs
-Answer = tuple[Sample, ...] | Comparison | Scores | Ranking
+Task = Sampling | Labels | Head | Pairs | Whole
+Answer = tuple[Sample, ...] | Comparison | Scores | Ranking | Vector
 
 
 class EngineRequest(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from selfalign_api.engine_args import plain_engine_args
 from selfalign_api.plan import EngineSettings
@@ -32,7 +32,9 @@ class EngineSpec:
     settings: EngineSettings
     means: GenerationMeans
     trust_remote_code: bool = False
-    scores: bool = False  # a model with a scoring head
+    pools: Literal["classify", "embed"] | None = (
+        None  # a model that writes nothing: with a scoring head, or an embedder
+    )
     field: str = "spec.model.url"  # where the run file names it
     engines_here: int = 1  # on one node, which share its memory
 
@@ -83,10 +85,10 @@ def engine_arguments(spec: EngineSpec, model: Path, capability: tuple[int, int] 
         "seed": 0,
         **_precision(spec.settings),
         # Said, not guessed: a model whose name ends in RewardModel would be loaded as an embedder.
-        **({"runner": "pooling", "convert": "classify"} if spec.scores else {}),
+        **({"runner": "pooling", "convert": spec.pools} if spec.pools else {}),
         **(ON_CPU if spec.means.device == "CPU" else _of_gpu(spec, capability)),
     }
-    if spec.scores:  # an encoder has no cache of prefixes; vLLM knows which model is one
+    if spec.pools:  # an encoder has no cache of prefixes; vLLM knows which model is one
         arguments.pop("enable_prefix_caching", None)
     if spec.means.device == "CPU":
         arguments["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, arguments["max_model_len"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from selfalign_api.plan import FlowJob
 from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.generate.chat import Chat
+from selfalign_jobs.generate.embed_render import EmbedRenderer
 from selfalign_jobs.generate.engine import Engine, EngineFacts, KvUse
 from selfalign_jobs.generate.in_flight import SLICE_SECONDS, host_seconds, max_open_flows
 from selfalign_jobs.generate.loop import FlowLoop, JobSetup, Task, spare_the_collector
@@ -18,7 +19,7 @@ from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import PairRenderer, ScoreRenderer
 from selfalign_jobs.recipes.base import FlowDef
 
-MakeScorer = Callable[[Path, int], ScoreRenderer | PairRenderer]  # of a model's folder and its context
+MakeScorer = Callable[[Path, int], ScoreRenderer | PairRenderer | EmbedRenderer]  # of a model's folder and its context
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class HostSetup:
     flows: Mapping[str, FlowDef]  # by the same
     run_seed: int
     environment: Callable[[], Mapping[str, str]]  # of the process, before the engine's libraries are imported
-    make_scorer: Callable[[Path, int], ScoreRenderer | PairRenderer] | None = (
+    make_scorer: Callable[[Path, int], ScoreRenderer | PairRenderer | EmbedRenderer] | None = (
         None  # of one that scores, and its context
     )
 
@@ -60,7 +61,7 @@ class EngineHost:
         self.facts: EngineFacts = self._engine.facts
         context = self.facts.context_tokens
 
-        def renderer(job: FlowJob) -> Renderer | ScoreRenderer | PairRenderer:
+        def renderer(job: FlowJob) -> Renderer | ScoreRenderer | PairRenderer | EmbedRenderer:
             if chat is not None:
                 return Renderer(chat, job.roles, context)
             assert setup.make_scorer is not None

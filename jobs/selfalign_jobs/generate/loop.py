@@ -23,8 +23,10 @@ from selfalign_jobs.flow import (
     Row,
     Scores,
     SetAside,
+    Vector,
     Write,
 )
+from selfalign_jobs.generate.embed_render import EmbedRenderer
 from selfalign_jobs.generate.engine import (
     Engine,
     EngineRequest,
@@ -45,7 +47,7 @@ class JobSetup:
 
     job: FlowJob
     flow: Flow
-    renderer: Renderer | ScoreRenderer | PairRenderer
+    renderer: Renderer | ScoreRenderer | PairRenderer | EmbedRenderer
     run_seed: int
 
 
@@ -215,7 +217,7 @@ class FlowLoop:
             counts = flow.tokens[request.role] = [0, 0]
         counts[0] += len(prompt_ids)
         flow.waiting -= 1
-        if isinstance(answer, Comparison | Ranking):
+        if isinstance(answer, Comparison | Ranking | Vector):
             flow.replies[place] = answer
         elif isinstance(answer, Scores):
             assert isinstance(flow.setup.renderer, ScoreRenderer)
@@ -258,7 +260,9 @@ class FlowLoop:
         self._finished[task.job].append(record)
 
 
-def _given(renderer: Renderer | ScoreRenderer | PairRenderer, requests: Sequence[Request]) -> dict[int, Reply]:
+def _given(
+    renderer: Renderer | ScoreRenderer | PairRenderer | EmbedRenderer, requests: Sequence[Request]
+) -> dict[int, Reply]:
     """The replies that no engine makes, by place: only a model that writes has them."""
     if not isinstance(renderer, Renderer):
         return {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from selfalign_api.plan import (
     EngineLoad,
@@ -30,6 +30,7 @@ from selfalign_jobs.generate.actors import RayWorkers
 from selfalign_jobs.generate.chat import Chat, ModelChat
 from selfalign_jobs.generate.classifier import log_odds, output_of, reading_of
 from selfalign_jobs.generate.driver import Driver, TableJob, check_set_aside
+from selfalign_jobs.generate.embed_render import EmbedRenderer
 from selfalign_jobs.generate.engine import Engine
 from selfalign_jobs.generate.engine_setup import EngineSpec, environment
 from selfalign_jobs.generate.host import HostSetup, MakeScorer
@@ -48,6 +49,12 @@ from selfalign_jobs.step.finish import finish_manifest
 from selfalign_jobs.step.pair_figures import is_pairs
 from selfalign_jobs.step.prepared import prepare_table
 
+# What vLLM is asked to pool, of kinds that write nothing.
+POOLS: dict[Kind, Literal["classify", "embed"]] = {
+    "RewardModel": "classify",
+    "Classifier": "classify",
+    "Embedder": "embed",
+}
 MakeEngine = Callable[[EngineSpec, Path], Engine]  # tests put fakes in the place of vLLM and of the model's tokenizer
 
 
@@ -176,7 +183,7 @@ def run_loads(
                     settings=settings.model_copy(update={"max_model_tokens": tokens}),
                     means=means,
                     trust_remote_code=given.remote_code,
-                    scores=kind in ("RewardModel", "Classifier"),
+                    pools=POOLS.get(kind),
                     field=model_field(origin),
                     engines_here=here,
                 )
@@ -210,6 +217,8 @@ def _scorer(kind: Kind, given: ModelSource | None, field: str, *, trained: bool)
     """What makes the renderer of a model that scores, one that the run `trained` or a helper; None for one that writes."""
     if kind == "Causal":
         return None
+    if kind == "Embedder":
+        return EmbedRenderer.of
     if kind == "PairRanker":
         return lambda model, _: PairRenderer(ranker_of(model, field)[1])
     if kind == "Classifier":

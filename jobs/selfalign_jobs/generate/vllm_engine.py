@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.flow import Comparison, Scores
+from selfalign_jobs.flow import Comparison, Scores, Vector
 from selfalign_jobs.generate.engine import (
     Answer,
     EngineFacts,
@@ -26,9 +26,15 @@ from selfalign_jobs.generate.engine import (
     Sample,
     Sampling,
     Task,
+    Whole,
 )
 from selfalign_jobs.generate.engine_refusals import configuring, starting
 from selfalign_jobs.generate.engine_setup import EngineSpec, cpu_cache_gib, engine_arguments
+
+POOLED = {
+    "classify": "no score; write a model …ForSequenceClassification",
+    "embed": "no vector; write a model that embeds texts, such as BAAI/bge-small-en-v1.5",
+}
 
 
 class VllmEngine:
@@ -53,9 +59,10 @@ class VllmEngine:
             config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
         with starting(spec):
             self._engine = LLMEngine(config, Executor.get_class(config), log_stats=False)
-        if spec.scores and "classify" not in (tasks := self._engine.get_supported_tasks()):
-            message = f"is served for {', '.join(tasks)} and gives no score; write a model …ForSequenceClassification"
+        if spec.pools is not None and spec.pools not in (tasks := self._engine.get_supported_tasks()):
+            message = f"is served for {', '.join(tasks)} and gives {POOLED[spec.pools]}"
             raise ConfigError.one(spec.field, message, str(model))
+        self._embeds = spec.pools == "embed"
         self._preemptions = _Preemptions(self._engine)
         self._submitted: list[EngineRequest] = []  # since the last step
         self._labels: dict[str, Labels] = {}  # of the comparisons under way
@@ -84,7 +91,11 @@ class VllmEngine:
         for output in self._engine.step():
             if output.finished:
                 labels = self._labels.pop(output.request_id, None)
-                results.append(EngineResult(output.request_id, _answer(output, labels)))
+                answer = _answer(output, labels)
+                if self._embeds:
+                    assert isinstance(answer, Scores)
+                    answer = Vector(answer.logits)
+                results.append(EngineResult(output.request_id, answer))
         return results
 
     def kv_use(self) -> KvUse:
@@ -107,7 +118,9 @@ class VllmEngine:
 
     def _params(self, request: EngineRequest) -> Any:
         """VLLM's form of what is asked; benchmarks fix lengths here."""
-        return pooling_params() if isinstance(request.task, Head) else sampling_params(request.task)
+        if isinstance(request.task, Head | Whole):
+            return pooling_params("classify" if isinstance(request.task, Head) else "embed")
+        return sampling_params(request.task)
 
 
 class _Preemptions:
@@ -129,12 +142,12 @@ def engine_input(prompt_ids: list[int]) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": prompt_ids}
 
 
-@lru_cache(maxsize=1)
-def pooling_params() -> Any:
-    """VLLM's form of asking a scoring head: what it gives, and not its sigmoid or softmax, which vLLM's default is."""
+@lru_cache(maxsize=2)
+def pooling_params(task: str) -> Any:
+    """VLLM's form of asking a head: what it gives, without the sigmoid or softmax of vLLM's default; or a vector of length 1."""
     from vllm import PoolingParams
 
-    return PoolingParams(task="classify", use_activation=False)
+    return PoolingParams(task=task, use_activation=task == "embed")
 
 
 def sampling_params(task: Task) -> Any:

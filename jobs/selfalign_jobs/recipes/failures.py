@@ -15,7 +15,7 @@ from selfalign_api.plan import Json
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.gather import gathered
 from selfalign_jobs.recipes.near_duplicates import near_duplicates
-from selfalign_jobs.recipes.tables import first_rows, with_counts
+from selfalign_jobs.recipes.tables import first_rows, vectors_of, with_counts
 from selfalign_jobs.template import render_template
 
 TO_TEACH = ("prompt", "answer", "oracle", "oracle_score", "failed")
@@ -23,10 +23,15 @@ LESSON = pa.schema([("prompt", pa.string()), ("user", pa.string()), ("target", p
 
 
 def distinct(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
-    """The last table's proposals that are near none before them, there or in the `earlier` tables of former iterations."""
-    new = tables[-1]
-    texts = [text for table in tables for text in table["prompt"].to_pylist()]
-    like = near_duplicates(texts, options["near_duplicates"])[len(texts) - new.num_rows :]
+    """Proposals that are near none before them, there or in the `earlier` tables of former iterations, which stand before theirs.
+
+    After those of proposals stand as many with the vectors of their prompts, where these are compared.
+    """
+    proposed, vectors = tables[: options["earlier"] + 1], tables[options["earlier"] + 1 :]
+    new = proposed[-1]
+    prompts = pa.chunked_array([chunk for table in proposed for chunk in table["prompt"].chunks], pa.string())
+    found = vectors_of(prompts, vectors) if vectors else None
+    like = near_duplicates(prompts.to_pylist(), options["near_duplicates"], found)[len(prompts) - new.num_rows :]
     kept = gathered(new, np.flatnonzero(like < 0))
     return with_counts(kept, {"nearDuplicates": new.num_rows - kept.num_rows})
 

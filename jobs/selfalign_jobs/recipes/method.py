@@ -31,9 +31,10 @@ class Draw(Frozen):
 class NearDuplicates(Frozen):
     """When a prompt is too like an earlier one (near_duplicates.py)."""
 
-    method: Literal["Exact", "MinHash"]
+    method: Literal["Exact", "MinHash", "Embedding"]
     threshold: float | None = None
     ngram: int | None = None
+    model_name: str | None = None
 
 
 class Filters(Frozen):

@@ -1,4 +1,4 @@
-"""Texts that are too like an earlier one: found by MinHash, decided by the true Jaccard of their words.
+"""Texts that are too like an earlier one: found by MinHash, decided by the true Jaccard of their words; or by vectors.
 
 Broder (1997): two sets share their least element under a random order with a probability that is their Jaccard. Sets that
 agree in all rows of a band (Leskovec, Rajaraman, Ullman, ch. 3) are candidates, and every candidate is measured. All hashes
@@ -14,31 +14,45 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from selfalign_api.plan import Json
 from selfalign_jobs.flow import seed_of
+from selfalign_jobs.recipes.hashes import Hashes, Numbers, mixed, rows_a_band
+from selfalign_jobs.recipes.vectors import Vectors
 
 HASHES = 256
-RECALL = 0.99  # of pairs at the threshold; of those above it more
 TEXTS = 16_384  # that are hashed at a time
 
-Numbers = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
+
+class Compared(Protocol):
+    """What is compared: of a number of things, which may be alike, and how alike two are."""
+
+    def __len__(self) -> int: ...
+
+    def keys(self, threshold: float) -> Hashes:
+        """A key a band for each; two that are as alike as the threshold share one, nearly always."""
+
+    def similarities(self, number: int, others: Numbers) -> npt.NDArray[np.float64]:
+        """How alike one is to each of others."""
 
 
-def near_duplicates(texts: Sequence[str], rule: Mapping[str, Json]) -> Numbers:
+def near_duplicates(
+    texts: Sequence[str], rule: Mapping[str, Json], vectors: npt.NDArray[np.float32] | None = None
+) -> Numbers:
     """For each text the number of the earlier one that it is too like; -1 for those that are kept.
 
     A text is compared with the kept ones before it, never with later ones: what is appended changes nothing before it.
-    `rule`: method Exact (equal but for case, spaces and Unicode's composed forms), or MinHash with threshold and ngram.
+    `rule`: method Exact (equal but for case, spaces and Unicode's composed forms), MinHash with threshold and ngram, or Embedding
+    with threshold, for which each text has its vector of length 1.
     """
     if rule["method"] == "Exact":
         return _equal(texts)
-    sets = shingle_sets(texts, rule["ngram"])
-    return _kept_or_like(sets, *_buckets(sets, rule["threshold"]), rule["threshold"])
+    compared: Compared = shingle_sets(texts, rule["ngram"]) if vectors is None else Vectors(vectors)
+    return _kept_or_like(compared, *_buckets(compared.keys(rule["threshold"])), rule["threshold"])
 
 
 def words_of(text: str) -> list[str]:
@@ -73,7 +87,15 @@ class Sets:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def jaccards(self, number: int, others: Numbers) -> npt.NDArray[np.float64]:
+    def keys(self, threshold: float) -> Hashes:
+        """A key a band for each set, from its least hashes; the last is one of the whole set."""
+        rows = rows_a_band(threshold, HASHES)
+        keys = np.empty((HASHES // rows + 1, len(self)), np.uint64)
+        for at in range(0, len(self), TEXTS):
+            keys[:, at : at + TEXTS] = _keys(self, at, min(at + TEXTS, len(self)), rows)
+        return keys
+
+    def similarities(self, number: int, others: Numbers) -> npt.NDArray[np.float64]:
         """The Jaccard of a set with each of others: what both have over what either has."""
         mine = self.values[self.starts[number] : self.starts[number + 1]]
         sizes = self.starts[others + 1] - self.starts[others]
@@ -113,7 +135,7 @@ def _sets_of(texts: Sequence[str], ngram: int, hash_of: _WordHashes) -> tuple[Ha
     hashes = np.zeros(len(owner), np.uint64)
     for place in range(ngram):
         inside = begin + place < _starts(lengths)[1:][owner]
-        hashes[inside] = _mixed(hashes[inside] + words[begin[inside] + place])
+        hashes[inside] = mixed(hashes[inside] + words[begin[inside] + place])
     order = np.lexsort((hashes, owner))
     hashes, owner = hashes[order], owner[order]
     new = np.ones(len(owner), bool)
@@ -125,33 +147,11 @@ def _starts(sizes: Numbers) -> Numbers:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
 
-def _mixed(values: Hashes) -> Hashes:
-    """SplitMix64's finaliser: every bit of the value changes every bit of the hash."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 # --- candidates -----------------------------------------------------------------------------------------------------------
 
 
-def rows_a_band(threshold: float) -> int:
-    """As many as leave `RECALL` of the pairs at the threshold a candidate: the more, the fewer others are."""
-    return max(rows for rows in range(1, HASHES + 1) if recall(threshold, rows) >= RECALL or rows == 1)
-
-
-def recall(similarity: float, rows: int) -> float:
-    """The probability that two sets of this Jaccard agree in all rows of a band."""
-    return float(1 - (1 - similarity**rows) ** (HASHES // rows))
-
-
-def _buckets(sets: Sets, threshold: float) -> tuple[Numbers, Numbers]:
-    """Which sets may be alike: numbers of sets, and beside each the number of a bucket that it shares with another."""
-    rows = rows_a_band(threshold)
-    keys = np.empty((HASHES // rows + 1, len(sets)), np.uint64)
-    for at in range(0, len(sets), TEXTS):
-        keys[:, at : at + TEXTS] = _keys(sets, at, min(at + TEXTS, len(sets)), rows)
+def _buckets(keys: Hashes) -> tuple[Numbers, Numbers]:
+    """Which may be alike, by a key a band: their numbers, and beside each the number of a bucket that it shares with another."""
     members, buckets, before = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
     for band in keys:
         order = np.argsort(band, kind="stable")
@@ -159,7 +159,7 @@ def _buckets(sets: Sets, threshold: float) -> tuple[Numbers, Numbers]:
         several = np.bincount(run, minlength=1)[run] > 1
         members.append(order[several])
         buckets.append(run[several] + before)
-        before += len(sets)
+        before += keys.shape[1]
     return np.concatenate(members), np.concatenate(buckets)
 
 
@@ -170,8 +170,8 @@ def _keys(sets: Sets, begin: int, end: int, rows: int) -> Hashes:
     keys = np.zeros((HASHES // rows + 1, end - begin), np.uint64)
     for number, factor in enumerate(_FACTORS[: HASHES // rows * rows]):
         least = np.minimum.reduceat(values * factor, starts)
-        keys[number // rows] = _mixed(keys[number // rows] + least)
-    keys[-1] = np.add.reduceat(_mixed(values), starts)
+        keys[number // rows] = mixed(keys[number // rows] + least)
+    keys[-1] = np.add.reduceat(mixed(values), starts)
     return keys
 
 
@@ -183,9 +183,9 @@ _FACTORS = np.array(
 # --- the decision ---------------------------------------------------------------------------------------------------------
 
 
-def _kept_or_like(sets: Sets, members: Numbers, buckets: Numbers, threshold: float) -> Numbers:
-    """One after another: a set that is near a kept one before it goes, else it is kept for those after it."""
-    like = np.full(len(sets), -1, np.int64)
+def _kept_or_like(compared: Compared, members: Numbers, buckets: Numbers, threshold: float) -> Numbers:
+    """One after another: what is near a kept one before it goes, else it is kept for those after it."""
+    like = np.full(len(compared), -1, np.int64)
     order = np.argsort(members, kind="stable")
     members, buckets = members[order], buckets[order]
     edges = np.flatnonzero(np.diff(members, prepend=-1, append=-1))
@@ -195,7 +195,7 @@ def _kept_or_like(sets: Sets, members: Numbers, buckets: Numbers, threshold: flo
         earlier = {other for bucket in mine for other in kept[bucket]}
         if earlier:
             others = np.array(sorted(earlier), np.int64)
-            alike = np.flatnonzero(sets.jaccards(number, others) >= threshold)
+            alike = np.flatnonzero(compared.similarities(number, others) >= threshold)
             if len(alike):
                 like[number] = others[alike[0]]
                 continue

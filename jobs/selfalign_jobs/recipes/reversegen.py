@@ -33,6 +33,7 @@ from selfalign_jobs.recipes import oracles
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.contexts import contexts, shots
+from selfalign_jobs.recipes.embedding import EMBED, embedding_loads
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.failures import TO_TEACH, distinct, failure_pairs, lessons, to_teach
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
@@ -130,6 +131,7 @@ def generate_step(method: Method, k: int) -> Generate:
     """Proposals, those that are valid, the target's answers, what the oracle says of them; at the end the teacher's."""
     name = f"i{k}-generate"
     loads = [EngineLoad(model=proposer(k - 1), jobs=(proposing(method, k),))]
+    loads += embedding_loads(method, name, "proposals")
     answering, rows = [], distinct_proposals(method, k)
     if (verifier := method.options.get("verifier_model_name")) is not None:
         loads.append(verifying(method, verifier, rows))
@@ -311,6 +313,7 @@ RECIPE = Recipe(
         "teach": FlowDef(oracles.teach, oracles.LESSONS, {"target": "answered"}),
         "answer": ANSWER,
         "compare": COMPARE,
+        "embed": EMBED,
     },
     prepares={
         "shots": shots,

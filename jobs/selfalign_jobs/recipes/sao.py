@@ -17,6 +17,7 @@ from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, Model
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.embedding import EMBED, embedding_loads
 from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, Verdict, judge, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
@@ -155,7 +156,8 @@ def generate_step(method: Method, k: int) -> Generate:
     jobs = [first]
     if k == 1 and method.evaluation.when != "Never":
         jobs.append(initial_answers_job(method))  # the initial model is loaded here anyway
-    then = () if judging == policy else (method.judge_load(policy, judging_job(method, name)),)
+    judged = () if judging == policy else (method.judge_load(policy, judging_job(method, name)),)
+    then = (*judged, *embedding_loads(method, name))
     return Generate(
         name=name, iteration=k, load=EngineLoad(model=policy, jobs=tuple(jobs)), then=then, engine=method.engine
     )
@@ -336,6 +338,7 @@ RECIPE = Recipe(
         "held-out": FlowDef(held_out, ANSWERS),
         "answer": ANSWER,
         "compare": COMPARE,
+        "embed": EMBED,
     },
     prepares={
         "draw": draw,

@@ -31,6 +31,7 @@ from selfalign_api.plan import (
 from selfalign_jobs.flow import Ask, Completion, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, normalised
 from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.embedding import EMBED, embedding_loads
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge, judge_role, judge_values
 from selfalign_jobs.recipes.keywords import BYTES
@@ -293,7 +294,7 @@ def improve_step(method: Method, k: int) -> Generate:
         name=name,
         iteration=k,
         load=EngineLoad(model=improver, jobs=(job,)),
-        then=(method.judge_load(improver, scoring),),
+        then=(method.judge_load(improver, scoring), *embedding_loads(method, name)),
         engine=method.engine,
     )
 
@@ -463,6 +464,7 @@ RECIPE = Recipe(
         "score-pair": FlowDef(score_pair, PAIRS, {"gain": "scored"}),
         "answer": ANSWER,
         "compare": COMPARE,
+        "embed": EMBED,
     },
     prepares={
         "seeds": seeds,

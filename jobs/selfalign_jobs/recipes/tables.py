@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -83,12 +84,15 @@ def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
 
     Each iteration adds at most `max_new_pairs` pairs (a seeded sample). With `held_out` the last table has the prompts
     that training must not see. With `near_duplicates` the first `earlier` tables are those of iterations before the
-    window: a prompt that is too like one before it, of any of them, is left out.
+    window: a prompt that is too like one before it, of any of them, is left out. `vectors` tables of the prompts' vectors
+    stand after those of pairs.
     """
     given, held = (tables[:-1], tables[-1]) if options["held_out"] else (tables, None)
+    count = len(given) - options.get("vectors", 0)
+    given, vectors = given[:count], given[count:]
     seen = [_not_held_out(pairs, held) for pairs in given]
     rule, earlier = options.get("near_duplicates"), options.get("earlier", 0)
-    windows = (seen if rule is None else _not_near(seen, rule))[earlier:]
+    windows = (seen if rule is None else _not_near(seen, rule, vectors))[earlier:]
     unseen, alike = (
         sum(pairs.num_rows for pairs in before) - sum(pairs.num_rows for pairs in after)
         for before, after in ((given[earlier:], seen[earlier:]), (seen[earlier:], windows))
@@ -108,14 +112,25 @@ def _not_held_out(pairs: pa.Table, held: pa.Table | None) -> pa.Table:
     return gathered(pairs, np.flatnonzero(~seen))
 
 
-def _not_near(tables: Sequence[pa.Table], rule: Mapping[str, Json]) -> list[pa.Table]:
+def _not_near(tables: Sequence[pa.Table], rule: Mapping[str, Json], vectors: Sequence[pa.Table] = ()) -> list[pa.Table]:
     """The pairs whose prompt is no near duplicate of one before it, in its table or in those before."""
-    like = near_duplicates([prompt for table in tables for prompt in table["prompt"].to_pylist()], rule)
+    prompts = pa.chunked_array([chunk for table in tables for chunk in table["prompt"].chunks], pa.string())
+    like = near_duplicates(prompts.to_pylist(), rule, vectors_of(prompts, vectors) if vectors else None)
     ends = np.cumsum([table.num_rows for table in tables])
     return [
         gathered(table, np.flatnonzero(like[end - table.num_rows : end] < 0))
         for table, end in zip(tables, ends, strict=True)
     ]
+
+
+def vectors_of(prompts: pa.ChunkedArray, tables: Sequence[pa.Table]) -> npt.NDArray[np.float32]:
+    """The vector of each prompt, a row each."""
+    found = pa.concat_tables(table.select(["prompt", "vector"]) for table in tables)
+    places = pc.index_in(prompts, found["prompt"].combine_chunks()).to_numpy()
+    rows = found["vector"].combine_chunks()
+    width = len(rows[0]) if len(rows) else 0
+    vectors: npt.NDArray[np.float32] = rows.flatten().to_numpy().reshape(-1, width)[places]
+    return vectors
 
 
 def _sampled(pairs: pa.Table, number: int, options: Mapping[str, Json]) -> pa.Table:
@@ -135,7 +150,9 @@ def targets_of_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) 
 
 def learned_from(prepare: Prepare) -> tuple[TableRef, ...]:
     """The tables that a training's rows come from: without prompts that are held out, and what is only compared with."""
-    return prepare.inputs[prepare.options.get("earlier", 0) : -1 if prepare.options.get("held_out") else None]
+    options = prepare.options
+    last = len(prepare.inputs) - bool(options.get("held_out")) - options.get("vectors", 0)
+    return prepare.inputs[options.get("earlier", 0) : last]
 
 
 def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:

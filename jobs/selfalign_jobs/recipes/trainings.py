@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfalign_api.plan import ArtifactRef, Json, Loss, ModelRef, Prepare, TableRef, Train
+from selfalign_jobs.recipes.embedding import TABLE, by_vectors
 from selfalign_jobs.recipes.method import Method
 
 WITH_REFERENCE = ("dpo", "ipo", "hinge", "selm")
@@ -32,8 +33,11 @@ def train_on_pairs(
     if near is not None:
         options |= {"near_duplicates": near.model_dump(exclude_none=True), "earlier": len(earlier)}
     made = (*earlier, *range(max(since, window.start), window.stop))
-    pairs = (ArtifactRef(step=f"i{i}-{made_by}", name="pairs") for i in made)
-    inputs = (*pairs, *(() if held is None else (held,)))
+    names = ("pairs", TABLE) if by_vectors(method) else ("pairs",)
+    if by_vectors(method):
+        options["vectors"] = len(made)
+    tables = (ArtifactRef(step=f"i{i}-{made_by}", name=name) for name in names for i in made)
+    inputs = (*tables, *(() if held is None else (held,)))
     return train_step(method, k, Prepare(fn="training-pairs", inputs=inputs, options=options), loss)
 
 
