@@ -19,8 +19,9 @@ from selfalign_api.plan import AnyStep, ArtifactRef, Generate, Json, Train
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
-from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.recipes.base import RECIPES, recipe
 from selfalign_jobs.recipes.embedding import VECTORS
+from selfalign_jobs.recipes.failures import distinct
 from selfalign_jobs.recipes.hashes import RECALL, recall, rows_a_band
 from selfalign_jobs.recipes.near_duplicates import HASHES, near_duplicates, shingle_sets, words_of
 from selfalign_jobs.recipes.tables import counts_of, learned_from, training_pairs
@@ -272,6 +273,13 @@ def test_pairs_are_left_out_by_the_vectors_of_their_prompts_within_and_against_e
     assert counts_of(made)["nearDuplicates"] == 3
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if "embed" in recipe(name).flows])
+def test_whoever_compares_vectors_is_given_them(name: str) -> None:
+    found = recipe(name)
+    compares = "distinct" if "distinct" in found.prepares else "training-pairs"
+    assert "vector" in found.reads.get(compares, ("vector",))  # without an entry a table is read whole
+
+
 def test_a_generation_embeds_its_prompts_and_the_training_reads_the_vectors_of_all_iterations() -> None:
     near = {"method": "Embedding", "modelName": "encoder"}
     steps = steps_of("LastTwo", [{"name": "encoder", "kind": "Embedder", "url": "file:///e"}], nearDuplicates=near)
@@ -284,6 +292,19 @@ def test_a_generation_embeds_its_prompts_and_the_training_reads_the_vectors_of_a
     assert inputs == [(f"i{k}-generate", name) for name in ("pairs", "prompt-vectors") for k in (1, 2, 3)]
     assert [ref.step for ref in learned_from(last.data)] == ["i2-generate", "i3-generate"]
     assert last.data.options["near_duplicates"] == {"method": "Embedding", "threshold": 0.96, "model_name": "encoder"}
+
+
+def test_proposals_are_left_out_by_their_vectors() -> None:
+    bread, stars = [1.0, 0.0], [0.0, 1.0]
+    tables = (
+        pairs("bake bread"),
+        pairs("stars", "breads", "a star"),
+        with_vectors({"bake bread": bread}),
+        with_vectors({"a star": stars, "breads": bread, "stars": stars}),
+    )
+    rule = {"method": "Embedding", "threshold": 0.96, "model_name": "encoder"}
+    made = distinct(tables, {"near_duplicates": rule, "earlier": 1})
+    assert made["prompt"].to_pylist() == ["stars"]
 
 
 def trainings(window: str, **filters: Json) -> list[Train]:

@@ -350,7 +350,7 @@ RECIPE = Recipe(
     plan=plan,
     longest=longest,
     takes_rows=frozenset({"draw"}),
-    reads={"training-pairs": TRAINED},
+    reads={"training-pairs": (*TRAINED, "vector")},
     spared=spared,
     remarks=remarks,
 )

@@ -482,6 +482,6 @@ RECIPE = Recipe(
     scored=True,
     takes_rows=frozenset({"seeds", "words-to-prompts", "word-lists", "apart-questions"}),
     looks=frozenset({"seeds", "words-to-prompts", "word-lists", "apart-questions"}),
-    reads={"training-pairs": TRAINED, "improvements": ("prompt", "gap", "prompt_ids", "target_ids")},
+    reads={"training-pairs": (*TRAINED, "vector"), "improvements": ("prompt", "gap", "prompt_ids", "target_ids")},
     remarks=remarks,
 )
