@@ -27,7 +27,7 @@ OTHERS = {
     "ncclRemoteError",
     "emptyDir", "sizeLimit", "serviceAccountName", "priorityClassName", "imagePullSecrets", "persistentVolumeClaim",
     "resourceVersion", "securityContext", "initContainers", "volumeMounts", "mountPath", "configMap", "backoffLimit",
-    "runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "oldSelf", "vLLM", "arXiv", "kB", "writePrompt",
+    "runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "oldSelf", "vLLM", "arXiv", "kB", "writePrompt", "respondView",
     "podFailurePolicy", "successPolicy", "managedBy", "rayClusterSpec", "submissionMode", "localQueue", "fieldSelector",
 }  # fmt: skip
 
