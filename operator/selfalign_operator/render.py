@@ -6,8 +6,7 @@ objects would be garbage: their owner does not exist, so the cluster collects th
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,20 +34,9 @@ ACCEPT = Attempt(step="accept", kind="accept", iteration=0, number=1)
 HEADER = f"# selfalign {__version__} render: the uid and Ray's token are placeholders\n"
 
 
-def register(command: Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]) -> None:
-    """Add `render` to the command `selfalign` (entry point group selfalign.commands)."""
-    render = command("render", "Print the Kubernetes objects that a run becomes, without a cluster.", render_command)
-    render.add_argument("file", type=Path, help="the run file, YAML")
-    render.add_argument(
-        "--config", type=Path, metavar="FILE", help="the operator's configuration: images, profiles, network (YAML)"
-    )
-
-
-def render_command(options: argparse.Namespace) -> int:
-    """`selfalign render`."""
-    config = DEFAULT_CONFIG if options.config is None else read_config(options.config)
-    print(HEADER + to_yaml(rendered(load_run(options.file), config)), end="")
-    return 0
+def rendered_text(file: Path, config: OperatorConfig) -> str:
+    """What is printed of a run file. Raises ConfigError."""
+    return HEADER + to_yaml(rendered(load_run(file), config))
 
 
 def read_config(file: Path) -> OperatorConfig:

@@ -9,7 +9,8 @@ import yaml
 
 from selfalign_jobs.local.cli import main
 from selfalign_operator.names import base_name
-from selfalign_operator.render import PLACEHOLDER_UID, register
+from selfalign_operator.registered import register
+from selfalign_operator.render import PLACEHOLDER_UID
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
