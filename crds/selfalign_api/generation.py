@@ -59,8 +59,7 @@ class NearDuplicates(ApiModel):
     """When a prompt is too like an earlier one."""
 
     method: Literal["Exact", "MinHash", "Embedding"] | None = None
-    """Exact: the same words in the same order; MinHash: sets of words that share `threshold` of their union; Embedding: vectors
-    of a model. Unset: MinHash."""
+    """Exact: the same words in their order; MinHash: sets of words that share `threshold`; Embedding: vectors. Unset: MinHash."""
 
     threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
     """From where on two prompts are too alike: by their Jaccard (unset: 0.78), or of Embedding by their cosine (unset: 0.96)."""

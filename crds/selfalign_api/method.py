@@ -35,8 +35,7 @@ class AuxiliaryModel(ApiModel):
     """Where it is: hf://ORG/NAME[@REVISION], s3://, gs://, pvc:// or file://."""
 
     kind: Literal["Causal", "RewardModel", "PairRanker", "Classifier", "Embedder"] | None = None
-    """Causal writes text, RewardModel scores an answer, PairRanker compares two, Classifier has labels, Embedder gives vectors.
-    Unset: Causal."""
+    """Causal writes text, RewardModel scores, PairRanker compares, Classifier labels, Embedder gives vectors. Unset: Causal."""
 
     label: Annotated[Text | None, Field(examples=["safe"])] = None
     """Of a Classifier: the label, as its config.json names it, whose log-odds are an answer's score."""

@@ -260,10 +260,10 @@ def test_a_signal_ends_a_command_in_words_at(
     wait_for(halted, process)
     process.send_signal(SIGNALS[number % len(SIGNALS)])
     halted.unlink()
-    _, errors = process.communicate()
+    output, errors = process.communicate()
     assert process.returncode == 75, errors
-    assert errors.startswith("stopped")
-    assert "Traceback" not in errors
+    assert (errors or output).startswith("stopped")  # a step's program says all in one order, to the log that is kept
+    assert "Traceback" not in output + errors
     if command in ("run", "accept"):
         code, said = ended(machine.command(command), environment())
         assert code == 0, said

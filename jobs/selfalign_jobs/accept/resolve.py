@@ -157,7 +157,7 @@ def _used(models: Mapping[str, ModelSource], steps: Sequence[AnyStep]) -> None:
         Problem(
             model_field(name).removesuffix(".url"),
             None,
-            f"nothing of this run uses it; write its name where the run needs it (judge.modelName: {name}), or remove it",
+            f"nothing of this run uses it; write judge.modelName: {name}, or remove it",
         )
         for name in models
         if name not in loaded

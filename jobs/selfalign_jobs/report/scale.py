@@ -22,7 +22,8 @@ class Axis:
 
     def place(self, value: float, start: float, end: float) -> float:
         """Where a value lies on a line from `start` (low) to `end` (high), in the picture's units."""
-        return start + (value - self.low) / (self.high - self.low) * (end - start)
+        span = self.high - self.low  # none of values that are all nothing
+        return start + ((value - self.low) / span if span else 0.5) * (end - start)
 
 
 def axis(
