@@ -11,6 +11,8 @@ RIGHTS = (
     ("", ["persistentvolumeclaims"], ["get"]),
     ("networking.k8s.io", ["networkpolicies"], ["get", "create"]),
     ("policy", ["poddisruptionbudgets"], ["get", "create"]),
+    ("scheduling.x-k8s.io", ["podgroups"], ["get", "create"]),
+    ("scheduling.volcano.sh", ["podgroups"], ["get", "create"]),
     ("events.k8s.io", ["events"], ["create"]),
     ("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "delete"]),
     ("kueue.x-k8s.io", ["workloads"], ["list"]),
