@@ -44,6 +44,7 @@ def main() -> None:
         if example.stem in folders:
             made = out / "controls" / name
             made.mkdir(parents=True, exist_ok=True)
+            print(f"{name}: {control.example} with {control.words}", flush=True)
             spec = merge(seeded, {"spec": control.change(folders[example.stem], made)})
             folders[name] = run(example, name, spec, out, [folders[example.stem]])
     selfalign("compare", *(folder for folder in folders.values() if asks_what_is_given(folder)), "--out", out)

@@ -1,10 +1,11 @@
-"""Tiny scoring models as people have them: a …ForSequenceClassification, a pair ranker in PairRM's form."""
+"""Tiny models that write nothing, as people have them: a …ForSequenceClassification, a pair ranker in PairRM's form."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from model_folders import TINY
@@ -15,7 +16,9 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     DebertaV2Config,
+    PreTrainedModel,
 )
 
 from selfalign_jobs.generate.ranker_engine import PairRanker
@@ -72,6 +75,16 @@ def pair_ranker(folder: Path, seed: int = 0) -> Path:
 
 def classifier(folder: Path, labels: tuple[str, ...] = ("safe", "rude", "wrong"), seed: int = 0) -> Path:
     """A random BERT with a head of three labels, as toxicity classifiers are: no chat template, answers in [CLS] … [SEP]."""
+    named = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+    return _bert(folder, BertForSequenceClassification, seed, **named)
+
+
+def encoder(folder: Path, seed: int = 0) -> Path:
+    """A random BERT without a head, as sentence encoders are."""
+    return _bert(folder, BertModel, seed)
+
+
+def _bert(folder: Path, of: type[PreTrainedModel], seed: int, **named: Any) -> Path:
     tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ADDED[:3]])
     cls, sep, pad = (tokenizer.token_to_id(token) for token in ADDED[:3])
@@ -85,13 +98,12 @@ def classifier(folder: Path, labels: tuple[str, ...] = ("safe", "rude", "wrong")
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=128,
-        id2label=dict(enumerate(labels)),
-        label2id={label: number for number, label in enumerate(labels)},
         pad_token_id=pad,
         initializer_range=0.3,
+        **named,
     )
     torch.manual_seed(seed)
-    BertForSequenceClassification(config).save_pretrained(folder)
+    of(config).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | names))

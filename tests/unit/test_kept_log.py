@@ -164,7 +164,7 @@ def test_a_name_says_what_is_secret(name: str) -> None:
     ("name", "value"),
     [
         ("HOME", "/home/selfalign"), ("HOSTNAME", "Run-1a2B3c4d-i1-train-1-0"), ("TOKENIZERS_PARALLELISM", "false"),
-        ("PWD", "/work/project"),
+        ("PWD", "/home/user/project"),
         ("RAY_AUTH_MODE", "token"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9000"),
         ("AWS_REGION", "eu-central-1"), ("HF_TOKEN_PATH", "/home/x/token"),
     ],

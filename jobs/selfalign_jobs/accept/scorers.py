@@ -1,4 +1,4 @@
-"""Models that score: architecture, head, labels and template of those that vLLM runs; a pair ranker's tokens and shapes."""
+"""Models that write nothing: architecture, head, labels and template of what vLLM pools; a pair ranker's tokens and shapes."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class VllmEngine:
         if spec.pools is not None and spec.pools not in (tasks := self._engine.get_supported_tasks()):
             message = f"is served for {', '.join(tasks)} and gives {POOLED[spec.pools]}"
             raise ConfigError.one(spec.field, message, str(model))
-        self._embeds = spec.pools == "embed"
+        self._pooled = Vector if spec.pools == "embed" else Scores
         self._preemptions = _Preemptions(self._engine)
         self._submitted: list[EngineRequest] = []  # since the last step
         self._labels: dict[str, Labels] = {}  # of the comparisons under way
@@ -91,11 +91,7 @@ class VllmEngine:
         for output in self._engine.step():
             if output.finished:
                 labels = self._labels.pop(output.request_id, None)
-                answer = _answer(output, labels)
-                if self._embeds:
-                    assert isinstance(answer, Scores)
-                    answer = Vector(answer.logits)
-                results.append(EngineResult(output.request_id, answer))
+                results.append(EngineResult(output.request_id, _answer(output, labels, self._pooled)))
         return results
 
     def kv_use(self) -> KvUse:
@@ -183,9 +179,9 @@ def _common_params(sampling: Sampling) -> Any:
     )
 
 
-def _answer(output: Any, labels: Labels | None) -> Answer:
+def _answer(output: Any, labels: Labels | None, pooled: type[Scores] | type[Vector]) -> Answer:
     if hasattr(output.outputs, "data"):
-        return Scores(tuple(output.outputs.data.double().flatten().tolist()))
+        return pooled(tuple(output.outputs.data.double().flatten().tolist()))
     if labels is None:
         return tuple(
             Sample(tuple(part.token_ids), "length" if part.finish_reason == "length" else "stop")

@@ -25,16 +25,21 @@ def embed_prompt(row: Row, ask: Ask) -> Generator[Request, Any, list[Row]]:
 EMBED = FlowDef(embed_prompt, VECTORS)
 
 
-def by_vectors(method: Method) -> bool:
-    """Whether near duplicates are found by vectors."""
-    return method.filters.near_duplicates is not None and method.filters.near_duplicates.method == "Embedding"
+def embedder(method: Method) -> ModelRef | None:
+    """Whose vectors tell near duplicates; None where they are not told by vectors."""
+    near = method.filters.near_duplicates
+    return None if near is None or near.model_name is None else ModelRef(lineage=near.model_name)
+
+
+def prompt_tables(method: Method, name: str) -> tuple[str, ...]:
+    """The names of a step's tables with prompts, and, where they are compared, with the vectors of these."""
+    return (name,) if embedder(method) is None else (name, TABLE)
 
 
 def embedding_loads(method: Method, step: str, table: str = "pairs") -> tuple[EngineLoad, ...]:
     """The load that embeds the prompts of a step's table; none where nobody compares vectors."""
-    near = method.filters.near_duplicates
-    if near is None or near.model_name is None:
+    model = embedder(method)
+    if model is None:
         return ()
     prompts = Prepare(fn="questions", inputs=(ArtifactRef(step=step, name=table),))
-    job = FlowJob(flow="embed", rows=prompts, out=TABLE)
-    return (EngineLoad(model=ModelRef(lineage=near.model_name), task="embed", jobs=(job,)),)
+    return (EngineLoad(model=model, task="embed", jobs=(FlowJob(flow="embed", rows=prompts, out=TABLE),)),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Json, ModelRef, Prepare, SourceRef, TableRef
-from selfalign_jobs.recipes.embedding import TABLE, by_vectors
+from selfalign_jobs.recipes.embedding import prompt_tables
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.own_tables import HELD, draw_options, held_out_table
 
@@ -35,9 +35,11 @@ def distinct_proposals(method: Method, k: int) -> Prepare:
     """The proposals of iteration k that are near no earlier one."""
     near = method.filters.near_duplicates
     assert near is not None  # the recipe's own, where a run names none
-    names = ("proposals", TABLE) if by_vectors(method) else ("proposals",)
+    names = prompt_tables(method, "proposals")
     inputs = tuple(ArtifactRef(step=f"i{i}-generate", name=name) for name in names for i in range(1, k + 1))
-    options = {"near_duplicates": near.model_dump(exclude_none=True), "earlier": k - 1}
+    options: dict[str, Json] = {"near_duplicates": near.model_dump(exclude_none=True), "earlier": k - 1}
+    if len(names) > 1:
+        options["vectors"] = k
     return Prepare(fn="distinct", inputs=inputs, options=options)
 
 

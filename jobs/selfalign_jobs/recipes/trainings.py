@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfalign_api.plan import ArtifactRef, Json, Loss, ModelRef, Prepare, TableRef, Train
-from selfalign_jobs.recipes.embedding import TABLE, by_vectors
+from selfalign_jobs.recipes.embedding import prompt_tables
 from selfalign_jobs.recipes.method import Method
 
 WITH_REFERENCE = ("dpo", "ipo", "hinge", "selm")
@@ -33,8 +33,8 @@ def train_on_pairs(
     if near is not None:
         options |= {"near_duplicates": near.model_dump(exclude_none=True), "earlier": len(earlier)}
     made = (*earlier, *range(max(since, window.start), window.stop))
-    names = ("pairs", TABLE) if by_vectors(method) else ("pairs",)
-    if by_vectors(method):
+    names = prompt_tables(method, "pairs")
+    if len(names) > 1:
         options["vectors"] = len(made)
     tables = (ArtifactRef(step=f"i{i}-{made_by}", name=name) for name in names for i in made)
     inputs = (*tables, *(() if held is None else (held,)))
