@@ -11,19 +11,18 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
+from played_plan import PlayedPlan, run_job
 from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run, parse
-from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, Train
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Train
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.flow import Scores
 from selfalign_jobs.generate.chat import History
 from selfalign_jobs.generate.chat_template import render_chat
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup
-from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import ScoreRenderer
@@ -132,43 +131,15 @@ def play(job: FlowJob, load: EngineLoad, rows: pa.Table, shown: dict[str, list[s
         return (sample(SAYS.get((name, word), f"{OWN[name]} {word}")),)
 
     renderer = ScoreRenderer(Answers(), 256) if load.task == "score" else Renderer(Turns(), job.roles, 256)
-    loop = FlowLoop(FakeEngine(answer), {job.out: JobSetup(job, ALMOST.flows[job.flow].run, renderer, 0)}, 4)
-    loop.add([Row(job.out, number, f"r{number}", 1, row) for number, row in enumerate(rows.to_pylist())])
-    while loop.unfinished:
-        loop.advance()
-    return sorted(loop.take_finished()[job.out], key=lambda record: record.source)
+    return run_job(ALMOST, job, FakeEngine(answer), renderer, rows)
 
 
-class Played:
-    """A plan played to its end: tables by step and name, why records made none, and what each table's model was shown."""
+class Played(PlayedPlan):
+    """And what each table's model was shown."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.tables: dict[tuple[str, str], pa.Table] = {}
-        self.lost: dict[str, set[tuple[str, str | None]]] = {}
         self.shown: dict[str, list[str]] = {}
-        for step in steps:
-            if isinstance(step, Train):
-                self.tables[step.name, "trained"] = self.prepared(step.data)
-            elif isinstance(step, Generate):
-                for load in step.loads:
-                    for job in (job for job in load.jobs if job.flow != "answer"):
-                        self._take(step.name, job, play(job, load, self.prepared(job.rows), self.shown))
-
-    def _take(self, step: str, job: FlowJob, records: list[Record]) -> None:
-        rows = [row for record in records if record.status == "rows" for row in record.rows]
-        self.tables[step, job.out] = pa.Table.from_pylist(rows, ALMOST.flows[job.flow].schema)
-        ended = [record for record in records if record.status != "rows"]
-        self.lost[job.out] = {(record.rows[0]["prompt"][4:], record.reason) for record in ended}
-
-    def prepared(self, prepare: Prepare) -> pa.Table:
-        inputs = tuple(
-            SOURCES[ref.name] if isinstance(ref, SourceRef) else self.tables[ref.step, ref.name]
-            for ref in prepare.inputs
-        )
-        return ALMOST.prepares[prepare.fn](inputs, prepare.options)
-
-    def rows(self, step: str, name: str, *columns: str) -> list[tuple[Any, ...]]:
-        return sorted(tuple(row[column] for column in columns) for row in self.tables[step, name].to_pylist())
+        super().__init__(ALMOST, SOURCES, steps, lambda job, load, rows: play(job, load, rows, self.shown))
 
 
 @pytest.fixture(name="steps", scope="module")
@@ -226,7 +197,7 @@ def test_prompts_stand_behind_the_best_or_any_demonstrations_and_never_behind_th
 def test_an_answer_ends_where_the_next_speaker_begins_and_an_empty_one_is_none(played: Played) -> None:
     answers = dict(played.rows("i1-generate", "responses-1", "prompt", "response"))
     assert answers["ask labels"] == "good labels"
-    assert played.lost["responses-3"] == {("empty", "empty answer")}
+    assert played.lost("i1-generate", "responses-3") == {("ask empty", "empty answer")}
     assert dict(played.rows("i1-generate", "responses-3", "prompt", "finish"))["ask cut"] == "length"
 
 
@@ -276,7 +247,7 @@ def test_the_best_of_the_pool_is_learned_and_no_answer_that_was_cut(played: Play
     assert made.pop("labels") == ("zzz", "x", 3.0, 2.0)
     assert made.pop("brief") == ("ccc", "b", 3.0, 2.0)  # the best one was cut
     assert {*made.values()} == {("ccc", "a", 3.0, 2.0)}
-    assert played.lost["pairs"] == {("cut", "every answer empty or cut at maxTokens")}
+    assert played.lost("i1-score", "pairs") == {("ask cut", "every answer empty or cut at maxTokens")}
     learned = {prompt[4:]: text for prompt, text in played.rows("i1-train", "trained", "prompt", "target")}
     assert learned == {
         word: {"twin": "alike", "labels": "zzz"}.get(word, "ccc") for word in WORDS if word not in ("cut", "held")
@@ -298,7 +269,7 @@ def test_a_finish_by_dpo_learns_the_best_over_the_worst() -> None:
     assert isinstance(training, Train)
     assert (training.objective, training.loss.type, training.reference) == ("preference", "dpo", INITIAL)
     played = Played(steps)
-    assert ("twin", "all answers are the same text") in played.lost["pairs"]
+    assert ("ask twin", "all answers are the same text") in played.lost("i1-score", "pairs")
     found = {row[0][4:]: row[1:] for row in played.rows("i1-train", "trained", "prompt", "chosen", "rejected")}
     assert found["labels"] == ("zzz", "x") and not {"twin", "cut", "held"} & {*found}
 

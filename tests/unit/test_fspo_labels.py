@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
+from played_plan import run_job
 from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
@@ -20,8 +21,6 @@ from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.flow import Comparison
 from selfalign_jobs.generate.engine import EngineRequest, Labels, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup
-from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes import users
@@ -86,15 +85,7 @@ def play(job: FlowJob, model: ModelRef, rows: pa.Table, words: Callable[[str], s
         said = words(text) if words is not None and text[0] == "J" else writes(model, text)
         return (Sample((*map(ord, said), END), "stop"),)
 
-    loop = FlowLoop(
-        FakeEngine(answer),
-        {job.out: JobSetup(job, FSPO.flows[job.flow].run, Renderer(Letters(), job.roles, 256), 0)},
-        2,
-    )
-    loop.add([Row(job.out, number, f"r{number}", 1, row) for number, row in enumerate(rows.to_pylist())])
-    while loop.unfinished:
-        loop.advance()
-    return sorted(loop.take_finished()[job.out], key=lambda record: record.source)
+    return run_job(FSPO, job, FakeEngine(answer), Renderer(Letters(), job.roles, 256), rows)
 
 
 class Played:

@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
+from played_plan import run_job
 from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
@@ -30,8 +31,6 @@ from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.foreseen import most_pairs, most_rows
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup
-from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.few_shot import TURN, answer_of, described, turn, turns
@@ -320,12 +319,7 @@ def play(job: FlowJob, rows: pa.Table, context: int = 256) -> list[dict[str, Any
         said = text.split(":")[1].split(">")[0][-2:] if ":" in text else "?"
         return (Sample((*map(ord, said), END), "stop"),)  # type: ignore[return-value]
 
-    setup = JobSetup(job, FSPO.flows[job.flow].run, Renderer(Letters(), job.roles, context), 0)
-    loop = FlowLoop(FakeEngine(answer), {job.out: setup}, 4)  # type: ignore[arg-type]
-    loop.add([Row(job.out, number, f"r{number}", 1, each) for number, each in enumerate(rows.to_pylist())])
-    while loop.unfinished:
-        loop.advance()
-    records = sorted(loop.take_finished()[job.out], key=lambda record: record.source)
+    records = run_job(FSPO, job, FakeEngine(answer), Renderer(Letters(), job.roles, context), rows)  # type: ignore[arg-type]
     return [each for record in records for each in record.rows]
 
 

@@ -12,6 +12,7 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
+from played_plan import Play, PlayedPlan, ids, run_job
 from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
@@ -26,15 +27,12 @@ from selfalign_api.plan import (
     Plan,
     Prepare,
     Publish,
-    SourceRef,
     Train,
 )
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values, publish_steps
 from selfalign_jobs.flow import Ask, Dropped, Score, Scores, SetAside
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup
-from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import AsTrained, ScoreRenderer
@@ -144,61 +142,27 @@ def play(job: FlowJob, load: EngineLoad, rows: pa.Table, difference: bool = Fals
 
     chat: Any = Letters()
     renderer = ScoreRenderer(AsTrained(chat), 256) if load.task == "score" else Renderer(chat, job.roles, 256)
-    loop = FlowLoop(FakeEngine(answer), {job.out: JobSetup(job, PIT.flows[job.flow].run, renderer, 0)}, 4)
-    loop.add([Row(job.out, number, f"r{number}", 1, row) for number, row in enumerate(rows.to_pylist())])
-    while loop.unfinished:
-        loop.advance()
-    return sorted(loop.take_finished()[job.out], key=lambda record: record.source)
-
-
-def ids(text: str, *, ended: bool = True) -> list[int]:
-    return [*map(ord, text), *([END] if ended else [])]
+    return run_job(PIT, job, FakeEngine(answer), renderer, rows)
 
 
 def ending(text: str) -> str:
     return "length" if "cut" in text else "stop"
 
 
-class Played:
-    """A plan played to its end: tables by step and name, why records made none, and what the report would see of them."""
+class Played(PlayedPlan):
+    """And what the report would say of it."""
 
     def __init__(self, steps: tuple[Step, ...], *, difference: bool = False) -> None:
-        self.tables: dict[tuple[str, str], pa.Table] = {}
-        self.lost: dict[tuple[str, str], set[tuple[str, str | None]]] = {}
-        self.ledger: dict[tuple[str, str], pa.Table] = {}
-        self.records: dict[tuple[str, str], list[Record]] = {}
-        for step in steps:
-            if isinstance(step, Train):
-                self.tables[step.name, "trained"] = self.prepared(step.data)
-            elif isinstance(step, Generate | Evaluate):
-                for load in step.loads:
-                    for job in load.jobs:
-                        self._take(step.name, job, play(job, load, self.prepared(job.rows), difference))
-
-    def _take(self, step: str, job: FlowJob, records: list[Record]) -> None:
-        schema = PIT.flows[job.flow].schema
-        assert {name for record in records for row in record.rows for name in row} <= {*schema.names}
-        rows = [row for record in records if record.status == "rows" for row in record.rows]
-        self.tables[step, job.out] = pa.Table.from_pylist(rows, schema)
-        self.records[step, job.out] = records
-        ended = [record for record in records if record.status != "rows"]
-        self.lost[step, job.out] = {(record.rows[0]["prompt"], record.reason) for record in ended}
-        every = [{**row, "_status": record.status} for record in records for row in record.rows]
-        self.ledger[step, job.out] = pa.Table.from_pylist(every, schema.append(pa.field("_status", pa.string())))
-
-    def prepared(self, prepare: Prepare) -> pa.Table:
-        inputs = tuple(
-            SOURCES[ref.name] if isinstance(ref, SourceRef) else self.tables[ref.step, ref.name]
-            for ref in prepare.inputs
-        )
-        return PIT.prepares[prepare.fn](inputs, prepare.options)
-
-    def rows(self, step: str, name: str, *columns: str) -> list[tuple[Any, ...]]:
-        return sorted(tuple(row[column] for column in columns) for row in self.tables[step, name].to_pylist())
+        playing: Play = lambda job, load, rows: play(job, load, rows, difference)  # noqa: E731
+        super().__init__(PIT, SOURCES, steps, playing, (Generate, Evaluate))
 
     def remarks(self, k: int) -> dict[str, float]:
-        tables = {name: table for (step, name), table in self.ledger.items() if step.startswith(f"i{k}")}
+        tables = {name: self._ledger(step, name) for step, name in self.records if step.startswith(f"i{k}")}
         return {remark.name: remark.value for remark in remarks(tables)}
+
+    def _ledger(self, step: str, name: str) -> pa.Table:
+        every = [{**row, "_status": record.status} for record in self.records[step, name] for row in record.rows]
+        return pa.Table.from_pylist(every, self.tables[step, name].schema.append(pa.field("_status", pa.string())))
 
 
 @pytest.fixture(name="steps", scope="module")
@@ -331,9 +295,9 @@ def test_round_one_betters_both_answers_of_the_data_and_round_two_those_of_the_p
 def test_drafts_that_no_candidate_betters_and_candidates_that_are_all_alike_make_no_pair(played: Played) -> None:
     none, alike = "no candidate is better than the draft", "best and worst are the same"
     for k in (1, 2):
-        assert played.lost[f"i{k}-generate", "pairs"] == {(STUCK, none), (CUT, none), (ALIKE, alike)}
+        assert played.lost(f"i{k}-generate", "pairs") == {(STUCK, none), (CUT, none), (ALIKE, alike)}
     kept = Played(PIT.plan(method(generation=SPEC["generation"] | {"filters": {"truncated": "Keep"}})))
-    assert (CUT, none) not in kept.lost["i2-generate", "pairs"]
+    assert (CUT, none) not in kept.lost("i2-generate", "pairs")
     assert "good1 cut" in [chosen for (chosen,) in kept.rows("i2-generate", "pairs", "chosen")]
 
 

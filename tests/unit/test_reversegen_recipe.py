@@ -12,18 +12,17 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
+from played_plan import PlayedPlan, ids, run_job
 from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run, parse
 from selfalign_api.method import Output
-from selfalign_api.plan import EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, Train
+from selfalign_api.plan import EngineLoad, FlowJob, Generate, ModelRef, Train
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values, publish_steps
 from selfalign_jobs.flow import Comparison, Scores
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Labels, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup
-from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import ScoreRenderer
@@ -112,11 +111,7 @@ def play(job: FlowJob, load: EngineLoad, rows: pa.Table) -> list[Record]:
 
 def played(job: FlowJob, engine: FakeEngine, rows: pa.Table, task: str = "text") -> list[Record]:
     renderer = ScoreRenderer(Texts(), 256) if task == "score" else Renderer(Guarded(), job.roles, 256)
-    loop = FlowLoop(engine, {job.out: JobSetup(job, REVERSEGEN.flows[job.flow].run, renderer, 0)}, 4)
-    loop.add([Row(job.out, number, f"r{number}", 1, row) for number, row in enumerate(rows.to_pylist())])
-    while loop.unfinished:
-        loop.advance()
-    return sorted(loop.take_finished()[job.out], key=lambda record: record.source)
+    return run_job(REVERSEGEN, job, engine, renderer, rows)
 
 
 class Texts:
@@ -133,48 +128,17 @@ class Guarded(Letters):
         return f"{user}:{answer}."
 
 
-def ids(text: str, *, ended: bool = True) -> list[int]:
-    return [*map(ord, text), *([END] if ended else [])]
-
-
-class Played:
-    """A plan played to its end: tables by step and name, and why records made none."""
+class Played(PlayedPlan):
+    """And the contexts of each iteration."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.tables: dict[tuple[str, str], pa.Table] = {}
-        self.lost: dict[tuple[str, str], set[str | None]] = {}
-        for step in steps:
-            if isinstance(step, Train):
-                self.tables[step.name, "trained"] = self.prepared(step.data)
-            elif isinstance(step, Generate):
-                for load in step.loads:
-                    for job in (job for job in load.jobs if job.flow != "answer"):
-                        self._take(step.name, job, play(job, load, self.prepared(job.rows)))
-
-    def _take(self, step: str, job: FlowJob, records: list[Record]) -> None:
-        rows = [row for record in records if record.status == "rows" for row in record.rows]
-        self.tables[step, job.out] = pa.Table.from_pylist(rows, REVERSEGEN.flows[job.flow].schema)
-        self.lost[step, job.out] = {record.reason for record in records if record.status != "rows"}
-
-    def prepared(self, prepare: Prepare) -> pa.Table:
-        inputs = tuple(
-            SOURCES[ref.name] if isinstance(ref, SourceRef) else self.tables[ref.step, ref.name]
-            for ref in prepare.inputs
-        )
-        columns = REVERSEGEN.reads.get(prepare.fn)
-        if columns is not None:
-            inputs = tuple(table.select([n for n in table.column_names if n in columns]) for table in inputs)
-        return REVERSEGEN.prepares[prepare.fn](inputs, prepare.options)
-
-    def rows(self, step: str, name: str, *columns: str) -> list[tuple[Any, ...]]:
-        return sorted(tuple(row[column] for column in columns) for row in self.tables[step, name].to_pylist())
+        super().__init__(REVERSEGEN, SOURCES, steps, play)
+        self.contexts = [step.load.jobs[0].rows for step in steps if isinstance(step, Generate)]
 
     def keys(self, k: int) -> list[str]:
         """The contexts of iteration k, as WRITES has them."""
         contexts = self.prepared(self.contexts[k - 1])["context"].to_pylist()
         return ["".join(sorted(context)) for context in contexts]
-
-    contexts: list[Prepare] = []
 
 
 @pytest.fixture(name="steps", scope="module")
@@ -184,9 +148,7 @@ def _steps() -> tuple[Step, ...]:
 
 @pytest.fixture(name="found", scope="module")
 def _found(steps: tuple[Step, ...]) -> Played:
-    found = Played(steps)
-    found.contexts = [step.load.jobs[0].rows for step in steps if isinstance(step, Generate)]
-    return found
+    return Played(steps)
 
 
 def test_models_load_and_train_as_in_the_paper(steps: tuple[Step, ...]) -> None:
@@ -243,7 +205,12 @@ def test_proposals_are_one_item_each_with_the_ids_of_what_is_kept(found: Played)
         for row in rows:
             assert row["context_ids"] == ids(f"after {' '.join(row['context'])}.", ended=False)
             assert row["proposal_ids"] == ids(row["prompt"])
-    assert found.lost["i1-generate", "proposals"] | found.lost["i2-generate", "proposals"] == {"empty"}
+    assert reasons(found, "proposals") == {"empty"}
+
+
+def reasons(found: Played, table: str) -> set[str | None]:
+    """Why records of a table made no row, in both iterations."""
+    return {reason for k in (1, 2) for _, reason in found.lost(f"i{k}-generate", table)}
 
 
 def expected(found: Played, k: int) -> list[tuple[str, str, bool]]:
@@ -267,7 +234,7 @@ def test_what_is_valid_and_new_is_answered_and_compared_with_the_teacher(found: 
         references = found.rows(f"i{k}-generate", "found", "prompt", "reference", "oracle")
         assert references == [(text, f"yes {text.casefold().split()[-1]}", "ExactMatch") for text, _, _ in rows]
     assert sum(text.casefold().split() == ["fail", "same"] for rows in both for text, _, _ in rows) == 1
-    assert found.lost["i1-generate", "verified"] | found.lost["i2-generate", "verified"] == {"not valid"}
+    assert reasons(found, "verified") == {"not valid"}
 
 
 def test_failures_beat_what_was_handled_at_contexts_of_the_same_iteration(found: Played) -> None:

@@ -8,18 +8,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from fake_engine import FakeEngine
+from played_plan import PlayedPlan, ids, run_job
 from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run, parse
-from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, Train
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Train
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.flow import Scores
 from selfalign_jobs.generate.chat import History
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Head, Sample
-from selfalign_jobs.generate.loop import FlowLoop, JobSetup
-from selfalign_jobs.generate.loop import Task as Row
 from selfalign_jobs.generate.records import Record
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import ScoreRenderer
@@ -120,50 +119,15 @@ def play(job: FlowJob, load: EngineLoad, rows: pa.Table) -> list[Record]:
         return (Sample(tuple(ids(said, ended="cut" not in said)), ending(said)),)
 
     renderer = ScoreRenderer(Answers(), 256) if load.task == "score" else Renderer(Letters(), job.roles, 256)
-    loop = FlowLoop(FakeEngine(answer), {job.out: JobSetup(job, SYNPO.flows[job.flow].run, renderer, 0)}, 4)
-    loop.add([Row(job.out, number, f"r{number}", 1, row) for number, row in enumerate(rows.to_pylist())])
-    while loop.unfinished:
-        loop.advance()
-    return sorted(loop.take_finished()[job.out], key=lambda record: record.source)
-
-
-def ids(text: str, *, ended: bool = True) -> list[int]:
-    return [*map(ord, text), *([END] if ended else [])]
+    return run_job(SYNPO, job, FakeEngine(answer), renderer, rows)
 
 
 def ending(text: str) -> str:
     return "length" if "cut" in text else "stop"
 
 
-class Played:
-    """A plan played to its end: tables by step and name, and why records made none."""
-
-    def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.tables: dict[tuple[str, str], pa.Table] = {}
-        self.lost: dict[tuple[str, str], set[tuple[str, str | None]]] = {}
-        for step in steps:
-            if isinstance(step, Train):
-                self.tables[step.name, "trained"] = self.prepared(step.data)
-            elif isinstance(step, Generate):
-                for load in step.loads:
-                    for job in (job for job in load.jobs if job.flow != "answer"):
-                        self._take(step.name, job, play(job, load, self.prepared(job.rows)))
-
-    def _take(self, step: str, job: FlowJob, records: list[Record]) -> None:
-        rows = [row for record in records if record.status == "rows" for row in record.rows]
-        self.tables[step, job.out] = pa.Table.from_pylist(rows, SYNPO.flows[job.flow].schema)
-        ended = [record for record in records if record.status != "rows"]
-        self.lost[step, job.out] = {(record.rows[0].get("prompt", "")[4:], record.reason) for record in ended}
-
-    def prepared(self, prepare: Prepare) -> pa.Table:
-        inputs = tuple(
-            SOURCES[ref.name] if isinstance(ref, SourceRef) else self.tables[ref.step, ref.name]
-            for ref in prepare.inputs
-        )
-        return SYNPO.prepares[prepare.fn](inputs, prepare.options)
-
-    def rows(self, step: str, name: str, *columns: str) -> list[tuple[Any, ...]]:
-        return sorted(tuple(row[column] for column in columns) for row in self.tables[step, name].to_pylist())
+def play_all(steps: tuple[Step, ...]) -> PlayedPlan:
+    return PlayedPlan(SYNPO, SOURCES, steps, play)
 
 
 @pytest.fixture(name="steps", scope="module")
@@ -172,8 +136,8 @@ def _steps() -> tuple[Step, ...]:
 
 
 @pytest.fixture(name="played", scope="module")
-def _played(steps: tuple[Step, ...]) -> Played:
-    return Played(steps)
+def _played(steps: tuple[Step, ...]) -> PlayedPlan:
+    return play_all(steps)
 
 
 def test_models_load_and_train_as_in_the_paper(steps: tuple[Step, ...]) -> None:
@@ -197,7 +161,7 @@ def test_models_load_and_train_as_in_the_paper(steps: tuple[Step, ...]) -> None:
     ]
 
 
-def test_the_generator_learns_questions_and_solutions_from_two_seeds_words(played: Played) -> None:
+def test_the_generator_learns_questions_and_solutions_from_two_seeds_words(played: PlayedPlan) -> None:
     assert played.rows("i1-train-generator", "trained", "user", "target") == [
         ("write apples boats", "<question>what of apples</question>\n<solution>ripe</solution>"),
         ("write apples boats", "<question>what of boats</question>\n<solution>afloat</solution>"),
@@ -207,17 +171,19 @@ def test_the_generator_learns_questions_and_solutions_from_two_seeds_words(playe
     assert [row["target_ids"] for row in taught] == [ids(row["target"]) for row in taught]
 
 
-def test_prompts_are_written_for_fresh_keywords_up_to_the_closing_tag(played: Played, steps: tuple[Step, ...]) -> None:
+def test_prompts_are_written_for_fresh_keywords_up_to_the_closing_tag(
+    played: PlayedPlan, steps: tuple[Step, ...]
+) -> None:
     prompts = [[prompt for (prompt,) in played.rows(f"i{k}-generate", "prompts", "prompt")] for k in (1, 2)]
     assert sorted(prompts[0] + prompts[1]) == sorted(f"ask {word}" for word in CORPUS if word != "lost")
-    lost = [reason for k in (1, 2) for _, reason in played.lost[f"i{k}-generate", "prompts"]]
+    lost = [reason for k in (1, 2) for _, reason in played.lost(f"i{k}-generate", "prompts")]
     assert lost == ["no question in its tags"]
     generate = steps[1]
     assert isinstance(generate, Generate)
     assert generate.load.jobs[0].roles["writePrompt"].stop == ("</question>",)
 
 
-def test_seeds_teach_the_improver_where_their_answer_is_better_by_the_gap(played: Played) -> None:
+def test_seeds_teach_the_improver_where_their_answer_is_better_by_the_gap(played: PlayedPlan) -> None:
     """From the model's own answer to the seed's: the threshold of the pairs holds for seeds too."""
     assert played.rows("i1-generate", "scored-seeds", "prompt", "answer", "gap") == [
         ("what of apples", "own0 apples", 2.0),
@@ -246,15 +212,15 @@ def expected(k: int, words: set[str]) -> list[dict[str, Any]]:
     ]
 
 
-def test_pairs_are_improved_drafts_over_the_initial_models_answers_of_all_iterations(played: Played) -> None:
+def test_pairs_are_improved_drafts_over_the_initial_models_answers_of_all_iterations(played: PlayedPlan) -> None:
     words = [{prompt[4:] for (prompt,) in played.rows(f"i{k}-generate", "prompts", "prompt")} for k in (1, 2)]
     for k, drawn in enumerate(words, 1):
         drafted = played.rows(f"i{k}-generate", "answers", "draft", "initial")
         assert drafted == sorted((f"draft{k - 1} {word}", INITIAL.get(word, f"old {word}")) for word in drawn)
         why = {"alike": "identical answers", "chant": "identical answers"}
-        assert played.lost[f"i{k}-improve", "improved"] == {(word, why[word]) for word in drawn & why.keys()}
+        assert played.lost(f"i{k}-improve", "improved") == {(f"ask {word}", why[word]) for word in drawn & why.keys()}
         why = {"narrow": "score gap below minScoreGap", "worse": "the initial answer is better"}
-        assert played.lost[f"i{k}-improve", "pairs"] == {(word, why[word]) for word in drawn & why.keys()}
+        assert played.lost(f"i{k}-improve", "pairs") == {(f"ask {word}", why[word]) for word in drawn & why.keys()}
         assert {gain for (gain,) in played.rows(f"i{k}-improve", "pairs", "gain")} <= {1.0, 0.5}
     columns = ("prompt", "prompt_ids", "chosen_ids", "rejected_ids")
     first, second = expected(1, words[0]), expected(2, words[1])
@@ -266,20 +232,20 @@ def test_pairs_are_improved_drafts_over_the_initial_models_answers_of_all_iterat
 
 def test_an_iteration_adds_no_more_pairs_than_its_quota() -> None:
     steps = SYNPO.plan(method(iteration={"maxNewPairs": 1}))
-    found = Played(steps)
+    found = play_all(steps)
     assert [found.tables[f"i{k}-train", "trained"].num_rows for k in (1, 2)] == [1, 2]
 
 
 def test_texts_that_repeat_themselves_and_answers_that_were_cut_can_be_left_out() -> None:
     filters = {"identical": "Keep", "truncated": "Drop", "maxRepetitionPercent": 60}
-    found = Played(SYNPO.plan(method(generation=SPEC["generation"] | {"filters": filters})))
-    lost = found.lost["i1-improve", "improved"] | found.lost["i2-improve", "improved"]
-    assert lost == {("chant", "repeats itself"), ("cut", "answer cut at maxTokens")}
+    found = play_all(SYNPO.plan(method(generation=SPEC["generation"] | {"filters": filters})))
+    lost = found.lost("i1-improve", "improved") | found.lost("i2-improve", "improved")
+    assert lost == {("ask chant", "repeats itself"), ("ask cut", "answer cut at maxTokens")}
 
 
 def test_a_threshold_that_no_seed_passes_is_refused_with_the_best_gap() -> None:
     with pytest.raises(ConfigError, match=r"minSeedScoreGap.*is 7,.*the best gap of 2 seeds is 2"):
-        Played(SYNPO.plan(method(synpo=SPEC["synpo"] | {"minSeedScoreGap": 7})))
+        play_all(SYNPO.plan(method(synpo=SPEC["synpo"] | {"minSeedScoreGap": 7})))
 
 
 def test_held_out_prompts_are_those_of_seeds_set_apart_where_none_are_given() -> None:
