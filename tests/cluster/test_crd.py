@@ -13,7 +13,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from kubernetes.client import ApiException
-from rule_cases import BASE, CASES, CHANGES, Case, Change
+from rule_cases import BASE, CASES, Case
+from rule_changes import CHANGES, Change
 from statuses import STATUSES, as_written
 
 from selfalign_api.crd import crd

@@ -1,7 +1,7 @@
 """What may change in a run: life at any time, compute while it is suspended, the method never."""
 
 import pytest
-from rule_cases import CHANGES, Change
+from rule_changes import CHANGES, Change
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse_spec
