@@ -71,6 +71,21 @@ def own_seeds_and_any_score(run: Path, out: Path) -> Spec:
     }
 
 
+def same_responders(_run: Path, _out: Path) -> Spec:
+    """Who answered says nothing: the stronger and the weaker responder are the model itself."""
+    same = (TINY / "model").as_uri()
+    return {"auxiliaryModels": [{"name": name, "url": same} for name in ("strong", "weak")]}
+
+
+def own_teacher(_run: Path, _out: Path) -> Spec:
+    """Hardened on what the model answers itself."""
+    verifier = {"name": "verifier", "kind": "Classifier", "label": "valid", "url": (TINY / "verifier").as_uri()}
+    return {
+        "auxiliaryModels": [{"name": "teacher", "url": (TINY / "model").as_uri()}, verifier],
+        "generation": {"roles": [{"name": "teach", "temperature": 1, "topP": 1}]},
+    }
+
+
 def _rows(parts: Path, *columns: str) -> list[dict[str, Any]]:
     """The lines of a table of a finished run, in the order of what they were made of."""
     tables = [pq.read_table(part, columns=["_source", *columns]) for part in sorted(parts.glob("*.parquet"))]
@@ -90,6 +105,9 @@ def _written(rows: Iterable[dict[str, Any]], file: Path) -> str:
 CONTROLS = {
     "sao-random-judge": Control("sao-tiny.yaml", "verdicts drawn at random", judge_at_random),
     "pairs-exchanged": Control("pairs-tiny.yaml", "half of the pairs the wrong way round", exchanged_preferences),
+    "almost-same-responders": Control("almost-tiny.yaml", "responders that are the model itself", same_responders),
+    "pit-exchanged": Control("pit-tiny.yaml", "half of the preferences the wrong way round", exchanged_preferences),
+    "reversegen-own-teacher": Control("reversegen-tiny.yaml", "the model itself for a teacher", own_teacher),
     "spin-own-answers": Control("spin-tiny.yaml", "demonstrations that are own answers", own_answers),
     "selm-random-ranks": Control("selm-tiny.yaml", "ranks drawn at random", judge_at_random),
     "synpo-any-score": Control("synpo-tiny.yaml", "seeds with own answers, any score", own_seeds_and_any_score),

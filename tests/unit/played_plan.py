@@ -71,10 +71,10 @@ class PlayedPlan:
             self._sources[ref.name] if isinstance(ref, SourceRef) else self._read(ref.step, ref.name, prepare.fn)
             for ref in prepare.inputs
         )
-        return self._found.prepares[prepare.fn](inputs, prepare.options)
+        return self._found.prepares[prepare.fn].run(inputs, prepare.options)
 
     def _read(self, step: str, name: str, fn: str) -> pa.Table:
-        table, columns = self.tables[step, name], self._found.reads.get(fn)
+        table, columns = self.tables[step, name], self._found.prepares[fn].reads
         return table if columns is None else table.select([each for each in table.column_names if each in columns])
 
     def rows(self, step: str, name: str, *columns: str) -> list[tuple[Any, ...]]:

@@ -129,7 +129,6 @@ def test_every_function_and_flow_is_declared_and_every_role_has_its_values(found
         for job in (job for load in getattr(step, "loads", ()) for job in load.jobs):
             assert job.flow in found.flows
             assert job.judge in (None, method.judge)
-    assert {*found.takes_rows, *found.reads} <= found.prepares.keys()
     assert found.required.keys() <= found.variables.keys()
     assert {*method.roles} <= found.variables.keys()
     for definition in found.flows.values():
@@ -148,15 +147,15 @@ def test_no_prompt_of_the_evaluation_can_be_trained_on(found: Recipe, data: st.D
         ):  # cut by rows: test_pairs_recipe.py
             assert asked & {*step.data.inputs}, f"{step.name} does not see what is held out"
             tables = tuple(sample(found, plan, ref, held=ref in asked) for ref in step.data.inputs)
-            columns = found.reads.get(step.data.fn)
-            if columns is not None:
+            made = found.prepares[step.data.fn]
+            if (columns := made.reads) is not None:
                 tables = tuple(
                     table.select([name for name in table.column_names if name in columns]) for table in tables
                 )
             whole = {"count": None, "parts": 1, "window": [0]} if "parts" in step.data.options else {}
             whole |= {"seed_words": 1, "noise_words": 1} if "seed_words" in step.data.options else {}
-            whole |= {"identical": "Keep"} if "of_each" in step.data.options else {}
-            trained = found.prepares[step.data.fn](tables, {**step.data.options, **whole})
+            whole |= {"identical": "Keep"} if step.data.fn == "comparisons" else {}
+            trained = made.run(tables, {**step.data.options, **whole})
             assert not {*HELD} & {*trained["prompt"].to_pylist()}
             assert trained.num_rows or step.data.options.get("earlier")  # each iteration has the same prompts here
 

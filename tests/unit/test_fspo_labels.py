@@ -106,7 +106,7 @@ class Played:
         inputs = tuple(
             SOURCES[ref.name] if isinstance(ref, SourceRef) else self.tables[ref.name] for ref in prepare.inputs
         )
-        return FSPO.prepares[prepare.fn](inputs, prepare.options)
+        return FSPO.prepares[prepare.fn].run(inputs, prepare.options)
 
     def labels_of(self, description: str) -> list[dict[str, Any]]:
         """Those of the user who began so, in their order."""
@@ -203,7 +203,7 @@ def test_labels_at_random_are_a_control_that_asks_nobody() -> None:
 def test_windows_of_made_labels_are_dealt_as_those_that_are_given(played: Played) -> None:
     fit = FSPO.plan(method())[1]
     assert isinstance(fit, Train)
-    made = FSPO.prepares["windows"]((played.tables["labels"],), fit.data.options).to_pylist()
+    made = FSPO.prepares["windows"].run((played.tables["labels"],), fit.data.options).to_pylist()
     assert len(made) == 3 * 6 * (5 // 3)  # users, shuffles, blocks
     labels = {(row["user"], row["prompt"]): row["chosen"] for row in played.tables["labels"].to_pylist()}
     for window in made:

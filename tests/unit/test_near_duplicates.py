@@ -277,7 +277,7 @@ def test_pairs_are_left_out_by_the_vectors_of_their_prompts_within_and_against_e
 def test_whoever_compares_vectors_is_given_them(name: str) -> None:
     found = recipe(name)
     compares = "distinct" if "distinct" in found.prepares else "training-pairs"
-    assert "vector" in found.reads.get(compares, ("vector",))  # without an entry a table is read whole
+    assert "vector" in (found.prepares[compares].reads or ("vector",))  # unset, a table is read whole
 
 
 def test_a_generation_embeds_its_prompts_and_the_training_reads_the_vectors_of_all_iterations() -> None:

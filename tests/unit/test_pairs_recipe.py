@@ -52,7 +52,7 @@ def table(rows: int, same: frozenset[int] = frozenset()) -> pa.Table:
 
 def made(prepare: Prepare, **sources: pa.Table) -> pa.Table:
     inputs = tuple(sources[ref.name] for ref in prepare.inputs if isinstance(ref, SourceRef))
-    return PAIRS.prepares[prepare.fn](inputs, prepare.options)
+    return PAIRS.prepares[prepare.fn].run(inputs, prepare.options)
 
 
 def trainings(steps: tuple[Step, ...]) -> list[Train]:

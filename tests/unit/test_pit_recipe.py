@@ -408,7 +408,7 @@ def test_folds_part_the_rows_and_keep_those_of_one_prompt_together(
 def test_rows_set_apart_for_the_evaluation_and_all_of_their_prompts_are_in_no_fold() -> None:
     table = pa.Table.from_pylist([row for row in PREFERENCES for _ in range(2)], SCHEMA)
     apart = OPTIONS | {"apart": 4}
-    held = set(PIT.prepares["apart-questions"]((table,), apart)["prompt"].to_pylist())
+    held = set(PIT.prepares["apart-questions"].run((table,), apart)["prompt"].to_pylist())
     seen = {prompt for n in range(FOLDS) for prompt in fold((table,), apart | {"fold": n})["prompt"].to_pylist()}
     assert held and not held & seen
     assert held | seen == {*FRUIT}

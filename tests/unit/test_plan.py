@@ -164,7 +164,7 @@ def test_no_persona_is_used_twice(method: Method) -> None:
         if isinstance(step, Generate):
             for job in step.load.jobs:
                 if job.rows.fn == "draw":
-                    seen += prepares["draw"]((source,), job.rows.options)[0].to_pylist()
+                    seen += prepares["draw"].run((source,), job.rows.options)[0].to_pylist()
     assert len(seen) == len(set(seen))
 
 

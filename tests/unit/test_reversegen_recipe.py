@@ -446,7 +446,7 @@ def test_too_few_seeds_are_refused_with_what_there_are(options: dict[str, Any], 
     tables = (pa.table({"prompt": seeds}), SOURCES["evaluation"])
     last = [step.load.jobs[0].rows for step in steps if isinstance(step, Generate)][-1]
     with pytest.raises(ConfigError, match=message):
-        REVERSEGEN.prepares[last.fn](tables, last.options)
+        REVERSEGEN.prepares[last.fn].run(tables, last.options)
 
 
 @pytest.mark.parametrize("failed", [[True, True], [False, False], []])
@@ -462,10 +462,10 @@ def test_what_cannot_be_told_apart_is_refused_with_how_many_failed(failed: list[
     options = {"held_out": False, "seed": 0, "max_new_pairs": None, "handled_percent": 50}
     told = rf"of {len(failed)} valid and distinct proposals the target failed on {sum(failed)} and handled"
     with pytest.raises(ConfigError, match=rf"{told}.*nothing tells the two apart"):
-        REVERSEGEN.prepares["failure-pairs"]((table,), options)
+        REVERSEGEN.prepares["failure-pairs"].run((table,), options)
     if not any(failed):
         with pytest.raises(ConfigError, match=rf"{told}.*nothing to harden it on"):
-            REVERSEGEN.prepares["to-teach"]((table,), options)
+            REVERSEGEN.prepares["to-teach"].run((table,), options)
 
 
 @pytest.mark.parametrize(

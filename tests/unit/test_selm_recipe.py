@@ -132,7 +132,7 @@ def kept(records: list[Record], flow: str) -> pa.Table:
 def explored(step: Generate, k: int, ranker: Shown) -> tuple[list[Record], list[Record]]:
     """The records of both loads."""
     (answering, *_), (ranking,) = (load.jobs for load in step.loads)
-    rows = SELM.prepares[answering.rows.fn]((SOURCE,), answering.rows.options)
+    rows = SELM.prepares[answering.rows.fn].run((SOURCE,), answering.rows.options)
     first = answered(answering, rows, k)
     return first, play(ranking, kept(first, answering.flow), ranker, ranker.rank)
 
@@ -168,7 +168,7 @@ def test_two_iterations_are_the_papers() -> None:
             HELD if isinstance(ref, SourceRef) else kept(records, "rank-three").select(TRAINED)
             for ref in train.data.inputs
         )
-        trained[k] = SELM.prepares[train.data.fn](tables, train.data.options)
+        trained[k] = SELM.prepares[train.data.fn].run(tables, train.data.options)
     same = "best and worst are the same text"
     assert fates == {
         1: [
@@ -215,7 +215,9 @@ TRAINED = ["prompt", "prompt_ids", "chosen_ids", "rejected_ids", "kept_ids"]
 
 def test_each_iteration_sees_rows_that_none_saw() -> None:
     steps = [step for step in SELM.plan(method(**BY_RANKER, **HELD_OUT)) if isinstance(step, Generate)]
-    drawn = [SELM.prepares[job.rows.fn]((SOURCE,), job.rows.options) for job in (step.load.jobs[0] for step in steps)]
+    drawn = [
+        SELM.prepares[job.rows.fn].run((SOURCE,), job.rows.options) for job in (step.load.jobs[0] for step in steps)
+    ]
     prompts = [prompt for rows in drawn for prompt in rows["prompt"].to_pylist()]
     assert sorted(prompts) == [*PREFERENCES]
     assert [rows.num_rows for rows in drawn] == [2, 2, 2]
@@ -227,7 +229,7 @@ def test_an_offline_first_iteration_is_dpo_on_the_given_pairs() -> None:
     first, train, second = steps["i1-generate"], steps["i1-train"], steps["i2-train"]
     assert isinstance(first, Generate) and isinstance(train, Train) and isinstance(second, Train)
     assert [job.out for load in first.loads for job in load.jobs] == ["initial-answers"]  # nothing is explored
-    pairs = SELM.prepares[train.data.fn]((SOURCE, HELD), train.data.options)
+    pairs = SELM.prepares[train.data.fn].run((SOURCE, HELD), train.data.options)
     assert {*pairs["prompt"].to_pylist()} <= {*PREFERENCES} - {"q6", "q4"}
     assert train.data.options["parts"] == 3
     assert (train.loss.type, train.loss.beta, train.reference) == ("dpo", 0.01, ModelRef())
@@ -462,7 +464,7 @@ def test_an_own_answer_that_was_cut_can_be_dropped() -> None:
     found = method(generation={"filters": {"truncated": "Drop"}}, **BY_RANKER, data=EVERY_TIME)
     step = SELM.plan(found)[0]
     assert isinstance(step, Generate)
-    rows = SELM.prepares["draw"]((SOURCE,), step.load.jobs[0].rows.options | {"apart": 0})
+    rows = SELM.prepares["draw"].run((SOURCE,), step.load.jobs[0].rows.options | {"apart": 0})
     records = answered(step.load.jobs[0], rows, 0)
     assert [record.reason for record in records if record.reason] == ["answer cut at maxTokens"]
 
@@ -491,7 +493,7 @@ def test_a_judge_is_shown_the_conversation_that_a_prompt_goes_on_with() -> None:
 def test_fewer_rows_than_iterations_are_refused() -> None:
     rows = only(SELM.plan(method(**HELD_OUT))[0]).jobs[0].rows
     with pytest.raises(ConfigError, match="rows are needed and there are 2; write a smaller count or fewer iterations"):
-        SELM.prepares[rows.fn]((SOURCE.slice(0, 2),), rows.options)
+        SELM.prepares[rows.fn].run((SOURCE.slice(0, 2),), rows.options)
 
 
 def test_the_report_reads_where_new_answers_rank() -> None:

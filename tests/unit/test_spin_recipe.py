@@ -103,7 +103,7 @@ def test_two_iterations_are_the_papers() -> None:
         assert generate.load.model == ModelRef(iteration=k - 1)  # the current model answers
         assert train.start == train.reference == ModelRef(iteration=k - 1)  # and is what it is trained from and against
         job = generate.load.jobs[0]
-        rows = SPIN.prepares[job.rows.fn]((SOURCE,), job.rows.options)
+        rows = SPIN.prepares[job.rows.fn].run((SOURCE,), job.rows.options)
         records = play(job, rows, k - 1)
         fates[k] = [(record.status, record.reason) for record in records]
         kept = [row for record in records if record.status == "rows" for row in record.rows]
@@ -112,7 +112,7 @@ def test_two_iterations_are_the_papers() -> None:
             {"evaluation": HELD}[ref.name] if isinstance(ref, SourceRef) else tables[ref.step]
             for ref in train.data.inputs
         )
-        tables[train.name] = SPIN.prepares[train.data.fn](inputs, train.data.options)
+        tables[train.name] = SPIN.prepares[train.data.fn].run(inputs, train.data.options)
     dropped = ("dropped", "own answer equals the demonstration")
     assert fates == {
         1: [("rows", None), dropped, ("rows", None), ("rows", None)],

@@ -43,6 +43,6 @@ def _drawn(plan: Plan, found: Recipe, given: str, source: SourceRows, ref: Artif
     job = origin_of(step, ref.name)
     if job.rows.inputs != (SourceRef(name=given),):
         return []
-    taken = found.prepares[job.rows.fn]((source,), job.rows.options)
+    taken = found.prepares[job.rows.fn].run((source,), job.rows.options)
     prompts: list[str] = taken["prompt"].to_pylist()
     return prompts

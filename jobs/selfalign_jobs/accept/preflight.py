@@ -31,7 +31,7 @@ from selfalign_jobs.machine import gpu_memory_here
 from selfalign_jobs.places.models import POLICY, GivenModel
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.places.sources import open_source
-from selfalign_jobs.recipes.base import Recipe, Rows, recipe
+from selfalign_jobs.recipes.base import PrepareDef, Recipe, Rows, recipe
 
 
 @dataclass
@@ -176,14 +176,14 @@ def _tables(plan: Plan, found: Recipe, mounts: Mapping[str, str]) -> dict[str, S
     for step in plan.steps:
         for prepare in prepares_of(step):
             if all(isinstance(ref, SourceRef) for ref in prepare.inputs):
-                rows = [sources[ref.name] for ref in prepare.inputs]
-                inputs = tuple(_given(each, prepare.fn, found) for each in rows)
-                {**found.prepares, **found.looked_at}[prepare.fn](inputs, prepare.options)
+                made = found.prepares[prepare.fn]
+                inputs = tuple(_given(sources[ref.name], made) for ref in prepare.inputs)
+                (made.looked_at or made.run)(inputs, prepare.options)
     return sources
 
 
-def _given(rows: SourceRows, fn: str, found: Recipe) -> Rows | pa.Table:
+def _given(rows: SourceRows, made: PrepareDef) -> Rows | pa.Table:
     """A source as a function is given it here: only counted where that is all that can be wrong."""
-    if fn not in found.takes_rows:
+    if not made.takes_rows:
         return rows.read()
-    return rows if fn in found.looks else rows.counted
+    return rows if made.looks else rows.counted

@@ -35,16 +35,29 @@ from selfalign_api.plan import (
 )
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, Scores
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.ordered import order_notes, order_remarks, ordered
-from selfalign_jobs.recipes.own_tables import apart_questions, asked, draw_options, held_out_table
-from selfalign_jobs.recipes.provenance import TEXTS, VALIDATED, compared, comparisons, validation_answers
+from selfalign_jobs.recipes.own_tables import APART_QUESTIONS, asked, draw_options, held_out_table
+from selfalign_jobs.recipes.provenance import (
+    TEXTS,
+    VALIDATED,
+    comparisons,
+    most_comparisons,
+    validation_answers,
+)
 from selfalign_jobs.recipes.rows import history_of
 from selfalign_jobs.recipes.shots import DIALOGUE, NEXT_SPEAKER, queries, said
-from selfalign_jobs.recipes.tables import as_made, joined_answers, questions, targets_of_pairs, training_pairs
+from selfalign_jobs.recipes.tables import (
+    AS_MADE,
+    JOINED_ANSWERS,
+    QUESTIONS,
+    most_drawn,
+    targets_of_pairs,
+    training_pairs,
+)
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 GENERATE, SCORE = "i1-generate", "i1-score"
@@ -245,7 +258,6 @@ def train_reward_model(method: Method, held: TableRef | None) -> Train:
         "held_out": held is not None,
         "seed": method.seed,
         "pairs": method.options["pairs"],
-        "of_each": len(compared(len(responders(method)), method.options["pairs"])),
         "doubtful": method.options["doubtful"],
         "identical": method.filters.identical,
         "truncated": method.filters.truncated,
@@ -372,25 +384,17 @@ RECIPE = Recipe(
         "compare": COMPARE,
     },
     prepares={
-        "queries": queries,
-        "comparisons": comparisons,
-        "validation-answers": validation_answers,
-        "as-made": as_made,
-        "best-answers": targets_of_pairs,
-        "training-pairs": training_pairs,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "joined-answers": joined_answers,
+        "queries": PrepareDef(queries, most=most_drawn, takes_rows=True, looks=True),
+        "comparisons": PrepareDef(comparisons, most=most_comparisons, reads=("prompt", "response", "finish")),
+        "validation-answers": PrepareDef(validation_answers, reads=("prompt", "response")),
+        "as-made": AS_MADE,
+        "best-answers": PrepareDef(targets_of_pairs, reads=("prompt", "chosen")),
+        "training-pairs": PrepareDef(training_pairs, reads=("prompt", "chosen", "rejected")),
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({"queries", "apart-questions"}),
-    looks=frozenset({"queries", "apart-questions"}),
-    reads={
-        "training-pairs": ("prompt", "chosen", "rejected"),
-        "best-answers": ("prompt", "chosen"),
-        "comparisons": ("prompt", "response", "finish"),
-        "validation-answers": ("prompt", "response"),
-    },
     remarks=remarks,
 )

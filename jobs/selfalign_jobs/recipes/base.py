@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, get_args
@@ -23,6 +23,9 @@ PrepareFn = Callable[
 ]  # of tables; of Rows, where it only takes from them
 
 RECIPES: tuple[str, ...] = get_args(RecipeName)  # as spec.recipe may be
+
+
+Most = Callable[[Sequence[int], Mapping[str, Json]], int]
 
 
 class Rows(Protocol):
@@ -50,6 +53,30 @@ class FlowDef:
     schema: pa.Schema
     milestones: Mapping[str, str] = field(default_factory=dict)
     notes: Callable[[pa.Table], Iterator[str]] = lambda _: iter(())
+
+
+def each_once(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """A row of each that is learned from; of a table no more than `max_new_pairs`."""
+    quota = options.get("max_new_pairs")
+    return sum(rows) if quota is None else sum(min(each, quota) for each in rows)
+
+
+@dataclass(frozen=True)
+class PrepareDef:
+    """A whole-table function, and what else is known of it.
+
+    `most`: how many rows it makes at the most, of the numbers of rows of the tables that it learns from (`learned_from`).
+    `takes_rows`: it only counts rows and takes some by number: it is given Rows, not whole tables. `looks`: its rows are
+    looked at when a run is accepted, not only counted. `looked_at`: what is done then in its place, where it would make much
+    to see little. `reads`: the columns that it reads of its tables; unset, all.
+    """
+
+    run: PrepareFn
+    most: Most = each_once
+    takes_rows: bool = False
+    looks: bool = False
+    looked_at: PrepareFn | None = None
+    reads: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,18 +120,13 @@ class Recipe:
     variables: Mapping[str, frozenset[str]]  # role -> the variables that its template may name
     required: Mapping[str, frozenset[str]]  # role -> the variables that its template must name
     flows: Mapping[str, FlowDef]
-    prepares: Mapping[str, PrepareFn]
+    prepares: Mapping[str, PrepareDef]
     plan: Callable[[Method], tuple[Step, ...]]  # pure
     # Tokens of each variable of the templates at the most; of the method, and the longest text of each source.
     longest: Callable[[Method, Mapping[str, int]], Mapping[str, int]]
     either: tuple[str, ...] = ()  # kinds of `spec.data` of which one must be named, and no more
     scored: bool = False  # whether the judge must be a model that scores
     published: str = ""  # what its published rows are, where they are no pairs, and their columns
-    takes_rows: frozenset[str] = frozenset()  # of `prepares`: those that are given Rows, not whole tables
-    looks: frozenset[str] = frozenset()  # of those: whose rows are looked at when a run is accepted, not only counted
-    # Of `prepares`: what is done when a run is accepted in the place of those that would make much to see little.
-    looked_at: Mapping[str, PrepareFn] = field(default_factory=dict)
-    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of `prepares`: the columns, where not all
     needs: Mapping[str, Json] = field(
         default_factory=dict
     )  # of the spec, beside data: what its smallest run must write

@@ -6,7 +6,7 @@ is held out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from selfalign_jobs.flow import seed_of
 from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import Rows
 from selfalign_jobs.recipes.own_tables import set_apart
-from selfalign_jobs.recipes.tables import counts_of, drawn_numbers, with_counts
+from selfalign_jobs.recipes.tables import counts_of, drawn_numbers, most_drawn, with_counts
 from selfalign_jobs.template import render_template
 
 FOLDS = 3
@@ -62,6 +62,11 @@ def fold(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:
 def fold_of(seed: int, history: str | None, prompt: str) -> int:
     """The fold of a prompt with what was said before it."""
     return seed_of(seed, "fold", history or "", prompt) % FOLDS
+
+
+def most_of_fold(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """A fold has as many rows as another, nearly; with `drafts` each comes once for either."""
+    return most_drawn(rows, options) * len(options.get("drafts", "1")) // FOLDS
 
 
 def answers_taught(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:

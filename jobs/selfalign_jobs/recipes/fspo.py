@@ -30,10 +30,11 @@ from selfalign_api.plan import (
     Train,
 )
 from selfalign_jobs.recipes.answers import normalised
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.few_shot import TURN
 from selfalign_jobs.recipes.judge import judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.recipes.tables import most_drawn
 from selfalign_jobs.recipes.tastes import (
     ANSWERED,
     CRITERIA,
@@ -50,7 +51,15 @@ from selfalign_jobs.recipes.tastes import (
 )
 from selfalign_jobs.recipes.trainings import WITH_REFERENCE
 from selfalign_jobs.recipes.window_evaluation import ANSWER_WINDOW, COMPARE_FOR_USER, evaluate
-from selfalign_jobs.recipes.windows import APART, held_out_windows, joined_for_users, windows, windows_looked_at
+from selfalign_jobs.recipes.windows import (
+    APART,
+    held_out_windows,
+    joined_for_users,
+    most_held_out_windows,
+    most_windows,
+    windows,
+    windows_looked_at,
+)
 
 INITIAL, FITTED, TRAINED = ModelRef(), ModelRef(lineage="sft", iteration=1), ModelRef(iteration=1)
 GENERATE = "i1-generate"
@@ -313,17 +322,14 @@ RECIPE = Recipe(
         "compare-for-user": COMPARE_FOR_USER,
     },
     prepares={
-        "asked-questions": asked_questions,
-        "users-to-ask": users_to_ask,
-        "windows": windows,
-        "held-out-windows": held_out_windows,
-        "joined-for-users": joined_for_users,
+        "asked-questions": PrepareDef(asked_questions, most=most_drawn, takes_rows=True, looks=True),
+        "users-to-ask": PrepareDef(users_to_ask, most=most_drawn, takes_rows=True),
+        "windows": PrepareDef(windows, most=most_windows, looked_at=windows_looked_at),
+        "held-out-windows": PrepareDef(held_out_windows, most=most_held_out_windows),
+        "joined-for-users": PrepareDef(joined_for_users, most=lambda rows, _: min(rows)),
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({"asked-questions", "users-to-ask"}),
-    looks=frozenset({"asked-questions"}),
-    looked_at={"windows": windows_looked_at},
     spared=spared,
     remarks=remarks,
 )

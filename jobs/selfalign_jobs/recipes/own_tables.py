@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Prepare, SourceRef, TableRef
 from selfalign_jobs.gather import gathered, row_numbers
-from selfalign_jobs.recipes.base import Rows
+from selfalign_jobs.recipes.base import PrepareDef, Rows
 from selfalign_jobs.recipes.evaluation import HELD_OUT
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.tables import drawn_numbers, questions, shuffled, with_counts
+from selfalign_jobs.recipes.tables import drawn_numbers, most_drawn, questions, shuffled, with_counts
 
 HELD = SourceRef(name="evaluation")
 
@@ -99,6 +99,14 @@ def own_pairs(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table
     return with_counts(pairs, {"pairs": pairs.num_rows} | counts)
 
 
+def most_own_pairs(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """The rows of so many parts."""
+    return most_drawn(rows, options) * len(options["window"])
+
+
+OWN_PAIRS = PrepareDef(own_pairs, most=most_own_pairs, takes_rows=True, looks=True)
+
+
 def apart_questions(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa.Table:
     """The distinct prompts that are set apart, of rows that begin a conversation: an evaluation asks one turn.
 
@@ -114,6 +122,11 @@ def apart_questions(tables: tuple[Rows, ...], options: Mapping[str, Json]) -> pa
             "asks one turn; write evaluation.prompts: {url: URL}, or evaluation: {when: Never}",
         )
     return questions((asked,), {})
+
+
+APART_QUESTIONS = PrepareDef(
+    apart_questions, most=lambda rows, options: min(rows[0], options["apart"]), takes_rows=True, looks=True
+)
 
 
 def set_apart(source: Rows, options: Mapping[str, Json]) -> pa.Table:

@@ -16,8 +16,8 @@ from selfalign_jobs.recipes.base import Recipe, Step
 from selfalign_jobs.recipes.evaluation import evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import apart_questions, asked, given_pairs, own_pairs
-from selfalign_jobs.recipes.tables import joined_answers, questions
+from selfalign_jobs.recipes.own_tables import APART_QUESTIONS, OWN_PAIRS, asked, given_pairs
+from selfalign_jobs.recipes.tables import JOINED_ANSWERS, QUESTIONS
 from selfalign_jobs.recipes.trainings import train_step
 
 # --- the plan: train → evaluate, for each iteration -----------------------------------------------------------------------
@@ -80,13 +80,11 @@ RECIPE = Recipe(
     required={"respond": frozenset({"prompt"}), "judge": frozenset({"prompt", "first", "second"})},
     flows={"answer": ANSWER, "compare": COMPARE},
     prepares={
-        "own-pairs": own_pairs,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "joined-answers": joined_answers,
+        "own-pairs": OWN_PAIRS,
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({"own-pairs", "apart-questions"}),
-    looks=frozenset({"own-pairs", "apart-questions"}),
 )

@@ -33,10 +33,9 @@ from selfalign_api.plan import (
     Train,
 )
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_answers
 from selfalign_jobs.recipes.folds import (
-    FOLDS,
     GAP,
     ROUNDS,
     SFT,
@@ -45,6 +44,7 @@ from selfalign_jobs.recipes.folds import (
     fold,
     gaps_taught,
     improvements_taught,
+    most_of_fold,
     references,
 )
 from selfalign_jobs.recipes.gap_figures import remarks
@@ -62,9 +62,9 @@ from selfalign_jobs.recipes.gaps import (
 )
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import HELD, apart_questions, asked, draw_options, held_out_table
+from selfalign_jobs.recipes.own_tables import APART_QUESTIONS, HELD, asked, draw_options, held_out_table
 from selfalign_jobs.recipes.rows import TRAINED
-from selfalign_jobs.recipes.tables import as_made, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.tables import AS_MADE, JOINED_ANSWERS, QUESTIONS, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 IMPROVE = """\
@@ -87,8 +87,17 @@ TAUGHT = ModelRef(lineage="improver", iteration=1)  # before the rounds
 DRAFTS_FROM = "draft-model"  # where M_P is published, below the improver
 GAP_MODEL = ModelRef(lineage="rewardModel", iteration=1)
 RANKINGS = {"SampleRankDPO": "rank-candidates"}  # the flow that makes an optimiser's pairs
-OF_FOLDS = {"fold": fold, "answers-taught": answers_taught, "improvements-taught": improvements_taught}
-OF_FOLDS |= {"gaps-taught": gaps_taught, "references": references, "asked-once": asked_once}
+OF_FOLDS = {
+    name: PrepareDef(made, most=most_of_fold, takes_rows=True, looks=True)
+    for name, made in (
+        ("fold", fold),
+        ("answers-taught", answers_taught),
+        ("improvements-taught", improvements_taught),
+        ("gaps-taught", gaps_taught),
+        ("references", references),
+        ("asked-once", asked_once),
+    )
+}
 
 # --- the plan: three trainings, then generate → train → evaluate, for each round ------------------------------------------
 
@@ -227,7 +236,7 @@ def rows_of(method: Method, fn: str, number: int, k: int = 1, **options: Any) ->
     held = held_out_table(method, drafted(method)) == HELD
     inputs: tuple[TableRef, ...] = (OWN, HELD) if held else (OWN,)
     drawn = draw_options(method, "preferences", k) | {"held_out": held, "identical": method.filters.identical}
-    return Prepare(fn=fn, inputs=inputs, options=drawn | {"fold": number, "folds": FOLDS} | options)
+    return Prepare(fn=fn, inputs=inputs, options=drawn | {"fold": number} | options)
 
 
 def _made(step: str, name: str) -> Prepare:
@@ -335,17 +344,14 @@ RECIPE = Recipe(
     },
     prepares={
         **OF_FOLDS,
-        "as-made": as_made,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "training-pairs": training_pairs,
-        "joined-answers": joined_answers,
+        "as-made": AS_MADE,
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "training-pairs": PrepareDef(training_pairs, reads=TRAINED),
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({*OF_FOLDS, "apart-questions"}),
-    looks=frozenset({*OF_FOLDS, "apart-questions"}),
-    reads={"training-pairs": TRAINED},
     beside={DRAFTER.lineage: DRAFTS_FROM},
     used=used,
     remarks=remarks,

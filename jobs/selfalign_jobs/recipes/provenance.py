@@ -77,6 +77,11 @@ def comparisons(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa
     return with_counts(pa.Table.from_pylist(rows, COMPARED), counts)
 
 
+def most_comparisons(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """So many of each prompt that all responders answer."""
+    return min(rows) * len(compared(len(rows), options["pairs"]))
+
+
 def validation_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
     """The prompts that the reward model does not see, with the answers of all responders."""
     rows = [

@@ -31,14 +31,14 @@ from selfalign_api.plan import (
 )
 from selfalign_jobs.recipes import oracles
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.contexts import contexts, shots
 from selfalign_jobs.recipes.embedding import EMBED, embedding_loads
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.failures import TO_TEACH, distinct, failure_pairs, lessons, to_teach
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import apart_questions, asked, held_out_table
+from selfalign_jobs.recipes.own_tables import APART_QUESTIONS, asked, held_out_table
 from selfalign_jobs.recipes.proposal_jobs import (
     INITIAL_ANSWERS,
     TARGET,
@@ -58,7 +58,7 @@ from selfalign_jobs.recipes.proposal_jobs import (
     teaching,
     verifying,
 )
-from selfalign_jobs.recipes.tables import as_made, joined_answers, questions
+from selfalign_jobs.recipes.tables import AS_MADE, JOINED_ANSWERS, QUESTIONS, most_drawn
 from selfalign_jobs.recipes.trainings import WITH_REFERENCE
 
 PROPOSE = """\
@@ -316,16 +316,16 @@ RECIPE = Recipe(
         "embed": EMBED,
     },
     prepares={
-        "shots": shots,
-        "contexts": contexts,
-        "distinct": distinct,
-        "failure-pairs": failure_pairs,
-        "to-teach": to_teach,
-        "lessons": lessons,
-        "as-made": as_made,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "joined-answers": joined_answers,
+        "shots": PrepareDef(shots, most=most_drawn, takes_rows=True, looks=True),
+        "contexts": PrepareDef(contexts, most=lambda _, options: int(options["rows"]), takes_rows=True, looks=True),
+        "distinct": PrepareDef(distinct),
+        "failure-pairs": PrepareDef(failure_pairs, reads=("prompt", "failed", "context_ids", "proposal_ids")),
+        "to-teach": PrepareDef(to_teach, reads=TO_TEACH),
+        "lessons": PrepareDef(lessons, reads=("prompt", "failed", "reference", "target")),
+        "as-made": AS_MADE,
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
@@ -333,13 +333,6 @@ RECIPE = Recipe(
     needs={
         "auxiliaryModels": [{"name": "teacher", "url": "file:///data/teacher"}],
         "reversegen": {"proposerModelName": "initial", "oracle": {"type": "ExactMatch"}, "teacherModelName": "teacher"},
-    },
-    takes_rows=frozenset({"shots", "contexts", "apart-questions"}),
-    looks=frozenset({"shots", "contexts", "apart-questions"}),
-    reads={
-        "failure-pairs": ("prompt", "failed", "context_ids", "proposal_ids"),
-        "to-teach": TO_TEACH,
-        "lessons": ("prompt", "failed", "reference", "target"),
     },
     remarks=remarks,
 )

@@ -16,13 +16,13 @@ import pyarrow as pa
 from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, TableRef
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, answer_row, repetition
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.embedding import EMBED, embedding_loads
 from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, Verdict, judge, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.rows import ANSWERS, CANDIDATES, PAIRS, SCORED_PAIRS, TRAINED
-from selfalign_jobs.recipes.tables import as_made, draw, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.tables import AS_MADE, DRAW, JOINED_ANSWERS, QUESTIONS, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 WRITE_PROMPT = """\
@@ -341,16 +341,14 @@ RECIPE = Recipe(
         "embed": EMBED,
     },
     prepares={
-        "draw": draw,
-        "as-made": as_made,
-        "questions": questions,
-        "training-pairs": training_pairs,
-        "joined-answers": joined_answers,
+        "draw": DRAW,
+        "as-made": AS_MADE,
+        "questions": QUESTIONS,
+        "training-pairs": PrepareDef(training_pairs, reads=(*TRAINED, "vector")),
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({"draw"}),
-    reads={"training-pairs": (*TRAINED, "vector")},
     spared=spared,
     remarks=remarks,
 )

@@ -30,21 +30,21 @@ from selfalign_api.plan import (
 )
 from selfalign_jobs.flow import Ask, Dropped, Request, Row
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.own_tables import (
-    apart_questions,
+    APART_QUESTIONS,
+    OWN_PAIRS,
     asked,
     draw_options,
     given_pairs,
     held_out_table,
-    own_pairs,
 )
 from selfalign_jobs.recipes.ranking import rank, verdict
 from selfalign_jobs.recipes.rows import RANKED_PAIRS, THREE_ANSWERS, TRAINED, history_of
-from selfalign_jobs.recipes.tables import as_made, draw, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.tables import AS_MADE, DRAW, JOINED_ANSWERS, QUESTIONS, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs, train_step
 
 OWN = SourceRef(name="preferences")
@@ -292,18 +292,15 @@ RECIPE = Recipe(
         "compare": COMPARE,
     },
     prepares={
-        "draw": draw,
-        "as-made": as_made,
-        "own-pairs": own_pairs,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "training-pairs": training_pairs,
-        "joined-answers": joined_answers,
+        "draw": DRAW,
+        "as-made": AS_MADE,
+        "own-pairs": OWN_PAIRS,
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "training-pairs": PrepareDef(training_pairs, reads=(*TRAINED, "kept_ids")),
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({"draw", "own-pairs", "apart-questions"}),
-    looks=frozenset({"own-pairs", "apart-questions"}),
-    reads={"training-pairs": (*TRAINED, "kept_ids")},
     remarks=remarks,
 )

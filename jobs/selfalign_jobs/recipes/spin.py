@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef
 from selfalign_jobs.flow import Ask, Dropped, Request, Row
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge_role, judge_values
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import apart_questions, asked, draw_options, held_out_table
+from selfalign_jobs.recipes.own_tables import APART_QUESTIONS, asked, draw_options, held_out_table
 from selfalign_jobs.recipes.rows import PAIRS, TRAINED, history_of
-from selfalign_jobs.recipes.tables import draw, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.tables import DRAW, JOINED_ANSWERS, QUESTIONS, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 OWN = SourceRef(name="demonstrations")
@@ -163,16 +163,13 @@ RECIPE = Recipe(
         "compare": COMPARE,
     },
     prepares={
-        "draw": draw,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "training-pairs": training_pairs,
-        "joined-answers": joined_answers,
+        "draw": DRAW,
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "training-pairs": PrepareDef(training_pairs, reads=TRAINED),
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
-    takes_rows=frozenset({"draw", "apart-questions"}),
-    looks=frozenset({"apart-questions"}),
-    reads={"training-pairs": TRAINED},
     remarks=remarks,
 )

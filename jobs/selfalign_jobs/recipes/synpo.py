@@ -30,17 +30,17 @@ from selfalign_api.plan import (
 )
 from selfalign_jobs.flow import Ask, Completion, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, normalised
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.embedding import EMBED, embedding_loads
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_step
 from selfalign_jobs.recipes.judge import JUDGE_VARIABLES, judge, judge_role, judge_values
 from selfalign_jobs.recipes.keywords import BYTES
 from selfalign_jobs.recipes.method import Method
-from selfalign_jobs.recipes.own_tables import HELD, apart_questions, asked, draw_options, held_out_table
+from selfalign_jobs.recipes.own_tables import APART_QUESTIONS, HELD, asked, draw_options, held_out_table
 from selfalign_jobs.recipes.repeated import repeated_percent
 from selfalign_jobs.recipes.rows import IDS, SCORED_PAIRS, TRAINED
 from selfalign_jobs.recipes.seeds import QUESTION, WORDS, improvements, seeds, word_lists, words_to_prompts
-from selfalign_jobs.recipes.tables import as_made, joined_answers, questions, training_pairs
+from selfalign_jobs.recipes.tables import AS_MADE, JOINED_ANSWERS, QUESTIONS, most_drawn, training_pairs
 from selfalign_jobs.recipes.trainings import train_on_pairs
 
 WRITE_PROMPT = """\
@@ -467,21 +467,18 @@ RECIPE = Recipe(
         "embed": EMBED,
     },
     prepares={
-        "seeds": seeds,
-        "words-to-prompts": words_to_prompts,
-        "word-lists": word_lists,
-        "improvements": improvements,
-        "as-made": as_made,
-        "questions": questions,
-        "apart-questions": apart_questions,
-        "training-pairs": training_pairs,
-        "joined-answers": joined_answers,
+        "seeds": PrepareDef(seeds, most=most_drawn, takes_rows=True, looks=True),
+        "words-to-prompts": PrepareDef(words_to_prompts, most=most_drawn, takes_rows=True, looks=True),
+        "word-lists": PrepareDef(word_lists, most=most_drawn, takes_rows=True, looks=True),
+        "improvements": PrepareDef(improvements, reads=("prompt", "gap", "prompt_ids", "target_ids")),
+        "as-made": AS_MADE,
+        "questions": QUESTIONS,
+        "apart-questions": APART_QUESTIONS,
+        "training-pairs": PrepareDef(training_pairs, reads=(*TRAINED, "vector")),
+        "joined-answers": JOINED_ANSWERS,
     },
     plan=plan,
     longest=longest,
     scored=True,
-    takes_rows=frozenset({"seeds", "words-to-prompts", "word-lists", "apart-questions"}),
-    looks=frozenset({"seeds", "words-to-prompts", "word-lists", "apart-questions"}),
-    reads={"training-pairs": (*TRAINED, "vector"), "improvements": ("prompt", "gap", "prompt_ids", "target_ids")},
     remarks=remarks,
 )

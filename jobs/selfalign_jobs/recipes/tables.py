@@ -14,7 +14,7 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Json, Prepare, TableRef
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.gather import gathered, row_numbers
-from selfalign_jobs.recipes.base import Rows
+from selfalign_jobs.recipes.base import PrepareDef, Rows
 from selfalign_jobs.recipes.near_duplicates import near_duplicates
 
 COUNTS_KEY = b"selfalign.counts"
@@ -66,10 +66,21 @@ def rows_drawn(rows: int, options: Mapping[str, Json]) -> int:
     return int(options["count"] or max(0, rows - options["apart"]) // options["parts"])
 
 
+def most_drawn(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """Rows of the first table's, as `draw` takes them."""
+    return rows_drawn(rows[0], options)
+
+
+DRAW = PrepareDef(draw, most=most_drawn, takes_rows=True)
+
+
 def as_made(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:  # noqa: ARG001
     """The rows of a table, for the next model."""
     (table,) = tables
     return table
+
+
+AS_MADE = PrepareDef(as_made)
 
 
 def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:  # noqa: ARG001
@@ -77,6 +88,9 @@ def questions(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.T
     (table,) = tables
     columns = {name: table[name] for name in ("prompt", "reference") if name in table.column_names}
     return gathered(pa.table(columns), first_rows(table["prompt"]))
+
+
+QUESTIONS = PrepareDef(questions)
 
 
 def training_pairs(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
@@ -164,6 +178,9 @@ def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) ->
     old = gathered(before.select(["prompt", "answer"]), order[both])
     new = gathered(after.select(["answer"]), first_rows(after["prompt"])[place[both].astype(np.int64)])
     return pa.table({"prompt": old["prompt"], "before": old["answer"], "after": new["answer"]})
+
+
+JOINED_ANSWERS = PrepareDef(joined_answers, most=lambda rows, _: min(rows))
 
 
 def shuffled(rows: int, seed: int) -> np.ndarray:

@@ -134,6 +134,17 @@ def windows_looked_at(tables: tuple[pa.Table, ...], options: Mapping[str, Json])
     return PAIRS.empty_table()
 
 
+def most_windows(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """Each pair is shown or asked once a shuffle."""
+    return _pairs(rows, options) * int(options["shuffles"]) // (1 + int(options["shots"]))
+
+
+def _pairs(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """Pairs of a table that are read: a user's label each, or `questions` of each of `count` users."""
+    count = options["count"]
+    return (rows[0] if count is None else min(rows[0], count)) * int(options.get("questions", 1))
+
+
 def _dealt(found: People, options: Mapping[str, Json]) -> Iterator[dict[str, Any]]:
     size = options["shots"] + 1
     for user, own in found.trained():
@@ -170,6 +181,11 @@ def held_out_windows(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) 
             "or evaluation: {when: Never}",
         )
     return pa.Table.from_pylist([*made.values()], ASKED)
+
+
+def most_held_out_windows(rows: Sequence[int], options: Mapping[str, Json]) -> int:
+    """Each pair is asked once, up to `most`."""
+    return min(_pairs(rows, options), int(options["most"]))
 
 
 def joined_for_users(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:

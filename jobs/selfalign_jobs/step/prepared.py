@@ -33,13 +33,10 @@ def prepared_file(
 
 
 def _prepared(context: StepContext, prepare: Prepare) -> pa.Table:
-    found = recipe(context.config.plan.recipe)
-    if prepare.fn in found.takes_rows:
-        rows = tuple(_rows(context, ref) for ref in prepare.inputs)
-        return found.prepares[prepare.fn](rows, prepare.options)
-    columns = found.reads.get(prepare.fn)
-    inputs = tuple(read_input(context, ref, columns) for ref in prepare.inputs)
-    return found.prepares[prepare.fn](inputs, prepare.options)
+    found = recipe(context.config.plan.recipe).prepares[prepare.fn]
+    if found.takes_rows:
+        return found.run(tuple(_rows(context, ref) for ref in prepare.inputs), prepare.options)
+    return found.run(tuple(read_input(context, ref, found.reads) for ref in prepare.inputs), prepare.options)
 
 
 def _rows(context: StepContext, ref: TableRef) -> Rows:
