@@ -56,9 +56,18 @@ class NetworkPolicy(Switch):
     apiserver_ports: Annotated[tuple[Port, ...], Field(min_length=1)]
 
 
+class MetricsTLS(ApiModel):
+    secret_name: str = ""
+    client_certificates: bool = False
+
+
 class Monitor(Switch):
     interval: Duration
     labels: Texts = {}
+
+
+class OwnMonitor(Monitor):
+    tls_config: FreeForm = {}
 
 
 class Rules(Switch):
@@ -72,7 +81,7 @@ class Dashboards(Switch):
 
 class Monitoring(ApiModel):
     runbook_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
-    service_monitor: Monitor
+    service_monitor: OwnMonitor
     pod_monitor: Monitor
     prometheus_rule: Rules
     dashboards: Dashboards
@@ -115,6 +124,7 @@ class Values(ApiModel):
     pod_annotations: Texts = {}
     pod_labels: Texts = {}
     common_labels: Texts = {}
+    metrics_tls: Annotated[MetricsTLS, Field(alias="metricsTLS")]
     network_policy: NetworkPolicy
     monitoring: Monitoring
     name_override: str = ""

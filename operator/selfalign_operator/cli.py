@@ -13,6 +13,7 @@ from selfalign_api.kubectl_yaml import read_yaml
 from selfalign_api.load import parse, read_file
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.outcome import Exit
+from selfalign_operator.certificates import Certificates
 from selfalign_operator.logs import log_to_stderr
 from selfalign_operator.middle import Reconciliation
 from selfalign_operator.process import OperatorProcess, Options
@@ -32,19 +33,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return Exit.CONFIG
     except OSError as error:
-        print(f"cannot serve at {given.listen}: {error}", file=sys.stderr)
+        places = given.listen if given.metrics_tls is None else f"{given.listen} and {given.metrics_listen}"
+        print(f"cannot serve at {places}: {error}", file=sys.stderr)
         return Exit.CONFIG
     return Exit.DONE
 
 
 def options_of(given: argparse.Namespace) -> Options:
     """What the command line says. Raises ConfigError."""
-    host, port = _address(given.listen)
+    host, port = _address("--listen", given.listen)
+    metrics_host, metrics_port = _address("--metrics-listen", given.metrics_listen)
+    if given.metrics_client_certificates and given.metrics_tls is None:
+        raise ConfigError.one("--metrics-client-certificates", "needs TLS; write --metrics-tls FOLDER too", None)
+    clients = given.metrics_client_certificates
     return Options(
         kubeconfig=given.kubeconfig,
         namespaces=tuple(dict.fromkeys(given.namespace)),
         host=host,
         port=port,
+        certificates=None if given.metrics_tls is None else Certificates(given.metrics_tls, clients),
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
         leader_election=given.leader_election,
         lease_namespace=given.lease_namespace or _own_namespace(),
         workers=given.workers,
@@ -69,6 +78,18 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--all-namespaces", action="store_true", help="serve every namespace (the default)")
     whole.add_argument("--listen", default=":8080", metavar="[HOST]:PORT", help="/metrics, /healthz and /readyz")
     whole.add_argument(
+        "--metrics-tls",
+        type=Path,
+        metavar="FOLDER",
+        help="serve /metrics by TLS only, at --metrics-listen, with tls.crt and tls.key of this folder, renewed there",
+    )
+    whole.add_argument("--metrics-listen", default=":8443", metavar="[HOST]:PORT", help="where, with --metrics-tls")
+    whole.add_argument(
+        "--metrics-client-certificates",
+        action="store_true",
+        help="who reads /metrics shows a certificate that ca.crt of that folder has signed",
+    )
+    whole.add_argument(
         "--no-leader-election", dest="leader_election", action="store_false", help="there is no other replica"
     )
     whole.add_argument("--lease-namespace", help="where the Lease is; without it: the pod's namespace, else default")
@@ -89,11 +110,11 @@ def _count(text: str) -> int:
     return number
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(flag: str, text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if ":" not in text or not port.isdecimal() or int(port) > 65535:
         said = "is no [HOST]:PORT; write :8080 for all addresses of both families, 127.0.0.1:8080, or [::1]:8080"
-        raise ConfigError.one("--listen", said, text)
+        raise ConfigError.one(flag, said, text)
     return host.strip("[]"), int(port)
 
 

@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz on one port.
+"""/metrics, /healthz and /readyz: on one port, or the first by TLS on a port of its own, which the kubelet need not know.
 
 Alive is a process that restarting would not help: a watch that is silent while the apiserver answers, or a worker that
 does not come back, would be helped. Ready is one whose cache is what the cluster is, leader or standby.
@@ -7,6 +7,7 @@ does not come back, would be helped. Ready is one whose cache is what the cluste
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ __all__ = ["Health", "HealthServer"]
 
 SILENT_SECONDS = 150.0  # bookmarks come every minute
 STUCK_SECONDS = 300.0  # every call of a reconciliation has a timeout far below
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 log = logging.getLogger(__name__)
 
 
@@ -62,26 +64,36 @@ class HealthServer:
     def __init__(self, health: Health, registry: CollectorRegistry) -> None:
         self._health = health
         self._registry = registry
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, *, metrics: bool = True) -> int:
         """Listen, without a host on all addresses; the port that was taken (0: any). Raises OSError when it cannot be had."""
+        health: dict[str, Handler] = {"/healthz": self._healthz, "/readyz": self._readyz}
+        return await self._listen(host, port, health | ({"/metrics": self._metrics} if metrics else {}))
+
+    async def start_secured(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        """The same for /metrics alone, by TLS."""
+        return await self._listen(host, port, {"/metrics": self._metrics}, context)
+
+    async def _listen(
+        self, host: str, port: int, served: Mapping[str, Handler], context: ssl.SSLContext | None = None
+    ) -> int:
         app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host or None, port, shutdown_timeout=0.5)
+        app.add_routes([web.get(path, answer) for path, answer in served.items()])
+        runner = web.AppRunner(app, access_log=None)
+        self._runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, host or None, port, shutdown_timeout=0.5, ssl_context=context)
         await site.start()
-        taken: int = self._runner.addresses[0][1]
-        log.info("metrics and health on %s:%d", host or "all addresses", taken)
+        taken: int = runner.addresses[0][1]
+        by = " by TLS" if context else ""
+        log.info("%s on %s:%d%s", ", ".join(served), host or "all addresses", taken, by)
         return taken
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -21,6 +21,7 @@ import aiohttp
 from selfalign_api import __version__
 from selfalign_operator.apply import Applier
 from selfalign_operator.cache import Cache, Key
+from selfalign_operator.certificates import Certificates
 from selfalign_operator.handlers import Watches
 from selfalign_operator.health import Health, HealthServer
 from selfalign_operator.kube.access import open_session
@@ -55,6 +56,9 @@ class Options:
     namespaces: tuple[str, ...] = ()  # none: all
     host: str = ""  # all addresses, of both families
     port: int = 8080
+    certificates: Certificates | None = None  # by which /metrics is served, at the next two; none: it is beside health
+    metrics_host: str = ""
+    metrics_port: int = 8443
     leader_election: bool = True
     lease_namespace: str = "default"
     workers: int = 16
@@ -132,6 +136,12 @@ class OperatorProcess:
             lambda: (((kind,), age) for kind, age in self.traffic.ages().items()),
         )
 
+    async def _serve_health(self) -> None:
+        options = self._options
+        await self._health.start(options.host, options.port, metrics=options.certificates is None)
+        if options.certificates is not None:
+            await self._health.start_secured(options.metrics_host, options.metrics_port, options.certificates.context)
+
     def stop(self) -> None:
         """Finish what is under way, and end."""
         self._stopping.set()
@@ -142,7 +152,7 @@ class OperatorProcess:
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
         log.info("selfalign-operator %s, %s", __version__, self.identity)
         await self._connection.open()
-        await self._health.start(self._options.host, self._options.port)
+        await self._serve_health()
         leasing = asyncio.create_task(self._lease.run(), name="lease")
         watching = [asyncio.create_task(self._follow_lease()), asyncio.create_task(self._watch(), name="watches")]
         working = asyncio.create_task(self._work(), name="workers")
