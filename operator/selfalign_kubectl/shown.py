@@ -9,6 +9,7 @@ from rich.text import Text
 
 from selfalign_api.status import LostAttempt, Status, StepStatus
 from selfalign_kubectl.words import STYLES, between, cell, columns, duration, one_line
+from selfalign_operator.reconcile.ending import GATE
 from selfalign_operator.reconcile.times import parse_time
 from selfalign_operator.views import RunView
 
@@ -193,6 +194,8 @@ def what_to_do(run: RunView) -> Iterator[str]:
         case "Complete":
             yield f"kubectl selfalign report {where}"
             yield f"kubectl selfalign serve {where}"
+        case "Failed" if _by_a_gate(status):
+            yield f"kubectl selfalign report {where}"
         case "Failed" | "Held":
             yield f"kubectl selfalign logs {where}"
             yield f"kubectl selfalign retry {where}"
@@ -200,3 +203,9 @@ def what_to_do(run: RunView) -> Iterator[str]:
             yield f"kubectl selfalign resume {where}"
         case "Running" | "Waiting":
             yield f"kubectl selfalign logs {where} -f"
+
+
+def _by_a_gate(status: Status) -> bool:
+    """Whether what ended the run is its result: trying again changes nothing."""
+    failed = status.condition("Failed")
+    return failed is not None and failed.reason == GATE

@@ -298,6 +298,22 @@ CASES = (
         "spec.evaluation.gates: a win rate has no gain: it compares with the model as given; write figure: value or low",
     ),
     Case(
+        "spec: {evaluation: {gates: [{check: win, figure: value, atLeast: 0}]}}",
+        "spec: {evaluation: {gates: [{check: win, figure: value, atLeast: -0.5}]}}",
+        "spec.evaluation.gates[0].atLeast: -0.5: a value is a share, from 0 to 1, so this says nothing; write a number above "
+        "0, or figure: gain, which may be below 0",
+    ),
+    Case(
+        "spec: {evaluation: {gates: [{check: win, figure: low, atLeast: 0}]}}",
+        "spec: {evaluation: {gates: [{check: win, figure: low, atLeast: -0.1}]}}",
+        "spec.evaluation.gates: low of a win rate is a share, from 0 to 1, and 0.5 is no difference; write atLeast: 0.5",
+    ),
+    Case(
+        "spec: {evaluation: {gates: [{check: win, figure: low, atLeast: 0.5}, {check: win, figure: value, atLeast: 0.5}]}}",
+        "spec: {evaluation: {gates: [{check: win, figure: low, atLeast: 0.5}, {check: win, figure: low, atLeast: 0.6}]}}",
+        "spec.evaluation.gates: two gates ask for the same figure of a check; keep the one with the higher atLeast",
+    ),
+    Case(
         "spec: {evaluation: {selectBy: win}}",
         "spec: {evaluation: {selectBy: accuracy}}",
         "spec.evaluation.selectBy: accuracy names no check; write the name of an entry of evaluation.checks (win, where none "

@@ -87,6 +87,13 @@ def test_what_keeps_a_run_is_the_condition_that_a_person_must_know(
     assert trouble(Status(conditions=conditions)) == words
 
 
+@pytest.mark.parametrize(("reason", "next_"), [("GateNotPassed", "report"), ("RetriesExhausted", "retry")])
+def test_after_a_gate_that_was_not_passed_there_is_nothing_to_try_again(reason: str, next_: str) -> None:
+    shown = page(Status(state="Failed", conditions=(condition("Failed", "True", reason, "0.4"),)))
+    assert f"kubectl selfalign {next_} my-run" in shown
+    assert ("kubectl selfalign retry" in shown) == (next_ == "retry")
+
+
 @pytest.mark.parametrize(
     ("changes", "seconds"),
     [({}, 40.0), ({"per_second": None}, None), ({"per_second": "0"}, None), ({"per_second": "x"}, None), ({"total": 0}, None),

@@ -253,6 +253,7 @@ def test_a_gate_that_is_not_passed_fails_the_run_by_that_name_and_is_not_tried_a
     world.settle()
     assert reason(world, "Failed") == ("True", "GateNotPassed")
     assert "win is 0.480" in message(world, "Failed")
+    assert "retry" not in message(world, "Failed")
     step = world.status.step("i1-evaluate")
     assert step is not None
     assert (step.state, step.attempts) == ("Failed", 1)

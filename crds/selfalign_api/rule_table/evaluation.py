@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign_api.evaluation import Check, Evaluation
+from selfalign_api.evaluation import Check, Evaluation, Gate
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.rule_table.rule import Rule, given
@@ -70,6 +70,34 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         lambda evaluation: all(
             gate.figure != "gain" or _types_of(evaluation).get(gate.check) in (None, "ExactMatch")
             for gate in evaluation.gates or ()
+        ),
+    ),
+    Rule(
+        Gate,
+        "atLeast",
+        "self.figure != 'value' || self.atLeast >= 0.0",
+        "a value is a share, from 0 to 1, so this says nothing; write a number above 0, or figure: gain, which may be below 0",
+        lambda gate: gate.figure != "value" or gate.at_least >= 0,
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates")
+        + "self.gates.all(g, g.figure != 'low' || g.atLeast >= 0.0 || "
+        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type == 'ExactMatch')))",
+        "low of a win rate is a share, from 0 to 1, and 0.5 is no difference; write atLeast: 0.5",
+        lambda evaluation: all(
+            gate.figure != "low" or gate.at_least >= 0 or _types_of(evaluation).get(gate.check) in (None, "ExactMatch")
+            for gate in evaluation.gates or ()
+        ),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates") + "self.gates.all(g, self.gates.exists_one(h, h.check == g.check && h.figure == g.figure))",
+        "two gates ask for the same figure of a check; keep the one with the higher atLeast",
+        lambda evaluation: (
+            len({(gate.check, gate.figure) for gate in evaluation.gates or ()}) == len(evaluation.gates or ())
         ),
     ),
     Rule(

@@ -187,11 +187,11 @@ def publish_steps(
     """The step that copies a model and the pairs that it was trained on, once the gates are passed.
 
     `folder` is what a relative place is relative to; `beside` are the lineages that are published too, with their folders.
-    None where neither output nor gate is asked for; with gates alone it copies nothing. Raises ConfigError for an adapter
-    that would sit on a model of a former round, which only the run's folder has.
+    None where nothing of it is asked for; with gates or a check to select by alone it copies nothing. Raises ConfigError
+    for an adapter that would sit on a model of a former round, which only the run's folder has.
     """
     output = output or Output()
-    if output.url is None and output.dataset_url is None and not evaluation.gates:
+    if not (output.url or output.dataset_url or evaluation.gates or evaluation.select_by):
         return ()
     trained = [step for step in steps if isinstance(step, Train) and step.result.lineage == "policy"]
     earlier, last = (trained[:-1] if evaluation.select_by else []), trained[-1]
@@ -206,7 +206,7 @@ def publish_steps(
             raise ConfigError.one("spec.output.adapter", message, adapter)
     return (
         Publish(
-            name="publish" if url or dataset_url else "gates",
+            name="publish" if url or dataset_url else "gates" if evaluation.gates else "select",
             **dict(_round(last)),
             url=url,
             dataset_url=dataset_url,

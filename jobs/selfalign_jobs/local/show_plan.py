@@ -56,9 +56,8 @@ def _row(step: Step, plan: Plan, rows: Mapping[str, int]) -> tuple[str, str, str
         return _model(step.start), does, reads, _model(step.result)
     if isinstance(step, Publish):
         pairs = ", ".join(_table(ref) for ref in step.pairs)
-        does = ", ".join(
-            filter(None, ["holds the gates" if step.gates else "", "copies" if step.url or step.dataset_url else ""])
-        )
+        doing = ["holds the gates" if step.gates else "", "copies" if step.url or step.dataset_url else ""]
+        does = ", ".join(filter(None, doing)) or "chooses"
         does += f" the best round by {step.select_by}" if step.select_by else ""
         return _model(step.model), does, pairs, ", ".join(url for url in (step.url, step.dataset_url) if url)
     models = ", ".join(_model(load.model) for load in step.loads)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Gate
-from selfalign_jobs.publish.rounds import Figures, names_of
+from selfalign_api.plan import Check, Gate
+from selfalign_jobs.publish.rounds import Figures, Rounds, names_of
 
 FIELD = "spec.evaluation.gates"
 
 
 @dataclass(frozen=True)
-class Passed:
+class Held:
     """A gate held against one figure of an evaluation."""
 
     gate: Gate
     figure: str  # as the evaluation names it: win, accuracy.greedy.gain
+    where: str  # the check, and of several temperatures which, for people
+    of_gain: bool  # whether the figure is a gain over the model as given
     value: float
     low: float
     high: float
@@ -34,28 +36,38 @@ class Passed:
 
     @property
     def words(self) -> str:
-        """What is there and what must be, for people."""
-        part = "the low end of " if self.gate.figure == "low" else ""
-        return (
-            f"{part}{self.figure} is {self.asked:.3f} ({self.value:.3f}, 95 %: {self.low:.3f} to {self.high:.3f}) and must "
-            f"be at least {self.gate.at_least:g}"
+        """`accuracy at T = 0: gain +0.012 (95 %: -0.020 to +0.044), asked: at least +0.05`."""
+        sign = "+" if self.of_gain else ""
+        value = f"{'gain' if self.of_gain else 'value'} {self.value:{sign}.3f}"
+        interval = f"95 %: {self.low:{sign}.3f} to {self.high:{sign}.3f}"
+        said = (
+            f"low {self.low:{sign}.3f} ({value}, {interval})" if self.gate.figure == "low" else f"{value} ({interval})"
         )
+        return f"{self.where}: {said}, asked: at least {self.gate.at_least:{sign}g}"
 
 
-def held_against(gates: Iterable[Gate], figures: Figures) -> Iterator[Passed]:
-    """Each gate with each figure that it is about: of an ExactMatch one a temperature."""
-    for gate in gates:
-        for name in names_of(gate.check, "after" if gate.figure == "value" else "gain", figures):
-            found = figures[name]
-            yield Passed(gate, name, found["value"], found["low"], found["high"])
+def held(rounds: Rounds) -> tuple[Held, ...]:
+    """The gates, each held against all that it asks of the round that would be published."""
+    figures = rounds.evaluated[rounds.chosen.iteration] if rounds.step.gates else {}
+    return tuple(each for gate in rounds.step.gates for each in _held_against(gate, rounds.checks[gate.check], figures))
 
 
-def refuse_unmet(gates: Sequence[Gate], figures: Figures) -> None:
+def _held_against(gate: Gate, check: Check, figures: Figures) -> Iterator[Held]:
+    """The gate with each figure of its check: of an ExactMatch one a temperature."""
+    of_gain = check.type == "ExactMatch" and gate.figure != "value"
+    places = [f"{check.name} at T = {temperature:g}" for temperature in check.temperatures] or [check.name]
+    for where, name in zip(places, names_of(check, "gain" if of_gain else "after"), strict=True):
+        found = figures[name]
+        yield Held(gate, name, where, of_gain, found["value"], found["low"], found["high"])
+
+
+def refuse_unmet(rounds: Rounds) -> None:
     """ConfigError with the reason GateNotPassed and the figures in words, unless all gates are passed."""
+    gates = rounds.step.gates
     unmet = [
-        Problem(f"{FIELD}[{gates.index(passed.gate)}]", None, f"{passed.words}; nothing was published")
-        for passed in held_against(gates, figures)
-        if not passed.met
+        Problem(f"{FIELD}[{gates.index(each.gate)}]", None, f"{each.words}; nothing was published")
+        for each in held(rounds)
+        if not each.met
     ]
     if unmet:
         with refused_as("GateNotPassed"):

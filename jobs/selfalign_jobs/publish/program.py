@@ -20,7 +20,7 @@ from selfalign_api.places import Bucket, file_url, local_path, parse_place
 from selfalign_api.plan import Evaluate, Json, ModelRef, Plan, Publish, Round
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
-from selfalign_jobs.publish.rounds import evaluated_rounds, published_round
+from selfalign_jobs.publish.rounds import Rounds, rounds_of
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.step.context import StepContext, Stopped
 from selfalign_jobs.step.finish import finish_manifest
@@ -45,11 +45,13 @@ def publish(context: StepContext, step: Publish) -> Manifest:
     """
     started = datetime.now(UTC)
     plan = context.config.plan
-    evaluated = evaluated_rounds(context.run, plan, step)
-    chosen = published_round(step, evaluated)
-    if step.gates:
-        refuse_unmet(step.gates, evaluated[chosen.iteration])
-    lineage = _lineage(context.run, plan, chosen)
+    rounds = rounds_of(context.run, plan)
+    assert rounds is not None  # this step publishes
+    if rounds.missing is not None:
+        raise RuntimeError(f"iteration {rounds.missing} has no finished evaluation; it runs before {step.name}")
+    refuse_unmet(rounds)
+    chosen = rounds.chosen
+    lineage = _lineage(context.run, plan, rounds)
     writes: list[tuple[str, Write]] = []
     if step.url is not None:
         target = _claimed("spec.output.url", step.url, context, lineage)
@@ -123,7 +125,7 @@ def _model(
         if context.run.exists(name):
             yield name, partial(target.copy, context.run, name)
     plan = context.config.plan
-    card = source.read(CARD).decode() + recipe(plan.recipe).used(plan) + _evaluation(lineage)
+    card = source.read(CARD).decode() + recipe(plan.recipe).used(plan) + _evaluation(lineage) + _selection(lineage)
     yield CARD, partial(target.write, CARD, card.encode())
 
 
@@ -162,8 +164,9 @@ def _pairs(context: StepContext, chosen: Round, target: Folder) -> Iterator[tupl
     yield CARD, partial(target.write, CARD, _dataset_card(plan, rows).encode())
 
 
-def _lineage(run: Folder, plan: Plan, chosen: Round) -> dict[str, Json]:
-    """Where a result comes from: the run, what it was given, its round, and each step's manifest."""
+def _lineage(run: Folder, plan: Plan, rounds: Rounds) -> dict[str, Json]:
+    """Where a result comes from: the run, what it was given, its round and why that one, and each step's manifest."""
+    chosen = rounds.chosen
     manifests = [(step, read_manifest(step_folder(run, step.iteration, step.name))) for step in plan.steps]
     return {
         "run": _identity(plan),
@@ -171,6 +174,8 @@ def _lineage(run: Folder, plan: Plan, chosen: Round) -> dict[str, Json]:
         "version": plan.version,
         "seed": plan.seed,
         "iteration": chosen.iteration,
+        "selectBy": rounds.step.select_by,
+        "values": {str(k): value for k, value in rounds.values.items()},
         "models": {name: {"url": model.url, "digest": model.digest} for name, model in plan.models.items()},
         "sources": {name: {"url": source.url, "digest": source.digest} for name, source in plan.sources.items()},
         "steps": [
@@ -196,6 +201,15 @@ def _evaluation(lineage: dict[str, Json]) -> str:
         return ""
     table = "\n".join(f"| {name} | {value:.3f} | {low:.3f} to {high:.3f} |" for name, value, low, high in rows)
     return f"\n## Evaluation\n\n| held out | | 95 % |\n|---|---|---|\n{table}\n"
+
+
+def _selection(lineage: dict[str, Json]) -> str:
+    """Why it is this round's model; nothing where it is the last one's as a matter of course."""
+    values, check = lineage["values"], lineage["selectBy"]
+    if check is None:
+        return ""
+    told = ", ".join(f"{value:.3f} after iteration {k}" for k, value in values.items())
+    return f"\nThis is the model of iteration {lineage['iteration']}, the best by {check}: {told}.\n"
 
 
 def _figures(checks: Mapping[str, Json], above: str) -> Iterator[tuple[str, float, float, float]]:

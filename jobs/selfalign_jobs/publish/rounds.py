@@ -1,43 +1,79 @@
-"""Which round is published: the last one, or the best of all by a check."""
+"""The rounds of a loop that may be published, as far as they are evaluated, and which of them is: the last, or the best."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
+from typing import Literal
 
-from selfalign_api.plan import Evaluate, Json, Plan, Publish, Round
+from selfalign_api.plan import Check, Evaluate, Json, Plan, Publish, Round
+from selfalign_api.rounds import best_round
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
+from selfalign_jobs.recipes.answers import role_at
 
 Figures = Mapping[str, Json]  # of an evaluation: name -> value, low, high, n
+Part = Literal["after", "gain"]
 
 
-def published_round(step: Publish, evaluated: Mapping[int, Figures]) -> Round:
-    """The best round by the step's check, of equal ones the earlier; without a check the last."""
-    if step.select_by is None:
-        return step
-    check = step.select_by
-    return max((*step.earlier, step), key=lambda each: value_of(check, evaluated[each.iteration]))
+@dataclass(frozen=True)
+class Rounds:
+    """What a publish step chooses from."""
+
+    step: Publish
+    checks: Mapping[str, Check]  # of the plan's evaluations, by name
+    evaluated: Mapping[int, Figures]  # by iteration, of the evaluations that are done
+
+    @property
+    def candidates(self) -> Sequence[Round]:
+        """The rounds that it may publish, in their order."""
+        return (*self.step.earlier, self.step)
+
+    @property
+    def missing(self) -> int | None:
+        """The first iteration whose evaluation it goes by and that is not done; None where it can choose."""
+        if self.step.select_by is None and not self.step.gates:
+            return None
+        return next((each.iteration for each in self.candidates if each.iteration not in self.evaluated), None)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """What the check that selects says of each round; empty where none does."""
+        if self.step.select_by is None:
+            return {}
+        check = self.checks[self.step.select_by]
+        return {
+            each.iteration: value_of(check, self.evaluated[each.iteration])
+            for each in self.candidates
+            if each.iteration in self.evaluated
+        }
+
+    @property
+    def chosen(self) -> Round:
+        """The best round by the step's check, of equal ones the earlier; without a check the last. None may be missing."""
+        if self.step.select_by is None:
+            return self.step
+        return self.candidates[best_round(list(self.values.values())) - 1]
 
 
-def value_of(check: str, figures: Figures) -> float:
+def rounds_of(run: Folder, plan: Plan) -> Rounds | None:
+    """The rounds of a run, by the manifests of its evaluations; None where nothing is published."""
+    step = next((step for step in plan.steps if isinstance(step, Publish)), None)
+    if step is None:
+        return None
+    evaluations = [step for step in plan.steps if isinstance(step, Evaluate)]
+    found = {each.iteration: read_manifest(step_folder(run, each.iteration, each.name)) for each in evaluations}
+    figures = {k: manifest.result["checks"] for k, manifest in found.items() if manifest is not None}
+    return Rounds(step, {check.name: check for each in evaluations for check in each.checks}, figures)
+
+
+def value_of(check: Check, figures: Figures) -> float:
     """A check's value of the new model, over its temperatures."""
-    return mean(float(figures[name]["value"]) for name in names_of(check, "after", figures))
+    return mean(float(figures[name]["value"]) for name in names_of(check, "after"))
 
 
-def names_of(check: str, part: str, figures: Figures) -> list[str]:
-    """The figures of a check: a win rate's own, or one a temperature of an ExactMatch (`part`: before, after, gain)."""
-    if check in figures:
-        return [check]
-    return [name for name in figures if name.startswith(f"{check}.") and name.endswith(f".{part}")]
-
-
-def evaluated_rounds(run: Folder, plan: Plan, step: Publish) -> dict[int, Figures]:
-    """The figures of the evaluations that a publish step goes by, by iteration; none where it goes by none."""
-    if step.select_by is None and not step.gates:
-        return {}
-    asked = {each.iteration for each in (*step.earlier, step)}
-    steps = {each.iteration: each for each in plan.steps if isinstance(each, Evaluate) and each.iteration in asked}
-    found = {k: read_manifest(step_folder(run, k, each.name)) for k, each in steps.items()}
-    if missing := sorted(k for k in asked if found.get(k) is None):
-        raise RuntimeError(f"iteration {missing[0]} has no finished evaluation; it runs before {step.name}")
-    return {k: manifest.result["checks"] for k, manifest in found.items() if manifest is not None}
+def names_of(check: Check, part: Part) -> list[str]:
+    """The figures of a check as evaluate/checks.py names them: a win rate's own, or one a temperature of an ExactMatch."""
+    if check.type == "SelfWinRate":
+        return [check.name]
+    return [f"{check.name}.{role_at(temperature)}.{part}" for temperature in check.temperatures]

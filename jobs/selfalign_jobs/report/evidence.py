@@ -11,6 +11,7 @@ import pyarrow as pa
 from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Json, Plan, Publish, Train
 from selfalign_jobs.accept.owner import OWNER, Owner, read_owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
+from selfalign_jobs.publish.rounds import Rounds, rounds_of
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.recipes.tables import counts_of, learned_from
 from selfalign_jobs.step.pair_figures import counted, kept_pairs
@@ -135,6 +136,7 @@ class Evidence:
     plan: Plan
     owner: Owner | None
     iterations: tuple[Iteration, ...]
+    rounds: Rounds | None = None  # None where nothing is published
 
     @property
     def steps(self) -> tuple[StepFacts, ...]:
@@ -151,7 +153,7 @@ def read_evidence(run: Folder, plan: Plan) -> Evidence:
     """Read a run's folder. Follows manifests where a step is done, else the parts that are committed."""
     owner = read_owner(run) if run.exists(OWNER) else None
     numbers = sorted({step.iteration for step in plan.steps})
-    return Evidence(plan, owner, tuple(_iteration(run, plan, number) for number in numbers))
+    return Evidence(plan, owner, tuple(_iteration(run, plan, number) for number in numbers), rounds_of(run, plan))
 
 
 def _iteration(run: Folder, plan: Plan, number: int) -> Iteration:

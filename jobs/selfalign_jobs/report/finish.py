@@ -16,7 +16,7 @@ from selfalign_jobs.report.diversity import diversities
 from selfalign_jobs.report.evidence import Evidence, Trained, read_evidence
 from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
-from selfalign_jobs.report.result import checks_of, gates_of, name_of, roles_of, signed
+from selfalign_jobs.report.result import checks_of, chosen_of, gates_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
 
 SHOWN = {
@@ -112,6 +112,7 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "effect": {name: figure["value"] for name, figure in results.items()} | _remarked(evidence) | _risen(trained),
         "accuracy": accuracy,
         "winRate": wins,
+        "chosen": _chosen(evidence),
         "gates": [
             {"check": g.gate.check, "figure": g.figure, "atLeast": g.gate.at_least, "value": g.asked, "met": g.met}
             for g in gates_of(evidence)
@@ -127,6 +128,15 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "tokens": {facts.step.name: facts.tokens_made for facts in done},
         "tokensPerSecond": {facts.step.name: facts.tokens_per_second for facts in done},
     }
+
+
+def _chosen(evidence: Evidence) -> dict[str, Json] | None:
+    """Which round's model is to be published, and by what; None where none is, or that is not known yet."""
+    iteration = chosen_of(evidence)
+    if evidence.rounds is None or iteration is None:
+        return None
+    values = {str(k): value for k, value in evidence.rounds.values.items()}
+    return {"iteration": iteration, "selectBy": evidence.rounds.step.select_by, "values": values}
 
 
 def _diversity(evidence: Evidence) -> dict[str, Json]:

@@ -7,9 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfalign_api.plan import Check, Evaluate, Json, ModelRef, Publish, Round
-from selfalign_jobs.publish.gates import Passed, held_against
-from selfalign_jobs.publish.rounds import published_round
+from selfalign_api.plan import Check, Evaluate, Json, ModelRef
+from selfalign_jobs.publish.gates import Held, held
 from selfalign_jobs.recipes.base import Remark, recipe
 from selfalign_jobs.report.chart import Interval, interval_chart
 from selfalign_jobs.report.evidence import Evidence
@@ -68,7 +67,7 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         "several": several,
         "judge": _judge(evidence),
         "gates": gates_of(evidence),
-        "published": _published(evidence),
+        "choice": _choice(evidence),
     }
     yield Section("result", "Before and after", "result", facts, _evaluation_notes(evidence))
 
@@ -81,34 +80,24 @@ def _remarks(evidence: Evidence) -> list[Remark]:
     return [remark for remark in remarks_of(found, done[-1]) if remark.table in evaluated]
 
 
-def _published(evidence: Evidence) -> str | None:
+def chosen_of(evidence: Evidence) -> int | None:
+    """The iteration whose model is to be published; None where none is, or before that can be known."""
+    rounds = evidence.rounds
+    return None if rounds is None or rounds.missing is not None else rounds.chosen.iteration
+
+
+def _choice(evidence: Evidence) -> str | None:
     """Which round is the best, where a check decides."""
-    step, chosen = published_of(evidence)
-    if step is None or step.select_by is None or chosen is None:
+    rounds, chosen = evidence.rounds, chosen_of(evidence)
+    if rounds is None or chosen is None or rounds.step.select_by is None:
         return None
-    return f"Iteration {chosen.iteration} is the best by {step.select_by}: it is the one that is published."
+    return f"Iteration {chosen} is the best by {rounds.step.select_by}: what is published is its model, if the gates are passed."
 
 
-def gates_of(evidence: Evidence) -> list[Passed]:
+def gates_of(evidence: Evidence) -> tuple[Held, ...]:
     """The gates of the run, held against the evaluation that they are about; none before it is done."""
-    step, chosen = published_of(evidence)
-    if step is None or chosen is None:
-        return []
-    return list(held_against(step.gates, _results_of(evidence, chosen.iteration)))
-
-
-def published_of(evidence: Evidence) -> tuple[Publish | None, Round | None]:
-    """The step that publishes, and its round once all rounds that it may be are evaluated."""
-    step = next((facts.step for facts in evidence.steps if isinstance(facts.step, Publish)), None)
-    if step is None:
-        return None, None
-    evaluated = {each.number: each.results for each in evidence.iterations}
-    asked = (*step.earlier, step) if step.gates or step.select_by else ()
-    return step, published_round(step, evaluated) if all(evaluated[each.iteration] for each in asked) else None
-
-
-def _results_of(evidence: Evidence, number: int) -> dict[str, Json]:
-    return next(each.results for each in evidence.iterations if each.number == number)
+    rounds = evidence.rounds
+    return () if rounds is None or rounds.missing is not None else held(rounds)
 
 
 def _judge(evidence: Evidence) -> str:

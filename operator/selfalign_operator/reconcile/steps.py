@@ -262,9 +262,10 @@ def give_up(turn: Turn, step: StepStatus, ending: Ending) -> None:
 
 def fail(turn: Turn, reason: str, words: str) -> None:
     """The run ends without success; a new value of the retry annotation lets it go on where it stopped."""
-    turn.condition(
-        "Failed", "True", reason, f"{words}; mend the cause, then give the annotation selfalign.dev/retry a new value"
-    )
+    mend = "mend the cause, then give the annotation selfalign.dev/retry a new value"
+    if reason == GATE:  # a result, which no other attempt changes
+        mend = "report.html in the run's folder has the evidence; a run of another name goes on from it by storage.reuseFrom"
+    turn.condition("Failed", "True", reason, f"{words}; {mend}")
     turn.condition("Progressing", "False", "Finished", words)
     turn.update(completion_time=time_text(turn.observed.now))
     turn.warn("Failed", words)
