@@ -20,6 +20,8 @@ from selfalign_jobs.places import store
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.models import given_model
 from selfalign_jobs.places.store import Folder
+from selfalign_jobs.step.events import Events
+from selfalign_jobs.step.points import Point
 from testbed.buckets import amazon, google
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-model/model"
@@ -124,6 +126,17 @@ def test_a_folder_is_deleted_with_all_that_is_in_it(scheme: str) -> None:
     assert folder.files() == ["checkpoints/2/weights.bin"]
     assert not folder.exists("checkpoints/1")
     folder.delete("checkpoints/1")
+
+
+@SCHEMES
+def test_events_for_tensorboard_go_there_when_the_attempt_ends(scheme: str) -> None:
+    folder = Folder.open(f"{scheme}://runs/events")
+    events = Events(folder, 1)
+    events.add([Point("train/loss", 1, 0.5, 0.0)])
+    assert folder.files() == []
+    events.close()
+    (name,) = folder.files()
+    assert b"train/loss" in folder.read(name)
 
 
 @SCHEMES

@@ -22,6 +22,7 @@ import torch
 import trainings
 from run_files import entry_arguments
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign_api.errors import ConfigError
@@ -82,6 +83,15 @@ def rows_of(context: StepContext, manifest: Manifest) -> list[dict[str, float]]:
     """The training log."""
     rows: list[dict[str, float]] = read_parts(context.folder, manifest.tables["log"]).to_pylist()
     return rows
+
+
+def shown_by_tensorboard(context: StepContext, name: str) -> list[float]:
+    """A curve of the step's folder, once for each optimiser step."""
+    reader = EventAccumulator(context.folder.path, size_guidance={"scalars": 0})
+    reader.Reload()
+    events = reader.Scalars(name)
+    assert [event.step for event in events] == list(range(1, STEPS + 1))
+    return [event.value for event in events]
 
 
 # --- an unbroken training ---------------------------------------------------------------------------------------------
@@ -170,8 +180,14 @@ def test_the_model_is_a_plain_folder_with_everything_of_the_given_one(unbroken: 
 
 def test_nothing_else_is_left_in_the_steps_folder(unbroken: tuple[StepContext, Manifest]) -> None:
     context, _ = unbroken
-    tops = {name.split("/")[0] for name in context.folder.files()}
-    assert tops == {"manifest.json", "model", "parts", "prepared", "reference"}
+    tops = {name.split("/")[0].partition(".out.tfevents.")[0] for name in context.folder.files()}
+    assert tops == {"events", "manifest.json", "model", "parts", "prepared", "reference"}
+
+
+def test_tensorboard_shows_the_log(unbroken: tuple[StepContext, Manifest]) -> None:
+    context, manifest = unbroken
+    logged = [row["accuracy"] for row in rows_of(context, manifest)]
+    assert shown_by_tensorboard(context, "train/rewards/accuracies") == pytest.approx(logged)
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
@@ -311,6 +327,7 @@ def test_sigterm_saves_exits_75_and_the_next_attempt_ends_in_the_same_weights(
     manifest = read_manifest(again.folder)
     assert manifest is not None
     assert [row["step"] for row in rows_of(again, manifest)] == list(range(1, STEPS + 1))
+    assert shown_by_tensorboard(again, "train/loss") == pytest.approx([row["loss"] for row in rows_of(again, manifest)])
     expected, found = weights(unbroken[0]), weights(again)
     if not means:  # the same sums in the same order: bit by bit
         assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -354,6 +371,7 @@ def test_kill_9_inside_a_save_costs_that_save_only_and_the_weights_end_the_same(
     again = trainings.context(plan, tmp_path / "run", pairs, attempt=2)
     code, _ = ending(lambda: run_step(again))
     assert code == 0
+    assert len(shown_by_tensorboard(again, "train/loss")) == STEPS
     expected, found = weights(unbroken[0]), weights(again)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -13,8 +14,9 @@ from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_loads
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.places.store import Manifest
-from selfalign_jobs.step import second_look
+from selfalign_jobs.step import points, second_look
 from selfalign_jobs.step.context import StepContext
+from selfalign_jobs.step.events import Events
 from selfalign_jobs.step.prepared import read_input
 
 
@@ -30,6 +32,9 @@ def evaluate(
     checks: Figures = {}
     for check in step.checks:
         checks |= figures_of(context, step, check)
+    events = Events(context.folder, context.config.attempt)
+    events.add(points.of_checks(checks, step.iteration, time.time()))
+    events.close()
     told = [*second_look.on_results(checks), *_notes(context, step)]
     return finish(context, step, started, made, {"checks": checks} | made.figures, told)
 

@@ -128,6 +128,11 @@ class Reporter:
         """`done` units of the phase are finished."""
         self._say({"done": done})
 
+    def past(self, rows: list[dict[str, float]]) -> None:
+        """The optimiser steps of earlier attempts that count."""
+        if rows:
+            self._say({"past": rows})
+
     def log(self, row: dict[str, float]) -> None:
         """An optimiser step ended."""
         self._say({"log": row})

@@ -25,8 +25,9 @@ from selfalign_api.run_file import StepConfig, TrainingMeans
 from selfalign_jobs.machine import check_driver
 from selfalign_jobs.places.models import locate_model
 from selfalign_jobs.places.store import Manifest, TableEntry, read_manifest
-from selfalign_jobs.step import second_look
+from selfalign_jobs.step import points, second_look
 from selfalign_jobs.step.context import StepContext, Stopped
+from selfalign_jobs.step.events import Events
 from selfalign_jobs.step.finish import finish_manifest, tell
 from selfalign_jobs.step.gang import Gang
 from selfalign_jobs.step.prepared import prepared_file
@@ -140,8 +141,11 @@ def _run_ranks(context: StepContext, step: Train, work: Path, nodes: Nodes) -> t
         resume=resume,
     )
     (work / JOB).write_text(job.model_dump_json())
-    listener = Listener(work, context.progress)
-    launch(work / JOB, len(here), nodes, context.stop, listener.poll)
+    listener = Listener(work, context.progress, Events(context.folder, context.config.attempt))
+    try:
+        launch(work / JOB, len(here), nodes, context.stop, listener.poll)
+    finally:
+        listener.close()
     outcomes = read_outcomes(work)
     if error := error_of(outcomes, here, ranks, context.stop.is_set()):
         raise error
@@ -201,11 +205,12 @@ def _startup_seconds() -> int:
 
 
 class Listener:
-    """Reads what rank 0 reports and shows it as the step's progress."""
+    """Reads what rank 0 reports and shows it: as the step's progress, in its log, to Prometheus and to TensorBoard."""
 
-    def __init__(self, work: Path, progress: Progress) -> None:
+    def __init__(self, work: Path, progress: Progress, events: Events) -> None:
         self._file = work / REPORT
         self._progress = progress
+        self._events = events
         self._read = 0
         self._steps = 0  # of the training
 
@@ -221,6 +226,10 @@ class Listener:
         for line in whole.splitlines():
             self._take(json.loads(line))
 
+    def close(self) -> None:
+        """The ranks have ended."""
+        self._events.close()
+
     def _take(self, message: dict[str, Json]) -> None:
         progress, metrics = self._progress, self._progress.metrics
         if "phase" in message:
@@ -228,8 +237,11 @@ class Listener:
             progress.begin(message["phase"], message["total"], message["unit"], done=message["done"])
         elif "places" in message:
             print(f"at most {message['places']:,} tokens a micro batch", file=sys.stderr, flush=True)
+        elif "past" in message:
+            self._events.add(points.of_log(message["past"], time.time()))
         elif "log" in message:
             row = message["log"]
+            self._events.add(points.of_row(row, time.time()))
             progress.advance(int(row["step"]))
             print(line_of(row, self._steps), file=sys.stderr, flush=True)
             progress.show(**_speed(row), **_shown(row))

@@ -68,6 +68,8 @@ def work(job: Job, stop: threading.Event, began: float) -> dict[str, Json]:
             phases.end("reference")
             rank.begin("train", rank.job.batches.steps, "steps")
         trainer.start_clock()
+        if rank.reporter is not None:
+            rank.reporter.past(trainer.state.log_history)
 
     saving = rank.saving(on_begin)
     trainer.add_callback(saving)
