@@ -129,13 +129,16 @@ class Output(ApiModel):
     """Where the result is copied, for others to take."""
 
     url: Url | None = None
-    """Where the newest model goes, with its card and lineage: a folder of its own, s3://, gs://, pvc:// or file://."""
+    """Where the newest model goes, with its card and lineage: a folder of its own, s3://, gs://, pvc:// or file://, or hf://ORG/NAME."""
 
     dataset_url: Url | None = None
-    """Where the pairs that it was trained on go, likewise."""
+    """Where the pairs that it was trained on go, likewise; on the hub hf://datasets/ORG/NAME."""
 
     adapter: Literal["Merge", "Keep"] | None = None
     """Of a training with adapters: the whole model, the adapter in it, goes to url, or (Keep) the adapter alone. Unset: Merge."""
+
+    visibility: Literal["Private", "Public"] | None = None
+    """Of a repository that is made on the hub: who may see it. One that is there stays as it is. Unset: Private."""
 
 
 class Storage(ApiModel):

@@ -297,6 +297,7 @@ class Publish(Round):
     url: str | None  # of the model's folder; None: it is not asked for
     dataset_url: str | None
     adapter: Literal["Merge", "Keep"] = "Merge"  # Keep: the model's adapter alone
+    visibility: Annotated[Literal["Private", "Public"], ADDED] = "Private"  # of a repository that is made on the hub
     gates: Annotated[tuple[Gate, ...], ADDED] = ()  # of the evaluation of its iteration
     select_by: Annotated[str | None, ADDED] = None  # the check whose value decides
     earlier: Annotated[tuple[Round, ...], ADDED] = ()  # the rounds that may be better

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import Bucket, Claim, Folder, parse_place
+from selfalign_api.places import Bucket, Claim, Folder, HubModel, parse_place
 from selfalign_api.status import Status
 from selfalign_kubectl.shown import DONE
 from selfalign_operator.effective import Attempt, EffectiveRun
@@ -84,7 +84,10 @@ def _template(effective: EffectiveRun, model: Model, image: str | None, labels: 
     template = pod_template(effective, ENGINE, [])
     step, spec = step_of(template), template["spec"]
     place = parse_place(url_in_pod(model.url, effective.mounts))
-    path = str(place.path) if isinstance(place, Folder) else f"{FETCHED}/{effective.name}"
+    fetched = (
+        place.repo if isinstance(place, HubModel) else f"{FETCHED}/{effective.name}"
+    )  # vLLM fetches from the hub itself
+    path = str(place.path) if isinstance(place, Folder) else fetched
     parallel = effective.means.generation.tensor_parallel_size
     kept = ("env", "envFrom", "resources", "securityContext", "volumeMounts")
     server = {field: step[field] for field in kept if field in step} | {
@@ -141,10 +144,9 @@ def _probe(seconds: int) -> Manifest:
 def inference_service(effective: EffectiveRun, model: Model) -> list[Manifest]:
     """KServe's own runtime for Hugging Face models fetches it. Raises ConfigError for a place that KServe does not know."""
     place = parse_place(_as_claim(model.url, effective))
-    if not isinstance(place, Claim | Bucket):
-        raise ConfigError.one(
-            "output.url", "is no place that KServe reads; publish to pvc://CLAIM/PATH or a bucket", model.url
-        )
+    if not isinstance(place, Claim | Bucket | HubModel):
+        said = "is no place that KServe reads; publish to pvc://CLAIM/PATH, a bucket, or hf://ORG/NAME"
+        raise ConfigError.one("output.url", said, model.url)
     step = step_of(pod_template(effective, ENGINE, []))
     served = {
         "modelFormat": {"name": "huggingface"},

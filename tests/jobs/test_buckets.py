@@ -91,13 +91,13 @@ def test_wrong_keys_are_said_with_what_to_give(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigError, match=r"the bucket refuses us .* give its keys as AWS_ACCESS_KEY_ID"):
         list_bucket("s3://models/tiny/config.json", FIELD)
     with pytest.raises(ConfigError, match="the bucket refuses us"):
-        check_writable("s3://runs/a", "spec.storage.url")
+        check_writable(Folder.open("s3://runs/a"), "spec.storage.url")
 
 
 @pytest.mark.parametrize(("scheme", "word"), [("s3", "NO_SUCH_BUCKET"), ("gs", "NOT_FOUND")])
 def test_a_bucket_that_is_not_there_cannot_be_written(scheme: str, word: str) -> None:
     with pytest.raises(ConfigError, match=f"the bucket refuses us .*{word}"):
-        check_writable(f"{scheme}://nowhere/a", "spec.storage.url")
+        check_writable(Folder.open(f"{scheme}://nowhere/a"), "spec.storage.url")
 
 
 def test_a_server_that_does_not_answer_is_no_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

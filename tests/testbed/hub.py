@@ -1,9 +1,11 @@
-"""A small Hugging Face hub over a folder: the requests that huggingface_hub and datasets make to read a repository.
+"""A small Hugging Face hub over a folder: the requests that huggingface_hub and datasets make to read a repository, and to
+write one (by LFS: HF_HUB_DISABLE_XET).
 
     <root>/models/ORG/NAME/…   <root>/datasets/ORG/NAME/…
 
 Each repository has one commit, the digest of its content, and one branch, main. `token`: repositories under ORG
-`private` are shown to who has it only.
+`private` are shown to who has it only, and it writes under ORG `tiny`. What is uploaded lies in <root>/lfs until a commit
+names it; those of commits are in <root>/commits.jsonl.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import hashlib
 import json
 import re
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
@@ -79,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     root: Path
     token: str
     sent: dict[str, int]  # bytes of content, by path
+    read_only = False
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -88,7 +93,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        self._answer(self._body())
+
+    def do_PUT(self) -> None:
+        self._answer(self._body())
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def log_message(self, *_: object) -> None:
         """Silent."""
@@ -97,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         try:
             parts = [unquote(part) for part in url.path.strip("/").split("/")]
+            if self._written(parts, body):
+                return
             if parts[0] == "api":
                 self._api(parts[1:], url.query, body)
             else:
@@ -121,6 +141,100 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_json([repository.entry(path) for path in found if path.exists()])
             case _:
                 raise _Refused(404, "EntryNotFound")
+
+    # --- writing ----------------------------------------------------------------------------------------------------------
+
+    def _written(self, parts: list[str], body: bytes) -> bool:
+        """Whether it was a request of one that writes."""
+        match parts:
+            case ["api", "whoami-v2"]:
+                self._check_token()
+                role = {"auth": {"accessToken": {"role": "read" if self.read_only else "write"}}}
+                self._send_json({"type": "user", "name": "ann", "orgs": [{"name": "tiny"}, {"name": "full"}]} | role)
+            case ["api", "validate-yaml"]:
+                self._send_json({"errors": [], "warnings": []})
+            case ["api", "repos", "create"]:
+                self._check_token()
+                self._create(json.loads(body))
+            case ["api", kind, org, name, "preupload", "main"]:
+                self._check_writer(org)
+                files = json.loads(body)["files"]
+                found = [self._mode(self.root / kind / org / name, file["path"], file["size"]) for file in files]
+                self._send_json({"files": found})
+            case [*_, org, _, "info", "lfs", "objects", "batch"]:
+                self._check_writer(org)
+                self._send_json(
+                    {"transfer": "basic", "objects": [self._object(o) for o in json.loads(body)["objects"]]}
+                )
+            case ["lfs", oid]:
+                target = self.root / "lfs" / oid
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(body)
+                self._send(200, b"", {})
+            case ["api", kind, org, name, "commit", "main"]:
+                self._check_writer(org)
+                self._commit(self.root / kind / org / name, [json.loads(line) for line in body.splitlines()])
+            case _:
+                return False
+        return True
+
+    def _check_token(self) -> None:
+        if self.headers.get("Authorization") != f"Bearer {self.token}":
+            raise _Refused(401, "Unauthorized")
+
+    def _check_writer(self, org: str) -> None:
+        self._check_token()
+        if org != "tiny":
+            raise _Refused(403, "Forbidden")
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        org = asked.get("organization") or "ann"
+        self._check_writer(org)
+        folder = self.root / f"{asked.get('type', 'model')}s" / org / asked["name"]
+        made = json.dumps({"url": f"http://{self.headers['Host']}/{org}/{asked['name']}"}).encode()
+        if folder.exists():
+            self._send(409, made, {"Content-Type": "application/json"})
+            return
+        folder.mkdir(parents=True)
+        (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+        visibility = "private" if asked.get("private") or asked.get("visibility") == "private" else "public"
+        self._log({"made": f"{org}/{asked['name']}", "visibility": visibility})
+        self._send(200, made, {"Content-Type": "application/json"})
+
+    @staticmethod
+    def _mode(folder: Path, path: str, size: int) -> object:
+        large = size > 100_000 or path.endswith((".safetensors", ".parquet"))
+        there = folder / path
+        oid = hashlib.sha1(f"blob {there.stat().st_size}\0".encode() + there.read_bytes()) if there.is_file() else None
+        if large and there.is_file():
+            oid = hashlib.sha256(there.read_bytes())
+        found = None if oid is None else oid.hexdigest()
+        return {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": found}
+
+    def _object(self, asked: dict[str, Any]) -> object:
+        if (self.root / "lfs" / asked["oid"]).exists():
+            return asked
+        href = f"http://{self.headers['Host']}/lfs/{asked['oid']}"
+        return asked | {"actions": {"upload": {"href": href}}}
+
+    def _commit(self, folder: Path, lines: list[dict[str, Any]]) -> None:
+        names = []
+        for line in lines[1:]:
+            value = line["value"]
+            target = folder / value["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lfs = line["key"] == "lfsFile"
+            target.write_bytes((self.root / "lfs" / value["oid"]).read_bytes() if lfs else b64decode(value["content"]))
+            names.append(value["path"])
+        self._log({"commit": lines[0]["value"]["summary"], "files": sorted(names)})
+        said = {"commitUrl": f"http://{self.headers['Host']}/x/y/commit/1", "commitOid": "1" * 40}
+        self._send_json(said | {"success": True, "hookOutput": ""})
+
+    def _log(self, line: object) -> None:
+        with (self.root / "commits.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    # --- reading ----------------------------------------------------------------------------------------------------------
 
     def _resolve(self, parts: list[str]) -> None:
         kind = "datasets" if parts[0] == "datasets" else "models"

@@ -373,16 +373,41 @@ CASES = (
         f"gs://BUCKET/PATH or pvc://CLAIM/PATH; {HERE}",
     ),
     Case(
-        "spec: {output: {url: 's3://b/model'}}",
         "spec: {output: {url: 'hf://o/n'}}",
-        "spec.output.url: hf://o/n: write the folder that it is copied to: s3://BUCKET/PATH, gs://BUCKET/PATH or "
-        f"pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
+        "spec: {output: {url: 'hf://n'}}",
+        "spec.output.url: hf://n: write the folder that it is copied to, s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH, or the repository of the hub, hf://ORG/NAME; {HERE}",
+    ),
+    Case(
+        "spec: {output: {url: 'hf://o/n'}}",
+        "spec: {output: {url: 'hf://o/n@v2'}}",
+        "spec.output.url: hf://o/n@v2: write the folder that it is copied to, s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH, or the repository of the hub, hf://ORG/NAME; {HERE}",
+    ),
+    Case(
+        "spec: {output: {url: 's3://b/model'}}",
+        "spec: {output: {url: 'hf://datasets/o/n'}}",
+        "spec.output.url: hf://datasets/o/n: write the folder that it is copied to, s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH, or the repository of the hub, hf://ORG/NAME; {HERE}",
+    ),
+    Case(
+        "spec: {output: {datasetUrl: 'hf://datasets/o/n'}}",
+        "spec: {output: {datasetUrl: 'hf://o/n'}}",
+        "spec.output.datasetUrl: hf://o/n: write the folder that it is copied to, s3://BUCKET/PATH, gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH, or the repository of the hub, hf://datasets/ORG/NAME; {HERE}",
     ),
     Case(
         "spec: {output: {datasetUrl: 'pvc://claim/pairs'}}",
-        "spec: {output: {datasetUrl: 'hf://datasets/o/n'}}",
-        "spec.output.datasetUrl: hf://datasets/o/n: write the folder that it is copied to: s3://BUCKET/PATH, "
-        f"gs://BUCKET/PATH or pvc://CLAIM/PATH (`hf upload` takes it from there to the hub); {HERE}",
+        "spec: {output: {datasetUrl: 'hf://datasets/o/n/pairs.parquet'}}",
+        "spec.output.datasetUrl: hf://datasets/o/n/pairs.parquet: write the folder that it is copied to, s3://BUCKET/PATH, "
+        "gs://BUCKET/PATH or "
+        f"pvc://CLAIM/PATH, or the repository of the hub, hf://datasets/ORG/NAME; {HERE}",
+    ),
+    Case(
+        "spec: {output: {url: 'hf://o/n', visibility: Public}}",
+        "spec: {output: {url: 's3://b/model', visibility: Public}}",
+        "spec.output.visibility: Public is that of a repository of the hub, and none is written; write url: hf://ORG/NAME or "
+        "datasetUrl: hf://datasets/ORG/NAME, or remove visibility",
     ),
     Case(
         "spec: {training: {adapter: lora}, output: {url: 's3://b/model', adapter: Keep}}",

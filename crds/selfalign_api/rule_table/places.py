@@ -15,6 +15,7 @@ from selfalign_api.rule_table.rule import M, Rule, given
 _ANYWHERE = re.compile(r"(hf|s3|gs|pvc|file)://.+")
 _STORAGE = re.compile(r"(s3|gs|pvc|file)://.+")
 _BESIDE = ("./", "../")
+_REPOSITORY = "[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def _matches(pattern: re.Pattern[str], url: str | None) -> bool:
@@ -54,15 +55,19 @@ def _no_dataset(on: type[M], get: Callable[[M], str]) -> Rule[M]:
     )
 
 
-def _output(field: str, get: Callable[[Output], str | None]) -> Rule[Output]:
+def _output(field: str, get: Callable[[Output], str | None], hub: str) -> Rule[Output]:
+    """The rule that a result goes to a folder, or to a repository of the hub: to its branch main, which is what people read."""
+    repository = f"hf://{hub}{_REPOSITORY}"
+    anywhere = re.compile(rf"(s3|gs|pvc|file)://.+|{repository}$")
     return Rule(
         Output,
         field,
-        given(field) + f"self.{field}.matches('^(s3|gs|pvc|file)://.+')",
-        "write the folder that it is copied to: s3://BUCKET/PATH, gs://BUCKET/PATH or pvc://CLAIM/PATH (`hf upload` takes "
-        "it from there to the hub); a relative path works only with selfalign run",
-        lambda output: _matches(_STORAGE, get(output)),
+        given(field) + f"self.{field}.matches('^((s3|gs|pvc|file)://.+|{repository})$')",
+        f"write the folder that it is copied to, s3://BUCKET/PATH, gs://BUCKET/PATH or pvc://CLAIM/PATH, or the repository of "
+        f"the hub, hf://{hub}ORG/NAME; a relative path works only with selfalign run",
+        lambda output: _matches(anywhere, get(output)),
         lambda output: _is_beside(get(output)),
+        lambda output: meant(get(output) or "", f"hf://{hub}ORG/NAME"),
     )
 
 
@@ -92,8 +97,20 @@ PLACE_RULES: tuple[Rule[Any], ...] = (
         lambda storage: _matches(_STORAGE, storage.url),
         lambda storage: _is_beside(storage.url),
     ),
-    _output("url", lambda output: output.url),
-    _output("datasetUrl", lambda output: output.dataset_url),
+    _output("url", lambda output: output.url, ""),
+    _output("datasetUrl", lambda output: output.dataset_url, "datasets/"),
+    Rule(
+        Output,
+        "visibility",
+        given("visibility")
+        + "[has(self.url) ? self.url : '', has(self.datasetUrl) ? self.datasetUrl : ''].exists(u, u.startsWith('hf://'))",
+        "is that of a repository of the hub, and none is written; write url: hf://ORG/NAME or datasetUrl: "
+        "hf://datasets/ORG/NAME, or remove visibility",
+        lambda output: (
+            output.visibility is None
+            or any((url or "").startswith("hf://") for url in (output.url, output.dataset_url))
+        ),
+    ),
     Rule(
         Output,
         "adapter",

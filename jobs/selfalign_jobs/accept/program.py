@@ -26,7 +26,8 @@ from selfalign_jobs.accept.owner import claim
 from selfalign_jobs.accept.resolve import Resolved, resolve
 from selfalign_jobs.places.bucket import reading
 from selfalign_jobs.places.store import Folder, write_plan
-from selfalign_jobs.publish.program import destination_url, refuse_other_runs
+from selfalign_jobs.publish.program import destination, destinations, refuse_other_runs
+from selfalign_jobs.publish.repository import Repository
 from selfalign_jobs.step import second_look
 from selfalign_jobs.step.reuse import other_runs
 
@@ -68,7 +69,7 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     run = parse(SelfAlignmentRun, file.run | {"spec": spec}, "")
     resolved = examine(run, file.means, file.mounts, beside)
     other_runs(file.reuse_from)
-    check_writable(file.storage, "spec.storage.url")
+    check_writable(Folder.open(file.storage), "spec.storage.url")
     for step in resolved.plan.steps:
         if isinstance(step, Publish):
             check_outputs(step, resolved.plan, file.mounts)
@@ -89,19 +90,20 @@ def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], besi
 
 def check_outputs(step: Publish, plan: Plan, mounts: Mapping[str, str]) -> None:
     """ConfigError when what is asked for cannot be published where it should go."""
-    for field, url in (("spec.output.url", step.url), ("spec.output.datasetUrl", step.dataset_url)):
-        if url is not None:
-            place = destination_url(url, mounts, field)
-            check_writable(place, field)
-            refuse_other_runs(field, url, Folder.open(place), plan)
+    for field, url in destinations(step):
+        target = destination(url, step, mounts, field)
+        if isinstance(target, Repository):
+            target.refuse_strangers()
+        else:
+            check_writable(target, field)
+        refuse_other_runs(field, url, target, plan)
 
 
-def check_writable(url: str, field: str) -> None:
+def check_writable(folder: Folder, field: str) -> None:
     """ConfigError when a folder cannot be written, before anything is paid for."""
-    folder = Folder.open(url)
     local = folder.local
     if local is None:
-        with reading(url, field):
+        with reading(folder.place, field):
             folder.write(PROBE, b"")
             folder.delete(PROBE)
         return

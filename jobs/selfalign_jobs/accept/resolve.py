@@ -211,6 +211,7 @@ def publish_steps(
             url=url,
             dataset_url=dataset_url,
             adapter=adapter,
+            visibility=output.visibility or "Private",
             gates=evaluation.gates,
             select_by=evaluation.select_by,
             earlier=tuple(map(_round, earlier)),

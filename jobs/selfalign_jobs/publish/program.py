@@ -5,7 +5,8 @@
     <output.url>/selfalign.json  adapter_config.json  adapter_model.safetensors …  report.html …   (adapter: Keep)
     <output.datasetUrl>/selfalign.json  data/iter-<k>.parquet  README.md    (iter-<k>-<step>-<table> of several)
 
-`selfalign.json` is written first: it says whose the folder is, and where all came from. The card is written last.
+`selfalign.json` is written first: it says whose the folder is, and where all came from. The card is written last. A repository
+of the hub gets all of it in one commit.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import Bucket, file_url, local_path, parse_place
+from selfalign_api.places import Bucket, HubDataset, HubModel, file_url, local_path, parse_place
 from selfalign_api.plan import Evaluate, Json, ModelRef, Plan, Publish, Round
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
+from selfalign_jobs.publish.repository import Repository
 from selfalign_jobs.publish.rounds import Rounds, rounds_of
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.step.context import StepContext, Stopped
@@ -35,7 +37,9 @@ PAIRS = """pairs of a chosen and a rejected answer that the model was trained on
 
 Columns: `prompt`, `chosen`, `rejected` as text; `…_ids` are the same as token ids of the model, the end token included."""
 
+MODEL_FIELD = "spec.output.url"
 Write = Callable[[], object]
+Target = Folder | Repository
 
 
 def publish(context: StepContext, step: Publish) -> Manifest:
@@ -53,13 +57,15 @@ def publish(context: StepContext, step: Publish) -> Manifest:
     chosen = rounds.chosen
     lineage = _lineage(context.run, plan, rounds)
     writes: list[tuple[str, Write]] = []
-    if step.url is not None:
-        target = _claimed("spec.output.url", step.url, context, lineage)
-        writes += _beside(context, step, target)
-        writes += _model(context, step.adapter, chosen, target, lineage)
-    if step.dataset_url is not None:
-        target = _claimed("spec.output.datasetUrl", step.dataset_url, context, lineage)
-        writes += _pairs(context, chosen, target)
+    for field, url in destinations(step):
+        target = _claimed(field, url, context, step, lineage)
+        if field == MODEL_FIELD:
+            writes += _beside(context, step, target)
+            writes += _model(context, step.adapter, chosen, target, lineage)
+        else:
+            writes += _pairs(context, chosen, target)
+        if isinstance(target, Repository):
+            writes.append((f"the commit of {url}", partial(target.commit, f"selfalign: {plan.name}")))
     context.progress.begin("copy", len(writes), "files")
     for number, (name, write) in enumerate(writes, start=1):
         if context.stop.is_set():
@@ -72,15 +78,23 @@ def publish(context: StepContext, step: Publish) -> Manifest:
     return finish_manifest(context, step, started, active_seconds=seconds, result=result)
 
 
-def destination_url(url: str, mounts: Mapping[str, str], field: str) -> str:
-    """An output's URL as the store takes it. Raises ConfigError at `field` for one that cannot be reached from here."""
-    if isinstance(parse_place(url, field), Bucket):
-        return url
-    return file_url(local_path(url, mounts, field=field).resolve())
+def destinations(step: Publish) -> Iterator[tuple[str, str]]:
+    """Field and URL of each of what a result is published to."""
+    for field, url in ((MODEL_FIELD, step.url), ("spec.output.datasetUrl", step.dataset_url)):
+        if url is not None:
+            yield field, url
 
 
-def refuse_other_runs(field: str, url: str, folder: Folder, plan: Plan) -> None:
-    """ConfigError when an output's folder holds something that this run has not published."""
+def destination(url: str, step: Publish, mounts: Mapping[str, str], field: str) -> Target:
+    """What an output's URL names. Raises ConfigError at `field` for one that cannot be reached from here."""
+    place = parse_place(url, field)
+    if isinstance(place, HubModel | HubDataset):
+        return Repository.of(place, step.visibility, field)
+    return Folder.open(url if isinstance(place, Bucket) else file_url(local_path(url, mounts, field=field).resolve()))
+
+
+def refuse_other_runs(field: str, url: str, folder: Target, plan: Plan) -> None:
+    """ConfigError when what is published to holds something that this run has not published."""
     there = folder.files()
     if LINEAGE in there:
         owner = _owner(folder.read(LINEAGE))
@@ -106,16 +120,18 @@ def _identity(plan: Plan) -> dict[str, str]:
     return {"namespace": plan.namespace, "name": plan.name, "digest": plan.digest}
 
 
-def _claimed(field: str, url: str, context: StepContext, lineage: dict[str, Json]) -> Folder:
-    """An output's folder, once it says that it is this run's."""
-    folder = Folder.open(destination_url(url, context.config.mounts, field))
-    refuse_other_runs(field, url, folder, context.config.plan)
-    folder.write(LINEAGE, json.dumps(lineage, indent=1).encode())
-    return folder
+def _claimed(field: str, url: str, context: StepContext, step: Publish, lineage: dict[str, Json]) -> Target:
+    """What is published to, once it says that it is this run's."""
+    target = destination(url, step, context.config.mounts, field)
+    refuse_other_runs(field, url, target, context.config.plan)
+    if isinstance(target, Repository):
+        target.make()
+    target.write(LINEAGE, json.dumps(lineage, indent=1).encode())
+    return target
 
 
 def _model(
-    context: StepContext, adapter: str, chosen: Round, target: Folder, lineage: dict[str, Json]
+    context: StepContext, adapter: str, chosen: Round, target: Target, lineage: dict[str, Json]
 ) -> Iterator[tuple[str, Write]]:
     source = _trained(context, chosen.model, adapter)
     for name in source.files():
@@ -129,7 +145,7 @@ def _model(
     yield CARD, partial(target.write, CARD, card.encode())
 
 
-def _beside(context: StepContext, step: Publish, target: Folder) -> Iterator[tuple[str, Write]]:
+def _beside(context: StepContext, step: Publish, target: Target) -> Iterator[tuple[str, Write]]:
     """The further models, each in its own folder, with its own card."""
     for below, model in step.beside.items():
         source = _trained(context, model)
@@ -148,7 +164,7 @@ def _trained(context: StepContext, model: ModelRef, adapter: str = "Merge") -> F
     return folder.child(manifest.model if adapter == "Merge" else f"{manifest.model}/{ADAPTER}")
 
 
-def _pairs(context: StepContext, chosen: Round, target: Folder) -> Iterator[tuple[str, Write]]:
+def _pairs(context: StepContext, chosen: Round, target: Target) -> Iterator[tuple[str, Write]]:
     plan, rows = context.config.plan, 0
     for ref in chosen.pairs:
         source = plan.step(ref.step)
