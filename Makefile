@@ -93,6 +93,8 @@ lock: $(INSTALLED)  ## resolve the locks again (after a change of pyproject.toml
 	$(COMPILE) --extra train -c requirements/gpu.txt -o requirements/train.txt
 	$(COMPILE) --extra generate requirements/cpu.in --override requirements/overrides.txt -c requirements/cpu.txt -o requirements/generate-cpu.txt
 	$(COMPILE) --extra train -c requirements/cpu.txt -o requirements/train-cpu.txt
+	# The tracking server of the tests.
+	$(subst pyproject.toml,,$(COMPILE)) requirements/mlflow.in --override requirements/mlflow-overrides.txt -o requirements/mlflow.txt
 
 pinned: $(INSTALLED)  ## write again what is known of the pinned vLLM and transformers without importing them (after `make lock`)
 	$(BIN)/python requirements/pinned_facts.py

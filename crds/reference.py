@@ -48,7 +48,7 @@ The spec has three parts, each with one rule for what is left out and one for ch
 |---|---|---|---|
 | method: what is computed | {method} | the recipe's value | never |
 | means: where it runs | {means} | the profile's value | while suspended |
-| life | {life} | the default below; of `credentials` the profile's | any time |
+| life | {life} | the default below; of `credentials` and `tracking` the profile's | any time |
 
 - Another method is another run: {method_rule}.
 - Other means: {means_rule}.

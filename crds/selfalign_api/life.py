@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import INT32_MAX, ApiModel, Count, Seconds, Url
+from selfalign_api.base import INT32_MAX, ApiModel, Count, Seconds, Text, Url
 
 
 class FailurePolicy(ApiModel):
@@ -42,3 +42,19 @@ class Credential(ApiModel):
         Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", examples=["hf-token"]),
     ]
     """A Secret of the run's namespace whose keys are names of environment variables, such as HF_TOKEN."""
+
+
+class Tracking(ApiModel):
+    """Where parameters, curves, figures and results of a run are written beside those of others."""
+
+    type: Annotated[Literal["MLflow"], Field(examples=["MLflow"])]
+    """What the server is."""
+
+    url: Annotated[Url, Field(examples=["https://mlflow.example.com"])]
+    """Its address. A Secret of credentials opens it: MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN."""
+
+    experiment: Text = "selfalign"
+    """The experiment there; it is made where there is none."""
+
+    required: bool = False
+    """Whether a run whose server does not answer is refused before it starts. One that has started is never stopped for it."""

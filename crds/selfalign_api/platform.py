@@ -16,7 +16,7 @@ from selfalign_api.places import Claim, Folder, Place, parse_place
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means
 
-__all__ = ["STEP_CONTAINER", "claims_of", "is_under", "mount_paths", "platform_problems", "urls_of"]
+__all__ = ["STEP_CONTAINER", "claims_of", "is_under", "mount_paths", "opened_urls", "platform_problems", "urls_of"]
 
 STEP_CONTAINER = "step"  # of a pod: the one that runs the step's program
 
@@ -48,6 +48,11 @@ def urls_of(spec: Spec) -> dict[str, str]:
     return urls
 
 
+def opened_urls(spec: Spec) -> dict[str, str]:
+    """Those, and the addresses that are no places but that a Secret may open: the tracking server's."""
+    return urls_of(spec) | ({} if spec.tracking is None else {"spec.tracking.url": spec.tracking.url})
+
+
 def claims_of(spec: Spec) -> tuple[str, ...]:
     """Names of the volume claims that a run names, each once, sorted."""
     places = (parse_place(url, path) for path, url in urls_of(spec).items())
@@ -71,7 +76,8 @@ def _forbidden(spec: Spec, profile: ClusterProfile) -> Iterator[Problem]:
     there = ", ".join(profile.allowed_url_prefixes) or "none"
     storage = profile.storage or Storage()
     allowed = [*profile.allowed_url_prefixes, *(storage.reuse_from or ()), *([storage.url] if storage.url else ())]
-    for path, url in urls_of(spec).items():
+    allowed += [profile.tracking.url] if profile.tracking is not None else []
+    for path, url in opened_urls(spec).items():
         if ".." in unquote(url).split("/") or not any(is_under(url, prefix) for prefix in allowed):
             yield Problem(path, url, f"is outside the places that this cluster allows ({there}); write one under those")
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from selfalign_api.base import ApiModel, MapBy
 from selfalign_api.errors import ConfigError
 from selfalign_api.kubectl_yaml import read_yaml
-from selfalign_api.life import Credential
+from selfalign_api.life import Credential, Tracking
 from selfalign_api.load import as_json, parse, parse_spec, read_file
 from selfalign_api.means import Compute
 from selfalign_api.merge import merge
@@ -35,6 +35,9 @@ class Profile(ApiModel):
 
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16), MapBy("urlPrefix")] | None = None
     """Which Secret opens which places."""
+
+    tracking: Tracking | None = None
+    """Where runs are shown beside one another."""
 
 
 def profiles_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -63,6 +66,6 @@ def load_profile(name: str | None, environment: Mapping[str, str] = os.environ) 
 
 
 def with_profile(spec: Spec, profile: Profile) -> Spec:
-    """The spec with the profile's values wherever it leaves compute, storage or credentials open."""
+    """The spec with the profile's values wherever it leaves compute, storage, credentials or tracking open."""
     partial = profile.model_dump(mode="json", include=set(Profile.model_fields), exclude_unset=True, exclude_none=True)
     return parse_spec(merge(partial, as_json(spec)))

@@ -17,7 +17,7 @@ from selfalign_api.evaluation import (
     SynpoOptions,
 )
 from selfalign_api.generation import Generation, Judge
-from selfalign_api.life import Credential, FailurePolicy
+from selfalign_api.life import Credential, FailurePolicy, Tracking
 from selfalign_api.means import Compute
 from selfalign_api.method import AuxiliaryModel, Data, Model, Output, Storage
 from selfalign_api.reversegen import ReversegenOptions
@@ -58,6 +58,7 @@ LIFE_FIELDS = (
     "workloadRetention",
     "credentials",
     "holdBefore",
+    "tracking",
 )
 
 Recipe = Literal[
@@ -148,6 +149,9 @@ class Spec(ApiModel):
 
     hold_before: Literal["train", "publish"] | None = None
     """Each such step waits for a person, who looks at the report and lets it begin. Unset: none does."""
+
+    tracking: Tracking | None = None
+    """Where the run is shown beside others. Unset: the profile's; without one nowhere, but for TensorBoard's files."""
 
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16), MapBy("urlPrefix")] | None = None
     """Which Secret opens which places. Unset: the profile's; on one machine its own credentials are used."""

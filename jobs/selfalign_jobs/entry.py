@@ -1,7 +1,7 @@
 """The entry point of every pod, and of each step of `selfalign run`.
 
     python -m selfalign_jobs RUN.json --step NAME --attempt N [--listen [HOST]:PORT] [--termination-message FILE]
-        [--collect | --read report|pairs|logs [--rows N] [--of STEP]]
+        [--tracking JSON] [--collect | --read report|pairs|logs [--rows N] [--of STEP]]
 
 RUN.json (`selfalign_api.run_file.RunFile`) is the same for all steps of a run; the plan lies in the run's folder, where the
 step `accept` has written it.
@@ -15,16 +15,20 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
+from selfalign_api.errors import ConfigError
+from selfalign_api.life import Tracking
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
-from selfalign_api.plan import Evaluate, Generate, Publish, Train
+from selfalign_api.plan import Evaluate, Generate, Json, Publish, Train
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.accept.program import accept
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_plan, step_folder
 from selfalign_jobs.reading import WHAT, Asked, tell
+from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import ResultMissing, StepContext, Stopped, Summary
 from selfalign_jobs.step.ending import ending
 from selfalign_jobs.step.gang import Gang
@@ -67,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--read", choices=WHAT, help="only print that of the run's folder, for `kubectl selfalign`")
     whole.add_argument("--rows", type=int, default=20, help="of --read pairs: how many")
     whole.add_argument("--of", help="of --read logs: the step")
+    whole.add_argument(
+        "--tracking",
+        type=Tracking.model_validate_json,
+        metavar="JSON",
+        help="spec.tracking, which may change while the run is",
+    )
     whole.add_argument("--listen", default="127.0.0.1:0", help="[HOST]:PORT of /progress and /metrics (0: any)")
     whole.add_argument("--address-file", type=Path, help="where to write the address that was bound")
     whole.add_argument("--termination-message", type=Path, help="where to write the summary (at most 4 kB of JSON)")
@@ -91,7 +101,7 @@ def _attempt(options: argparse.Namespace, stop: threading.Event, log: KeptLog | 
             tell(Folder.open(file.storage), Asked(options.read, options.rows, options.of))
             return {"read": options.read}
         if options.step == ACCEPT:
-            accepted = accept(file, options.run.parent)
+            accepted = accept(file, options.run.parent, options.tracking)
             _keep(log, options, file)
             return accepted.summary(options.attempt)
         run = Folder.open(file.storage)
@@ -99,7 +109,7 @@ def _attempt(options: argparse.Namespace, stop: threading.Event, log: KeptLog | 
             return _collect(run, options.step)
         _keep(log, options, file)
         config = StepConfig.of(file, read_plan(run), options.step, options.attempt)
-        return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)), options.report)
+        return run_step(StepContext.of(config, progress, stop, Gang.here(os.environ)), options.tracking, options.report)
     finally:
         _on_stop(stop.set)  # how it has ended is said in any case
         server.close()
@@ -110,10 +120,10 @@ def _keep(log: KeptLog | None, options: argparse.Namespace, file: RunFile) -> No
         log.keep_in(file.storage, Folder.open(file.storage).local, options.step, options.attempt)
 
 
-def run_step(context: StepContext, with_report: bool = False) -> Summary:
+def run_step(context: StepContext, tracking: Tracking | None = None, with_report: bool = False) -> Summary:
     """Do a step, or this pod's share of it, unless it is done; raises as `ending` has it.
 
-    The last step of a round that does not publish leaves a report, and any `with_report`.
+    The last step of a round that does not publish leaves a report, and any `with_report`. Then it is tracked.
     """
     if context.gang is not None and context.gang.index > 0:
         return help_out(context, context.gang)
@@ -121,11 +131,17 @@ def run_step(context: StepContext, with_report: bool = False) -> Summary:
     step = plan.step(context.config.step)
     if isinstance(step, Publish):  # which copies the report too
         leave_report(context)
-    manifest = done_before(context.config) or execute(context)
+    try:
+        manifest = done_before(context.config) or execute(context)
+    except ConfigError:
+        if tracking is not None:
+            track(context, tracking, failed=True)
+        raise
     last = [each for each in plan.steps if each.iteration == step.iteration and not isinstance(each, Publish)][-1]
     if with_report or step == last:
         leave_report(context)
-    return manifest.summary()
+    summary = manifest.summary()
+    return summary if tracking is None else summary | track(context, tracking, manifest.result)
 
 
 def leave_report(context: StepContext) -> None:
@@ -137,6 +153,22 @@ def leave_report(context: StepContext) -> None:
     except Exception:  # whatever a folder holds: `selfalign report` says it to whoever asks
         traceback.print_exc()
         print("the report could not be written; the step is not concerned", file=sys.stderr, flush=True)
+
+
+def track(
+    context: StepContext, tracking: Tracking, result: Mapping[str, Json] = MappingProxyType({}), *, failed: bool = False
+) -> Summary:
+    """Track the run as far as it has come; the result of the step, with a note where the server does not take it."""
+    from selfalign_jobs.tracking.follow import PATIENCE_SECONDS, follow
+
+    config = context.config
+    last = config.plan.steps[-1].name == config.step or failed
+    patience = PATIENCE_SECONDS if last else 0.0
+    state = follow(
+        context.run, config.plan, tracking, config.mounts, failed=failed, patience=patience, stopped=context.stop.is_set
+    )
+    notes = [*([] if state.behind is None else [f"{state.words}."]), *result.get("notes", ())]
+    return {"result": {**result} | ({"notes": second_look.kept_short(notes)} if notes else {})}
 
 
 def execute(context: StepContext) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.platform import is_under, urls_of
+from selfalign_api.platform import is_under, opened_urls
 from selfalign_api.run import Spec
 
 
@@ -30,7 +30,7 @@ def refuse_shadowing(spec: Spec) -> None:
 
 def _by_scheme(spec: Spec) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for url in urls_of(spec).values():
+    for url in opened_urls(spec).values():
         fitting = [entry for entry in spec.credentials or () if is_under(url, entry.url_prefix)]
         if not fitting:
             continue

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.life import Credential
+from selfalign_api.life import Credential, Tracking
 from selfalign_api.operator_config import GangScheduling, Images, OperatorConfig
-from selfalign_api.plan import Json
+from selfalign_api.plan import ADDED, Json
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means, RunFile
 from selfalign_api.status import StepKind
@@ -51,6 +52,9 @@ class Platform(ApiModel):
     """The scheduler of engines and ranks, and its PodGroups."""
 
     credentials: tuple[Credential, ...] = ()
+    """The profile's, for a run that names none."""
+
+    tracking: Annotated[Tracking | None, ADDED] = None
     """The profile's, for a run that names none."""
 
     propagate_labels: tuple[Text, ...] = ()

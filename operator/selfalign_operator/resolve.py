@@ -7,6 +7,7 @@ from typing import Any
 from selfalign_api.cluster import ProfileNotFound, effective_spec, profile_of, resolve_on_cluster
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse_spec
+from selfalign_api.merge import merge
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.plan import digest_of
 from selfalign_api.platform import claims_of
@@ -62,6 +63,7 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
             disruption_budget=profile.disruption_budget,
             gang_scheduling=profile.gang_scheduling,
             credentials=profile.credentials or (),
+            tracking=profile.tracking,
             propagate_labels=profile.propagate_labels,
         ),
         config=config,
@@ -71,14 +73,14 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
 def as_resolved(run: RunView, config: OperatorConfig, frozen: Frozen) -> EffectiveRun:
     """The run as it was resolved; of its spec only how it lives is read."""
     file, platform = frozen.run_file, frozen.platform
-    credentials = [entry.model_dump(by_alias=True) for entry in platform.credentials]
+    profile = platform.model_dump(mode="json", by_alias=True, include={"credentials", "tracking"}, exclude_none=True)
     return EffectiveRun(
         namespace=run.namespace,
         name=run.name,
         uid=run.uid,
         labels=run.labels,
         annotations=run.annotations,
-        spec=parse_spec({"credentials": credentials} | dict(frozen.spec) | _life(run)),
+        spec=parse_spec(merge(profile, dict(frozen.spec) | _life(run))),
         means=file.means,
         storage=file.storage,
         reuse_from=file.reuse_from,

@@ -40,9 +40,9 @@ class Process:
         """The program's process id."""
         return self._child.pid
 
-    def wait_for(self, url: str) -> None:
+    def wait_for(self, url: str, seconds: float = 60) -> None:
         """Returns when a GET of `url` answers 200."""
-        self.wait_until(lambda: _answers(url), f"answer at {url}")
+        self.wait_until(lambda: _answers(url), f"answer at {url}", seconds)
 
     def wait_until(self, ready: Callable[[], bool], wanted: str, seconds: float = 60) -> None:
         """Returns when `ready` says so."""

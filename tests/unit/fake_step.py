@@ -23,6 +23,8 @@ def main() -> None:
     script = json.loads(run.read("script.json"))[config.step]
     word = script[min(config.attempt, len(script)) - 1]
     step = config.plan.step(config.step)
+    if options.tracking is not None:
+        run.write(f"tracking-{config.step}", options.tracking.url.encode())
     if word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "wait":

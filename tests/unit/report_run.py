@@ -323,6 +323,7 @@ def _train(context: StepContext, step: Train, world: World, clock: datetime) -> 
             "margin": margin,
             "accuracy": np.clip(0.5 + 0.46 * (1 - np.exp(-6 * done)) + world.rng.normal(0, 0.04, steps), 0, 1),
             "tokens_per_second": world.rng.normal(21_000, 900, steps),
+            "seconds": 18.2 * done,
         }
     )
     context.folder.write_table("parts/log.parquet", log)

@@ -29,6 +29,12 @@ PLACES = "s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH 
 SELM = "recipe: selm, data: {preferences: {url: 's3://b/p'}}"
 HERE = "a relative path works only with selfalign run"
 
+TRACKING = (
+    "write the address of the tracking server, http://HOST:PORT or https://HOST/PATH; its name and password, or its token, go into "
+    "a Secret that credentials names (on one machine: into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN)"
+)
+
 PIT = "recipe: pit, data: {preferences: {url: 's3://b/p'}}"
 SYNPO = "recipe: synpo, auxiliaryModels: [{name: r, url: 'hf://o/n', kind: PairRanker}], judge: {modelName: r}"
 ENCODER = "auxiliaryModels: [{name: e, url: 'hf://o/n', kind: Embedder}]"
@@ -425,6 +431,22 @@ CASES = (
         "spec: {storage: {reuseFrom: ['s3://b/runs/a', 'hf://o/n']}}",
         "spec.storage.reuseFrom: write the folders of other runs: s3://BUCKET/PATH, gs://BUCKET/PATH or "
         f"pvc://CLAIM/PATH; {HERE}",
+    ),
+    *(
+        Case(
+            f"spec: {{tracking: {{type: MLflow, url: '{right}'}}}}",
+            f"spec: {{tracking: {{type: MLflow, url: '{wrong}'}}}}",
+            f"spec.tracking.url: {wrong}: {TRACKING}",
+        )
+        for right, wrong in (
+            ("http://mlflow:5000", "mlflow:5000"),
+            ("https://mlflow.example/team", "sqlite:///mlflow.db"),
+            ("https://mlflow.example/", "https://name:word@mlflow.example"),
+            ("http://10.0.0.7", "https://mlflow.example/#/experiments/1"),
+            ("https://mlflow", "https://"),
+            ("http://[::1]:5000", "./mlruns"),
+            ("https://mlflow.example:8443/a/b", "https://mlflow.example?team=a"),
+        )
     ),
     Case(
         "spec: {generation: {roles: [{name: judge, template: t}]}}",

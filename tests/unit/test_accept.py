@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from selfalign_api.errors import ConfigError
+from selfalign_api.life import Tracking
 from selfalign_api.load import as_json, load_run
 from selfalign_api.outcome import unpack_steps
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
@@ -21,6 +22,7 @@ from selfalign_jobs.accept import program as accepting
 from selfalign_jobs.accept.owner import OWNER
 from selfalign_jobs.accept.program import accept
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
+from selfalign_jobs.tracking import mlflow
 
 REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[[dict[str, Any]], None]
@@ -139,6 +141,17 @@ def test_what_is_wrong_has_its_reason_and_nothing_is_written(case: str, claim: P
     code, message = enter(run_file(claim, edit), tmp_path)
     assert (code, message["reason"]) == (64, reason), message
     assert not (claim / "runs").exists()
+
+
+def test_a_tracking_server_that_is_required_and_does_not_answer_refuses_the_run_before_its_folder_is_claimed(
+    claim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "PAUSE_SECONDS", 0.0)
+    file, nobody = run_file(claim), Tracking(type="MLflow", url="http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"spec\.tracking: http://127\.0\.0\.1:9 does not answer .* required: false"):
+        accept(file, claim, nobody.model_copy(update={"required": True}))
+    assert not Folder.open(file.storage).files()
+    assert any("Tracking is behind: http://127.0.0.1:9" in note for note in accept(file, claim, nobody).notes)
 
 
 def test_another_runs_folder_is_storage_in_use(claim: Path, tmp_path: Path) -> None:

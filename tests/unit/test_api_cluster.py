@@ -187,6 +187,14 @@ def test_a_profiles_own_places_are_allowed() -> None:
     assert lines_of({"storage": {"url": "s3://platform/elsewhere"}}, **profile) != []
 
 
+def test_a_tracking_server_must_be_allowed_as_any_url_unless_it_is_the_profiles() -> None:
+    own, places = {"type": "MLflow", "url": "https://own.example"}, ["pvc://", "hf://"]
+    (line,) = lines_of({"tracking": own}, allowedUrlPrefixes=places)
+    assert line.startswith("spec.tracking.url: https://own.example is outside the places that this cluster allows")
+    assert lines_of({"tracking": own}, allowedUrlPrefixes=[*places, "https://own.example"]) == []
+    assert lines_of({}, allowedUrlPrefixes=places, tracking=own) == []
+
+
 def test_every_place_of_a_run_is_known_with_its_claim() -> None:
     spec = parse_spec(
         {

@@ -60,7 +60,8 @@ def test_every_field_says_what_it_is() -> None:
 
 def test_method_and_means_have_no_defaults() -> None:
     with_default = {path for path, schema in SPEC_NODES.items() if "default" in schema}
-    assert {path.split(".")[1] for path in with_default} == {"suspend", "failurePolicy", "workloadRetention"}
+    of_life = {"suspend", "failurePolicy", "workloadRetention", "tracking"}
+    assert {path.split(".")[1] for path in with_default} == of_life
 
 
 def test_lists_with_a_key_are_maps_with_a_bound() -> None:

@@ -69,6 +69,7 @@ def test_the_three_parts_are_the_whole_spec() -> None:
         "workloadRetention",
         "credentials",
         "holdBefore",
+        "tracking",
     )
     fields = {field.alias for field in Spec.model_fields.values()}
     assert {*METHOD_FIELDS, *MEANS_FIELDS, *LIFE_FIELDS} == fields

@@ -82,6 +82,16 @@ def test_the_run_stands_above_its_profile(environment: dict[str, str]) -> None:
     assert merged.credentials == ()
 
 
+def test_tracking_is_the_profiles_unless_the_run_names_another() -> None:
+    profile = parse(Profile, {"tracking": {"type": "MLflow", "url": "https://platform", "experiment": "all"}}, "")
+    own = {"type": "MLflow", "url": "https://own"}
+    found = [with_profile(parse_spec(SPEC | extra), profile).tracking for extra in ({}, {"tracking": own})]
+    assert [(each.url, each.experiment) for each in found if each] == [
+        ("https://platform", "all"),
+        ("https://own", "all"),
+    ]
+
+
 def test_an_empty_profile_changes_nothing() -> None:
     spec = parse_spec({**SPEC, "suspend": True})
     assert with_profile(spec, Profile()) == spec

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
+from selfalign_api.life import Tracking
 from selfalign_api.load import parse
 from selfalign_api.operator_config import ClusterProfile, Images, OperatorConfig
 from selfalign_operator.effective import Frozen, RunError
@@ -235,6 +236,25 @@ def test_credentials_are_the_runs_own_or_those_of_the_profile_it_began_with() ->
 
     assert secret() == "profiles"
     assert secret(credentials=[{"urlPrefix": "s3://", "secretName": "own"}]) == "own"
+
+
+def test_tracking_is_what_the_run_says_now_or_that_of_the_profile_it_began_with() -> None:
+    def tracking(url: str) -> dict[str, str]:
+        return {"type": "MLflow", "url": url}
+
+    profile = PROFILE.model_copy(update={"tracking": parse(Tracking, tracking("https://profile"), "")})
+    config = CONFIG.model_copy(update={"profiles": {"default": profile}})
+    begun = frozen_of(config_map(effective_run(open_run(), config)))
+    assert isinstance(begun, Frozen)
+    for now in (config, OTHER):
+        for life, url in (({}, "https://profile"), ({"tracking": tracking("https://own")}, "https://own")):
+            found = effective_run(open_run(**life), now, begun).spec.tracking
+            assert found is not None
+            assert found.url == url
+
+
+def test_without_tracking_the_config_map_says_nothing_of_it() -> None:
+    assert "tracking" not in "".join(config_map(effective_run(open_run(), WITH_PROFILE))["data"].values())
 
 
 def test_the_run_file_does_not_say_how_a_run_lives() -> None:

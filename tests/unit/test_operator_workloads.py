@@ -1,6 +1,7 @@
 """What an attempt becomes: gangs with the policies of docs, pods that a restricted namespace takes, RayJobs, Kueue."""
 
 import copy
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from effective_runs import ACCEPT, ATTEMPTS, COLLECT, EVALUATE, GENERATE, TRAIN, effective
 
+from selfalign_api.life import Tracking
 from selfalign_api.load import parse
 from selfalign_api.operator_config import ClusterProfile, Images, OperatorConfig
+from selfalign_jobs.entry import parser
 from selfalign_operator.effective import Attempt
 from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.attempt import attempt_workload
@@ -266,6 +269,22 @@ def test_the_secret_of_the_longest_prefix_opens_a_place() -> None:
     for attempt in ATTEMPTS:
         assert [entry["secretRef"]["name"] for entry in step(attempt, spec)["envFrom"]] == ["hub", "ml"]
     assert "envFrom" not in step(TRAIN)
+
+
+def test_every_step_is_told_where_the_run_is_tracked_and_has_the_secret_of_it() -> None:
+    tracking = {"type": "MLflow", "url": "https://mlflow.example/team", "required": True}
+    secret = {"urlPrefix": "https://mlflow.example", "secretName": "mlflow"}
+    for attempt in ATTEMPTS:
+        container = step(attempt, {"tracking": tracking, "credentials": [secret]})
+        assert container["envFrom"] == [{"secretRef": {"name": "mlflow"}}]
+        words = container["args"]
+        if attempt.collect:
+            assert "--tracking" not in words
+            continue
+        told = json.loads(words[words.index("--tracking") + 1])
+        assert told == tracking | {"experiment": "selfalign"}
+        assert parser().parse_args(words).tracking == Tracking.model_validate(tracking)
+        assert "--tracking" not in step(attempt)["args"]
 
 
 def test_rendering_shares_nothing_that_a_caller_could_change() -> None:

@@ -18,7 +18,7 @@ import pytest
 from plans import plan_of, spin
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.life import FailurePolicy
+from selfalign_api.life import FailurePolicy, Tracking
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
 from selfalign_jobs.local import runner
 from selfalign_jobs.local.runner import LocalRun, RunHeld, RunStopped, StepFailed
@@ -187,6 +187,13 @@ def test_a_finished_step_of_equal_digest_is_taken_from_another_run(runs: Runs, t
         "manifest.json",
         "parts/pairs/1.parquet",
     ]
+
+
+def test_every_step_is_told_where_the_run_is_tracked(runs: Runs, tmp_path: Path) -> None:
+    run, _ = runs(["done"])
+    replace(run, tracking=Tracking(type="MLflow", url="http://mlflow:5000")).run()
+    for step in PLAN.steps:
+        assert (tmp_path / f"tracking-{step.name}").read_text() == "http://mlflow:5000"
 
 
 # --- holdBefore ---------------------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from typing import Any
 
 from selfalign_api.base import ApiModel
 from selfalign_api.generation import Role
+from selfalign_api.life import Tracking
 from selfalign_api.method import AuxiliaryModel, Model, Output, Source, Storage
 from selfalign_api.places import meant
 from selfalign_api.rule_table.rule import M, Rule, given
 
 _ANYWHERE = re.compile(r"(hf|s3|gs|pvc|file)://.+")
 _STORAGE = re.compile(r"(s3|gs|pvc|file)://.+")
+_ADDRESS = re.compile(r"https?://[^/@?#]+(/[^@?#]*)?")
 _BESIDE = ("./", "../")
 _REPOSITORY = "[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -117,6 +119,15 @@ PLACE_RULES: tuple[Rule[Any], ...] = (
         given("adapter") + "has(self.url)",
         "says what goes to output.url, which is not written; write it, or remove adapter",
         lambda output: output.adapter is None or output.url is not None,
+    ),
+    Rule(
+        Tracking,
+        "url",
+        "self.url.matches('^https?://[^/@?#]+(/[^@?#]*)?$')",
+        "write the address of the tracking server, http://HOST:PORT or https://HOST/PATH; its name and password, or its token, "
+        "go into a Secret that credentials names (on one machine: into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+        "or MLFLOW_TRACKING_TOKEN)",
+        lambda tracking: _ADDRESS.fullmatch(tracking.url) is not None,
     ),
     Rule(
         Storage,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfalign_api.errors import ConfigError
+from selfalign_api.life import Tracking
 from selfalign_api.load import parse
 from selfalign_api.outcome import ACCEPT, pack_steps
 from selfalign_api.plan import Json, Plan, Publish
@@ -30,6 +31,7 @@ from selfalign_jobs.publish.program import destination, destinations, refuse_oth
 from selfalign_jobs.publish.repository import Repository
 from selfalign_jobs.step import second_look
 from selfalign_jobs.step.reuse import other_runs
+from selfalign_jobs.tracking.follow import check
 
 # What a write to a folder ends in when the folder is the wrong one; other errors may pass.
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -60,10 +62,11 @@ class Accepted:
         } | ({"result": {"notes": second_look.kept_short(self.notes)}} if self.notes else {})
 
 
-def accept(file: RunFile, beside: Path) -> Accepted:
+def accept(file: RunFile, beside: Path, tracking: Tracking | None = None) -> Accepted:
     """Check the run, claim its folder and write its plan; done again, it comes to the same.
 
-    `beside` is what `./PATH` is relative to. Raises ConfigError, whose `reason` is that of the condition Accepted.
+    `beside` is what `./PATH` is relative to; `tracking` is not in the file, for it may change. Raises ConfigError, whose
+    `reason` is that of the condition Accepted.
     """
     spec = {field: value for field, value in file.run.get("spec", {}).items() if field != "compute"}
     run = parse(SelfAlignmentRun, file.run | {"spec": spec}, "")
@@ -73,10 +76,12 @@ def accept(file: RunFile, beside: Path) -> Accepted:
     for step in resolved.plan.steps:
         if isinstance(step, Publish):
             check_outputs(step, resolved.plan, file.mounts)
+    untracked = None if tracking is None else check(tracking)
     folder = Folder.open(file.storage)
     adopted = claim(folder, resolved.plan, resolved.values)
     write_plan(folder, resolved.plan)
-    return Accepted(resolved.plan, file.storage, adopted, resolved.notes)
+    notes = resolved.notes if untracked is None else (*resolved.notes, untracked)
+    return Accepted(resolved.plan, file.storage, adopted, notes)
 
 
 def examine(run: SelfAlignmentRun, means: Means, mounts: Mapping[str, str], beside: Path) -> Resolved:

@@ -35,6 +35,7 @@ from selfalign_jobs.local.runner import LocalRun, RunHeld, RunStopped, StepFaile
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_manifest, read_plan, step_folder
 from selfalign_jobs.step.failure import kind_of, told
+from selfalign_jobs.tracking.follow import follow
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,11 @@ def run_command(options: argparse.Namespace) -> int:
     """`selfalign run`."""
     loaded = load(options)
     file = run_file(loaded, run_folder(loaded, options))
-    accepted = accept(file, loaded.beside)
+    spec = loaded.run.spec
+    accepted = accept(file, loaded.beside, spec.tracking)
     plan, folder = accepted.plan, Folder.open(file.storage)
     console = Console()
-    if ignored := ignored_on_one_machine(loaded.run.spec):
+    if ignored := ignored_on_one_machine(spec):
         console.print(Text(f"without effect on one machine: {', '.join(ignored)}"), soft_wrap=True)
     for note in accepted.notes:
         console.print(Text(f"worth a second look: {note}", style="yellow"), soft_wrap=True)
@@ -190,9 +192,8 @@ def run_command(options: argparse.Namespace) -> int:
 
         try:
             with watcher:
-                spec = loaded.run.spec
                 worked = LocalRun(
-                    plan, file, work, spec.failure_policy, watcher, spec.hold_before, options.proceed
+                    plan, file, work, spec.failure_policy, watcher, spec.hold_before, options.proceed, spec.tracking
                 ).run()
         except RunHeld as held:
             finish_report(folder, plan, console)
@@ -202,6 +203,8 @@ def run_command(options: argparse.Namespace) -> int:
             if is_evaluated(folder, plan):  # a gate was not passed: the report says by how much
                 finish_report(folder, plan, console)
             raise
+        if spec.tracking is not None:  # what the steps before this command's could not
+            follow(folder, plan, spec.tracking, file.mounts)
         if worked or not has_report(folder):
             finish_report(folder, plan, console)
         else:

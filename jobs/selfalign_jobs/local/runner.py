@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.life import FailurePolicy
+from selfalign_api.life import FailurePolicy, Tracking
 from selfalign_api.outcome import Exit
 from selfalign_api.plan import Plan
 from selfalign_api.run_file import RunFile, StepConfig
@@ -85,6 +85,7 @@ class LocalRun:
     watcher: Watcher
     hold_before: str | None = None  # kind of the steps that wait for a person,
     proceed: str | None = None  # but for the one of this name
+    tracking: Tracking | None = None  # where each step shows the run when it has ended
     program: Sequence[str] = (sys.executable, "-m", "selfalign_jobs")
     _stop: bool = field(default=False, init=False)
 
@@ -156,6 +157,7 @@ class LocalRun:
                 [
                     *(*self.program, str(self.work / RUN_FILE), "--step", step.name, "--attempt", folder.name),
                     *("--address-file", str(address), "--termination-message", str(message), "--with-parent"),
+                    *(() if self.tracking is None else ("--tracking", self.tracking.model_dump_json())),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -90,6 +90,11 @@ class Folder:
         found = [info.path for info in infos if info.type == pafs.FileType.File]
         return sorted(path[len(self.path) + 1 :] for path in found if not path.rsplit("/", 1)[-1].startswith(".tmp-"))
 
+    def size(self, names: Iterable[str]) -> int:
+        """Bytes of these files together; one that is not there has none."""
+        infos = self.filesystem.get_file_info([f"{self.path}/{name}" for name in names])
+        return sum(info.size or 0 for info in infos)
+
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError without it."""
         with self.filesystem.open_input_file(f"{self.path}/{name}") as file:

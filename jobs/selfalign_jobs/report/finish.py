@@ -18,6 +18,7 @@ from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
 from selfalign_jobs.report.result import checks_of, chosen_of, gates_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
+from selfalign_jobs.tracking.follow import state_of, told
 
 SHOWN = {
     "effect",
@@ -44,7 +45,8 @@ def summary(run: Folder, plan: Plan) -> dict[str, Json]:
 def write_report(run: Folder, plan: Plan) -> dict[str, Json]:
     """Write both files into the run's folder, each whole; returns the main figures."""
     evidence = read_evidence(run, plan)
-    figures = _summary(evidence)
+    state = state_of(run)
+    figures = _summary(evidence) | ({} if state is None else told(state))
     run.write(SUMMARY, json.dumps(figures, indent=1).encode())
     run.write(REPORT, render(evidence).encode())
     return figures
@@ -77,6 +79,8 @@ def _show(run: Folder, figures: dict[str, Json], console: Console) -> None:
             words = f"worth a second look: {name}: {note}"
             console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(Text(f"report: {run.place}/{REPORT}"), soft_wrap=True)
+    if (state := state_of(run)) is not None:
+        console.print(Text(state.words, style="" if state.behind is None else "yellow"), soft_wrap=True)
 
 
 def _summary(evidence: Evidence) -> dict[str, Json]:

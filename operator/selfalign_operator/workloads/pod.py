@@ -103,6 +103,8 @@ def step_arguments(effective: EffectiveRun, attempt: Attempt) -> list[str]:
     arguments += ["--listen", f":{PROGRESS_PORT}", "--termination-message", TERMINATION_MESSAGE]
     if attempt.collect:
         return [*arguments, "--collect"]
+    if effective.spec.tracking is not None:  # not in the run file, which never changes: this may
+        arguments += ["--tracking", effective.spec.tracking.model_dump_json()]
     looked_at = effective.spec.hold_before == "train" and attempt.kind == "generate"
     return [*arguments, "--report"] if looked_at else arguments
 
