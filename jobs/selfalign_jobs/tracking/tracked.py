@@ -15,7 +15,7 @@ from selfalign_api.digest import leaves
 from selfalign_api.plan import AnyStep, ArtifactRef, Evaluate, Generate, Json, Plan, Publish, Train, digest_of
 from selfalign_jobs.accept.owner import OWNER, read_owner
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
-from selfalign_jobs.publish.program import CARD, LINEAGE, destination_url
+from selfalign_jobs.publish.program import CARD, LINEAGE, MODEL_FIELD, Target, destination, destinations
 from selfalign_jobs.recipes.tables import learned_from
 from selfalign_jobs.step import points
 from selfalign_jobs.step.points import Point
@@ -28,9 +28,9 @@ MAX_NAME, MAX_VALUE = 250, 500  # characters of a parameter's: what MLflow 2.0 t
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file of the store, by its name there and where it is tracked."""
+    """A file of the store or of what is published, by its name there and where it is tracked."""
 
-    folder: Folder
+    folder: Target
     file: str
     name: str
 
@@ -179,13 +179,9 @@ def _cards(folder: Folder, step: AnyStep, manifest: Manifest, mounts: Mapping[st
     if isinstance(step, Train) and manifest.model is not None:
         yield Artefact(folder, f"{manifest.model}/{CARD}", f"{CARD_FOLDER}/{CARD}")
     if isinstance(step, Publish):
-        for field_, url, name in (
-            ("spec.output.url", step.url, CARD_FOLDER),
-            ("spec.output.datasetUrl", step.dataset_url, DATA_CARD_FOLDER),
-        ):
-            if url is not None:
-                target = Folder.open(destination_url(url, mounts, field_))
-                yield from (Artefact(target, file, f"{name}/{file}") for file in (CARD, LINEAGE))
+        for at, url in destinations(step):
+            target, name = destination(url, step, mounts, at), CARD_FOLDER if at == MODEL_FIELD else DATA_CARD_FOLDER
+            yield from (Artefact(target, file, f"{name}/{file}") for file in (CARD, LINEAGE))
 
 
 def _tables(folder: Folder, plan: Plan, step: AnyStep, manifest: Manifest) -> Iterator[Artefact]:
