@@ -70,6 +70,9 @@ class Evaluation(ApiModel):
     select_by: Annotated[Name, Field(examples=["accuracy"])] | None = None
     """The check by whose value the best iteration is published; of several temperatures their mean. Unset: the last one is."""
 
+    stop_after_worse: Annotated[int, Field(ge=1, le=30, examples=[2])] | None = None
+    """Iterations in a row without a better value of selectBy after which the loop ends. Unset: it goes on to the last."""
+
     gates: Annotated[tuple[Gate, ...], Field(max_length=16)] | None = None
     """What must be reached, after the last round, before anything is published. Unset: nothing."""
 

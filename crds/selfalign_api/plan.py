@@ -300,6 +300,7 @@ class Publish(Round):
     visibility: Annotated[Literal["Private", "Public"], ADDED] = "Private"  # of a repository that is made on the hub
     gates: Annotated[tuple[Gate, ...], ADDED] = ()  # of the evaluation of its iteration
     select_by: Annotated[str | None, ADDED] = None  # the check whose value decides
+    stop_after_worse: Annotated[int | None, ADDED] = None  # rounds in a row without a better value that end the loop
     earlier: Annotated[tuple[Round, ...], ADDED] = ()  # the rounds that may be better
     beside: Annotated[dict[str, ModelRef], ADDED] = {}  # further models, by their folder below `url`
 

@@ -1,9 +1,10 @@
-"""Which round of a loop is the best by the values of a check. Pure, for whoever has read the values."""
+"""Which round of a loop is the best by the values of a check, and when the loop ends early. Pure, for whoever has the values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+VALUE = "selectBy"  # the figure of an evaluation's summary that has the value of its round
 ROUNDING = 1e-6  # figures are kept to six digits: a difference as small is none
 
 
@@ -16,3 +17,9 @@ def best_round(values: Sequence[float]) -> int:
         if value > values[best] + ROUNDING:
             best = place
     return best + 1
+
+
+def ends_after(values: Sequence[float], worse: int) -> int | None:
+    """The round after which a loop ends early: `worse` in a row up to it brought no better value. None: it goes on."""
+    made = range(1, len(values) + 1)
+    return next((number for number in made if number - best_round(values[:number]) >= worse), None)

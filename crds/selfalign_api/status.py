@@ -22,7 +22,7 @@ Location = tuple[int | str, ...]  # of a pydantic error
 ConditionType = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 State = Literal["Pending", "Queued", "Waiting", "Running", "Suspended", "Held", "Complete", "Failed"]
-StepState = Literal["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]
+StepState = Literal["Pending", "Queued", "Running", "Succeeded", "Reused", "Skipped", "Failed"]
 StepKind = Literal["accept", "generate", "train", "evaluate", "publish"]
 
 CONDITION_TYPES: tuple[ConditionType, ...] = get_args(ConditionType)
@@ -154,7 +154,7 @@ class StepStatus(ApiModel):
     """Its iteration, from 1; 0 for accept."""
 
     state: StepState = "Pending"
-    """Pending, Queued, Running, Succeeded, Reused or Failed."""
+    """Pending, Queued, Running, Succeeded, Reused, Skipped (the loop ended before it) or Failed."""
 
     reason: Text | None = None
     """Why it is in this state."""
@@ -206,6 +206,11 @@ class StepStatus(ApiModel):
 
     collecting: bool = False
     """Whether the newest workload reads the result of an attempt whose pods are gone."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left to be done."""
+        return self.state in ("Succeeded", "Reused", "Skipped")
 
 
 class ModelStatus(ApiModel):
@@ -292,6 +297,11 @@ class Status(ApiModel):
     def has_ended(self) -> bool:
         """Whether the run is Complete or Failed."""
         return self.is_true("Complete") or self.is_true("Failed")
+
+    @property
+    def current_step(self) -> StepStatus | None:
+        """The first step of which something is left to be done; None when all are over."""
+        return next((step for step in self.steps if not step.is_over), None)
 
     def step(self, name: str) -> StepStatus | None:
         """The step of that name."""

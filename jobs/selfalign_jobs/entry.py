@@ -23,10 +23,12 @@ from types import MappingProxyType
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import Tracking
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
-from selfalign_api.plan import Evaluate, Generate, Json, Publish, Train
+from selfalign_api.plan import Evaluate, Generate, Json, Plan, Publish, Train
+from selfalign_api.rounds import VALUE
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.accept.program import accept
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_plan, step_folder
+from selfalign_jobs.publish.rounds import rounds_of
 from selfalign_jobs.reading import WHAT, Asked, tell
 from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import ResultMissing, StepContext, Stopped, Summary
@@ -140,8 +142,19 @@ def run_step(context: StepContext, tracking: Tracking | None = None, with_report
     last = [each for each in plan.steps if each.iteration == step.iteration and not isinstance(each, Publish)][-1]
     if with_report or step == last:
         leave_report(context)
-    summary = manifest.summary()
-    return summary if tracking is None else summary | track(context, tracking, manifest.result)
+    summary = summary_of(manifest, context.run, plan)
+    return summary if tracking is None else summary | track(context, tracking, summary["result"])
+
+
+def summary_of(manifest: Manifest, run: Folder, plan: Plan) -> Summary:
+    """What the termination message says of a step that is done; of a round that may be published, its value first.
+
+    The operator reads neither plan nor storage, and by these values it sees when a loop ends early.
+    """
+    summary, step = manifest.summary(), plan.step(manifest.step)
+    rounds = rounds_of(run, plan) if isinstance(step, Evaluate) else None
+    value = None if rounds is None else rounds.values.get(step.iteration)
+    return summary if value is None else summary | {"result": {VALUE: value} | summary["result"]}
 
 
 def leave_report(context: StepContext) -> None:
@@ -209,12 +222,13 @@ def help_out(context: StepContext, gang: Gang) -> Summary:
 
 def _collect(run: Folder, name: str) -> Summary:
     """The summary of a step that is done, whose own message was lost."""
-    step = read_plan(run).step(name)
+    plan = read_plan(run)
+    step = plan.step(name)
     folder = step_folder(run, step.iteration, name)
     manifest = read_manifest(folder)
     if manifest is None:
         raise ResultMissing(f"{name} has published no result in {folder.place}")
-    return manifest.summary()
+    return summary_of(manifest, run, plan)
 
 
 def _give_up() -> None:

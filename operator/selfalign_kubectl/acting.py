@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from selfalign_api.errors import ConfigError
-from selfalign_kubectl.shown import current_step
 from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.views import PROCEED_ANNOTATION, RETRY_ANNOTATION, RunView
 
@@ -73,7 +72,7 @@ def held_before(run: RunView) -> str | None:
     progressing = run.status.condition("Progressing")
     if progressing is None or progressing.reason != "HeldBefore":
         return None
-    step = current_step(run.status)
+    step = run.status.current_step
     return None if step is None else step.name
 
 

@@ -17,7 +17,7 @@ from selfalign_kubectl.cluster import Cluster
 from selfalign_kubectl.lines import Position, unseen
 from selfalign_kubectl.reader import read_run
 from selfalign_kubectl.refusals import Call, Refused, Unreachable, in_words
-from selfalign_kubectl.shown import DONE, trouble
+from selfalign_kubectl.shown import trouble
 from selfalign_operator.kube.resources import POD, RAY_JOB
 from selfalign_operator.read import RAY_NODE, pod_view
 from selfalign_operator.views import ATTEMPT_LABEL, COLLECT_LABEL, STEP_LABEL, UID_LABEL, PodView, RunView
@@ -72,7 +72,7 @@ def pieces_of(status: Status, pods: list[dict[str, Any]], step: str | None, inde
 
 
 def _is_over(step: StepStatus, attempt: int) -> bool:
-    return attempt < step.attempts or step.state in (*DONE, "Failed") or step.workload is None
+    return attempt < step.attempts or step.is_over or step.state == "Failed" or step.workload is None
 
 
 def _in_time(pods: list[PodView]) -> tuple[PodView, ...]:
@@ -84,7 +84,7 @@ def is_over(status: Status, step: str | None) -> bool:
     if status.has_ended or status.state == "Held":
         return True
     found = None if step is None else status.step(step)
-    return found is not None and found.state in DONE
+    return found is not None and found.is_over
 
 
 @dataclass

@@ -11,7 +11,6 @@ from typing import Any
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, Claim, Folder, HubModel, parse_place
 from selfalign_api.status import Status
-from selfalign_kubectl.shown import DONE
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import volume_name
 from selfalign_operator.places import url_in_pod
@@ -42,17 +41,28 @@ class Model:
 
 
 def model_of(effective: EffectiveRun, status: Status) -> Model:
-    """What the run has published, whole; else the model that its last training has left in the run's folder.
+    """What the run has published, whole; else the model of its best round, or of its last training, in the run's folder.
 
     Raises ConfigError before there is any.
     """
     output = effective.spec.output
     if output is not None and output.url is not None and output.adapter != "Keep" and status.is_true("Complete"):
         return Model(output.url, "what the run has published")
-    trained = [step for step in status.steps if step.kind == "train" and step.state in DONE and step.url]
+    best = _chosen(status)
+    trained = [
+        step
+        for step in status.steps
+        if step.kind == "train" and step.is_over and step.url and best in (None, step.iteration)
+    ]
     if not trained:
         raise ConfigError.one(effective.name, "has trained no model yet; wait for it: kubectl selfalign wait")
     return Model(f"{str(trained[-1].url).rstrip('/')}/model", f"the model of step {trained[-1].name}")
+
+
+def _chosen(status: Status) -> int | None:
+    """The iteration that the step which publishes, or selects, has told."""
+    told = (figure for step in status.steps if step.kind == "publish" and step.is_over for figure in step.result)
+    return next((int(each.value) for each in told if each.name == "iteration" and each.value.isdecimal()), None)
 
 
 def deployment(effective: EffectiveRun, model: Model, image: str | None) -> list[Manifest]:

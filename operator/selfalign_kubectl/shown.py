@@ -13,8 +13,9 @@ from selfalign_operator.reconcile.ending import GATE
 from selfalign_operator.reconcile.times import parse_time
 from selfalign_operator.views import RunView
 
-DONE = ("Succeeded", "Reused")
-MARKS = {"Succeeded": "✓", "Reused": "✓", "Running": "▸", "Queued": "▸", "Failed": "✗", "Pending": "·"}
+MARKS = {
+    "Succeeded": "✓", "Reused": "✓", "Skipped": "–", "Running": "▸", "Queued": "▸", "Failed": "✗", "Pending": "·",
+}  # fmt: skip
 GOES_ON = ("StepRunning", "StepStarting", "Pending", "Finished")  # reasons that are no trouble
 FIGURES = 4  # of a step that is done
 LOST = 3  # attempts of a step that are told, the newest
@@ -29,7 +30,7 @@ def run_table(runs: Sequence[RunView], now: datetime, *, everywhere: bool) -> It
 
 
 def _row(run: RunView, now: datetime, *, everywhere: bool) -> list[Text]:
-    status, step = run.status, current_step(run.status)
+    status, step = run.status, run.status.current_step
     recipe = run.spec.get("recipe")
     eta = None if step is None else eta_seconds(step, now)
     why = trouble(status)
@@ -106,7 +107,7 @@ def _steps(status: Status, now: datetime) -> Iterator[Text]:
     yield head
     for step, line in zip(status.steps, lines, strict=True):
         yield line
-        if step.message and step.state not in DONE and (step.reason not in GOES_ON or step.state == "Failed"):
+        if step.message and not step.is_over and (step.reason not in GOES_ON or step.state == "Failed"):
             yield Text("    ").append_text(cell(step.message, STYLES[step.state]))
         yield from (Text("    ").append_text(cell(lost_words(lost), "dim")) for lost in step.lost_attempts[-LOST:])
 
@@ -123,7 +124,7 @@ def _step(step: StepStatus, now: datetime) -> list[Text]:
 
 
 def _where(step: StepStatus, now: datetime) -> str:
-    if step.state in DONE:
+    if step.is_over:
         return "  ".join(f"{one_line(figure.name)} {figure.value}" for figure in step.result[:FIGURES])
     again = parse_time(step.next_attempt_time)
     if step.workload is None and again is not None and step.state != "Failed":
@@ -161,11 +162,6 @@ def lost_words(lost: LostAttempt) -> str:
     where = f" on {lost.node}" if lost.node else ""
     counted = "" if lost.counted else ", not counted"
     return f"attempt {lost.number}: {lost.reason}{code}{where}{counted}" + (f": {words}" if words else "")
-
-
-def current_step(status: Status) -> StepStatus | None:
-    """The first step that is not done."""
-    return next((step for step in status.steps if step.state not in DONE), None)
 
 
 def trouble(status: Status) -> str:

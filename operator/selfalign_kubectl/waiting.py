@@ -11,7 +11,8 @@ from typing import Literal
 from selfalign_api.errors import ConfigError
 from selfalign_api.status import Status
 from selfalign_kubectl.refusals import Unreachable
-from selfalign_kubectl.shown import DONE, trouble
+from selfalign_kubectl.shown import trouble
+from selfalign_kubectl.words import one_line
 from selfalign_operator.views import RunView
 
 POLL_SECONDS = 2.0
@@ -74,7 +75,9 @@ def _of_step(status: Status, name: str) -> Verdict:
     step = status.step(name)
     if step is None and len(status.steps) > 1:
         raise ConfigError.one("--for", f"names no step; there are {', '.join(s.name for s in status.steps)}", name)
-    if step is not None and step.state in DONE:
+    if step is not None and step.state == "Skipped":
+        return Verdict("never", f"has left {name} out: {one_line(step.message)}")
+    if step is not None and step.is_over:
         return Verdict("yes", f"has {name} done")
     if status.has_ended:
         return Verdict("never", _ended(status))

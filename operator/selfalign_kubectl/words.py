@@ -12,7 +12,7 @@ from selfalign_operator.reconcile.times import parse_time
 STYLES = {
     "Complete": "green", "Succeeded": "green", "Reused": "green",
     "Running": "bold", "Failed": "red", "Held": "red",
-    "Waiting": "yellow", "Queued": "yellow", "Suspended": "yellow", "Pending": "dim",
+    "Waiting": "yellow", "Queued": "yellow", "Suspended": "yellow", "Pending": "dim", "Skipped": "dim",
 }  # fmt: skip
 GAP = "   "  # between two columns, as in `kubectl get`
 

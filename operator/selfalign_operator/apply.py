@@ -223,7 +223,7 @@ class Applier:
 
 def step_fields(status: Status) -> dict[str, object]:
     """What a line of the log says beside its run: the step that is under way, and its attempt."""
-    current = next((step for step in status.steps if step.state not in ("Succeeded", "Reused")), None)
+    current = status.current_step
     return {} if current is None else {"step": current.name, "attempt": current.attempts}
 
 

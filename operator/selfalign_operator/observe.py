@@ -41,7 +41,6 @@ PODS_WITH_EVENTS = 4  # of a gang whose pods all have the same trouble
 EVENTS = 50
 FROZEN_KEPT = 2048  # of runs under way, 10 kB each
 KUEUE_JOB_UID = "kueue.x-k8s.io/job-uid"  # label of a Workload
-SETTLED = ("Succeeded", "Reused")
 ALIVE = ("Pending", "Running", "Unknown")  # phases of a pod that has not ended
 log = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class Observer:
         if run.deleting or status.has_ended:
             return Observed(run=run, now=now, workloads=self.cache.workloads(run.uid), rayjob_installed=self.ray_jobs())
         workloads = await self._workloads(run)
-        current = _current(status)
+        current = status.current_step
         newest = _newest(run, current, workloads)
         pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest, now) else ()
         found = await self._frozen_of(run)
@@ -189,13 +188,9 @@ class Observer:
         return queue_words(found["items"][0]) if found.get("items") else ""
 
 
-def _current(status: Status) -> StepStatus | None:
-    return next((step for step in status.steps if step.state not in SETTLED), None)
-
-
 def _in_flight(status: Status) -> Iterable[WorkloadRef]:
     """Workloads that the status speaks of and whose end it does not know."""
-    return (step.workload for step in status.steps if step.workload is not None and step.state not in SETTLED)
+    return (step.workload for step in status.steps if step.workload is not None and not step.is_over)
 
 
 def _newest(run: RunView, current: StepStatus | None, workloads: tuple[WorkloadView, ...]) -> WorkloadView | None:

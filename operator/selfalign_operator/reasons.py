@@ -8,7 +8,7 @@ __all__ = ["EventReason"]
 
 EventReason = Literal[
     "Accepted", "StepStarted", "StepSucceeded", "StepReused", "IterationFinished", "Suspended", "Resumed",
-    "Completed", "StepRetrying", "Held", "HeldBefore", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
+    "EndedEarly", "Completed", "StepRetrying", "Held", "HeldBefore", "Failed", "StatusRepaired", "OneNodeVolume", "StatusRefused",
     "InvalidSpec", "ModelPathNotMounted", "UnsupportedKubernetes", "NameConflict", "ProfileNotFound", "SecretNotFound",
     "ClaimNotFound", "ModelNotFound", "DataNotFound", "StorageInUse", "RayJobNotInstalled", "PodGroupNotInstalled",
     "Unschedulable", "ImagePullFailed", "OutOfMemory", "QuotaExceeded", "PodRejected", "StorageUnavailable", "Stalled",

@@ -1,6 +1,7 @@
 """A step program that does what a script file says, one word an attempt: the runner under test sees a real process.
 
-Words: `done`, an exit code, `kill` (dies by SIGKILL), `wait` (until SIGTERM, then exit 75).
+Words: `done`, `win=SHARE` (done, with that figure), an exit code, `kill` (dies by SIGKILL), `wait` (until SIGTERM, then
+exit 75).
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
         run.write(f"waiting-{config.step}", b"")
         signal.pause()
-    if word != "done":
+    done, _, share = word.partition("=")
+    result = {"checks": {done: {"value": float(share)}}} if share else {"pairs": 3}
+    if word != "done" and not share:
         options.termination_message.write_text(json.dumps({"error": f"told to end with {word}"}))
         sys.exit(int(word))
     manifest = Manifest(
         step=step.name, kind=step.kind, digest="sha256:0", recipe="sao", version="0", attempt=config.attempt,
-        started="", finished="", active_seconds=1.0, seed=0, result={"pairs": 3},
+        started="", finished="", active_seconds=1.0, seed=0, result=result,
     )  # fmt: skip
     write_manifest(step_folder(run, step.iteration, step.name), manifest)
 

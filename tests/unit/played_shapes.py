@@ -54,28 +54,32 @@ FLOWS: dict[str, dict[str, FlowDef]] = {
 }
 
 
-def offline() -> tuple[Step, ...]:
+def offline(iterations: int = 1) -> tuple[Step, ...]:
     """Pairs of one's own, without any generation: train, then answer with both models."""
-    name = "i1-evaluate"
+    return tuple(step for k in range(1, iterations + 1) for step in _trained_and_compared(k))
+
+
+def _trained_and_compared(k: int) -> tuple[Step, ...]:
+    name = f"i{k}-evaluate"
     answers = {
         out: FlowJob(flow="answer", rows=rows("questions", given("evaluation")), out=out) for out in ("before", "after")
     }
-    loads = tuple(EngineLoad(model=policy(k), jobs=(answers[out],)) for k, out in enumerate(("before", "after")))
+    loads = tuple(EngineLoad(model=policy(j), jobs=(answers[out],)) for j, out in ((0, "before"), (k, "after")))
     check = Check(
         name="accuracy", type="ExactMatch", before=made(name, "before"), after=made(name, "after"), temperatures=(0, 1)
     )
     return (
         Train(
-            name="i1-train",
-            iteration=1,
+            name=f"i{k}-train",
+            iteration=k,
             loss=Loss(type="dpo"),
             data=rows("training-pairs", given("preferences")),
-            start=policy(0),
-            reference=policy(0),
-            result=policy(1),
+            start=policy(k - 1),
+            reference=policy(k - 1),
+            result=policy(k),
             settings=SETTINGS,
         ),
-        Evaluate(name=name, iteration=1, loads=loads, checks=(check,)),
+        Evaluate(name=name, iteration=k, loads=loads, checks=(check,)),
     )
 
 

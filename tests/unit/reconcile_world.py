@@ -66,11 +66,11 @@ class FakeRender:
         return f"http://{workload.name}-0:8080/progress"
 
 
-def summary(step: str, attempt: int = 1, **result: Any) -> str:
-    """The termination message of a step that is done."""
+def summary(step: str, attempt: int = 1, steps: list[tuple[str, str, int]] = STEPS, **result: Any) -> str:
+    """The termination message of a step that is done; of accept, with these steps for its plan."""
     body: dict[str, Any] = {"step": step, "digest": "sha256:1", "attempt": attempt, "result": result}
     if step == "accept":
-        body |= {"version": "0.1.0", "model": {"url": "pvc://c/model", "revision": "r"}, "steps": pack_steps(STEPS)}
+        body |= {"version": "0.1.0", "model": {"url": "pvc://c/model", "revision": "r"}, "steps": pack_steps(steps)}
     return json.dumps(body)
 
 
@@ -93,6 +93,8 @@ class World:
     writes: int = 0
     written: datetime = START  # the status, last
     gone: bool = False  # the run was deleted by its TTL
+    steps: list[tuple[str, str, int]] = field(default_factory=lambda: STEPS)  # of its plan
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)  # by step, where it says any
     foreign: tuple[WorkloadView, ...] = ()  # with our labels, whoever owns them
     _seen: list[tuple[int, Status, dict[str, WorkloadView]]] = field(default_factory=list)
 
@@ -197,7 +199,7 @@ class World:
 
     def complete(self, job: WorkloadView, message: str | None = None) -> None:
         self.jobs[job.name] = replace(job, phase="Complete", ready=0, active=0)
-        said = summary(job.step, job.attempt) if message is None else message
+        said = message or summary(job.step, job.attempt, self.steps, **self.results.get(job.step, {}))
         self.pod(job, phase="Succeeded", exit_code=0, exit_reason="Completed", termination_message=said)
 
     def fail(self, job: WorkloadView, code: int = 1, **fields: Any) -> None:

@@ -332,6 +332,18 @@ CASES = (
         "EachIteration, or remove selectBy",
     ),
     Case(
+        "spec: {evaluation: {selectBy: win, stopAfterWorse: 1}}",
+        "spec: {evaluation: {stopAfterWorse: 1}}",
+        "spec.evaluation.stopAfterWorse: 1: the loop ends by the values of a check; write selectBy: NAME OF A CHECK beside it, "
+        "or remove stopAfterWorse",
+    ),
+    Case(
+        "spec: {iterations: 4, evaluation: {selectBy: win, stopAfterWorse: 2}}",
+        "spec: {iterations: 3, evaluation: {selectBy: win, stopAfterWorse: 2}}",
+        "spec.evaluation.stopAfterWorse: 2: with so few iterations the loop is over before it could end early; write "
+        "iterations at least 2 above stopAfterWorse, or remove stopAfterWorse",
+    ),
+    Case(
         "spec: {evaluation: {when: Last, gates: [{check: win, figure: low, atLeast: 0.5}]}}",
         "spec: {evaluation: {when: Never, gates: [{check: win, figure: low, atLeast: 0.5}]}}",
         "spec.evaluation.gates: gates need an evaluation; write when: Last or EachIteration, or remove gates",

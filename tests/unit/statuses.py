@@ -41,7 +41,7 @@ STEPS = built(
     StepStatus,
     name=TEXTS,
     kind=st.sampled_from(["accept", "generate", "train", "evaluate"]),
-    state=st.sampled_from(["Pending", "Queued", "Running", "Succeeded", "Reused", "Failed"]),
+    state=st.sampled_from(["Pending", "Queued", "Running", "Succeeded", "Reused", "Skipped", "Failed"]),
     attempts=st.integers(0, MAX_ATTEMPTS),
     lost_attempts=st.lists(
         built(LostAttempt, number=NUMBERS, reason=TEXTS, counted=st.booleans(), node=MAYBE_TEXT, time=TIMES),

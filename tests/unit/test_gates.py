@@ -15,25 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from played_shapes import known, played
+from published import asked, run_of
 from rich.console import Console
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.method import Output
 from selfalign_api.plan import ArtifactRef, Check, Gate, ModelRef, Plan, Publish, Round, artifacts_of, models_of
-from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.accept.resolve import publish_steps
 from selfalign_jobs.evaluate.statistics import paired_gain
 from selfalign_jobs.places.store import Folder, step_folder
 from selfalign_jobs.publish.gates import held, refuse_unmet
-from selfalign_jobs.publish.program import publish
 from selfalign_jobs.publish.rounds import Rounds
-from selfalign_jobs.recipes.method import Evaluation
 from selfalign_jobs.report import finish_report, render_report, summary
-from selfalign_jobs.step.context import StepContext, Stopped
-from selfalign_jobs.step.progress import Progress
-
-CPU = GenerationMeans(device="CPU")
-MEANS = Means(generation=CPU, training=TrainingMeans(device="CPU"), evaluation=CPU)
+from selfalign_jobs.step.context import Stopped
 
 
 def figure(value: float, low: float, high: float) -> dict[str, float]:
@@ -136,21 +130,11 @@ def test_a_figure_that_is_missing_is_no_gate_that_is_passed() -> None:
         refuse_unmet(rounds(gate("accuracy", "gain", -1), evaluated={1: {"win": FIGURES["win"]}}))
 
 
-def asked(**values: Any) -> Evaluation:
-    return Evaluation(when="EachIteration", prompts_given=True, checks=(), **values)
-
-
 def gated(tmp_path: Path, *gates: Gate, output: Output | None = None) -> tuple[Folder, Plan, Publish]:
     """A run on pairs of one's own that is evaluated: its gain is 0.2 (0.15 to 0.25), as `played_shapes` says."""
     folder, plan = played(tmp_path, "offline")
     (step,) = publish_steps(plan.steps, output, asked(gates=gates), tmp_path)
     return folder, Plan(**dict(plan) | {"steps": (*plan.steps, step)}), step
-
-
-def run_of(folder: Folder, plan: Plan, step: Publish, stop: threading.Event | None = None) -> None:
-    config = StepConfig(plan=plan, step=step.name, attempt=1, storage=f"file://{folder.path}", means=MEANS)
-    place = step_folder(folder, step.iteration, step.name)
-    publish(StepContext(config, folder, place, Progress(step.name), stop or threading.Event()), step)
 
 
 @given(st.lists(st.integers(0, 500).map(lambda right: right / 500), min_size=1, max_size=5))
@@ -251,7 +235,8 @@ def test_the_best_round_and_why_stand_in_card_lineage_report_and_summary(tmp_pat
         plan = Plan(**dict(plan) | {"steps": (*plan.steps, step)})
         step_folder(folder, 1, "i1-train").write("model/README.md", b"# A model\n")
         run_of(folder, plan, step)
-        assert summary(folder, plan)["chosen"] == {"iteration": 1, "selectBy": "accuracy", "values": {"1": 0.7}}
+        chosen = {"iteration": 1, "selectBy": "accuracy", "values": {"1": 0.7}, "loopEndedAfter": None}
+        assert summary(folder, plan)["chosen"] == chosen
         assert "Iteration 1 is the best by accuracy" in render_report(folder, plan)
     card, lineage = (target / "README.md").read_text(), json.loads((target / "selfalign.json").read_bytes())
     assert "This is the model of iteration 1, the best by accuracy: 0.700 after iteration 1." in card

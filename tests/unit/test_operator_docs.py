@@ -19,6 +19,7 @@ GOES_WELL = {
     "StepSucceeded",
     "StepReused",
     "IterationFinished",
+    "EndedEarly",
     "Suspended",
     "Resumed",
     "Completed",

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from played_shapes import checks_of, finished, training_log
-from test_gates import MEANS
+from published import MEANS
 from test_pit_recipe import PIT, SPEC, Played, method
 
 from selfalign_api.method import Output

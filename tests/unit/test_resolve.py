@@ -141,6 +141,16 @@ def test_an_adapter_of_the_round_befores_model_is_refused(tmp_path: Path) -> Non
     )
 
 
+def test_a_loop_too_short_to_end_early_is_refused_where_iterations_are_the_recipes(tmp_path: Path) -> None:
+    changes = {"evaluation__selectBy": "accuracy", "evaluation__stopAfterWorse": 1}
+    with pytest.raises(
+        ConfigError, match=r"1: the loop is over before it could end early: sao makes 1 where .*iterations: 3"
+    ):
+        resolved(tmp_path, **changes)
+    (step,) = [step for step in resolved(tmp_path, **changes, iterations=3).plan.steps if isinstance(step, Publish)]
+    assert (step.name, step.select_by, step.stop_after_worse) == ("select", "accuracy", 1)
+
+
 def test_the_switches_of_adapters_are_the_trainings_and_part_of_the_method(tmp_path: Path) -> None:
     plain = resolved(tmp_path, training__adapter="lora")
     for switch in ("dora", "rankStabilized"):

@@ -8,22 +8,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from plans import plan_of, spin
+from recorder import Recorder
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import FailurePolicy, Tracking
 from selfalign_api.run_file import GenerationMeans, Means, RunFile, TrainingMeans
 from selfalign_jobs.local import runner
 from selfalign_jobs.local.runner import LocalRun, RunHeld, RunStopped, StepFailed
-from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder, write_manifest, write_plan
-from selfalign_jobs.recipes.base import Step
+from selfalign_jobs.places.store import Folder, read_manifest, step_folder, write_manifest, write_plan
 
 PLAN = plan_of("spin", spin()[:2])
 MEANS = Means(
@@ -31,28 +30,6 @@ MEANS = Means(
     training=TrainingMeans(device="CPU"),
     evaluation=GenerationMeans(device="CPU"),
 )
-
-
-class Recorder:
-    """A watcher that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def found(self, step: Step, manifest: Manifest) -> None:
-        self.told.append(f"found {step.name}")
-
-    def started(self, step: Step, attempt: int) -> None:
-        self.told.append(f"started {step.name} {attempt}")
-
-    def progress(self, step: Step, snapshot: Mapping[str, Any]) -> None:
-        self.told.append(f"progress {step.name} {snapshot}")
-
-    def finished(self, step: Step, manifest: Manifest) -> None:
-        self.told.append(f"finished {step.name}")
-
-    def retried(self, step: Step, reason: str, wait: float) -> None:
-        self.told.append(f"retried {step.name} after {wait}")
 
 
 Runs = Callable[..., tuple[LocalRun, Recorder]]

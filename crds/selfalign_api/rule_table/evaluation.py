@@ -117,6 +117,26 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
     ),
     Rule(
         Evaluation,
+        "stopAfterWorse",
+        given("stopAfterWorse") + "has(self.selectBy)",
+        "the loop ends by the values of a check; write selectBy: NAME OF A CHECK beside it, or remove stopAfterWorse",
+        lambda evaluation: evaluation.stop_after_worse is None or evaluation.select_by is not None,
+    ),
+    Rule(
+        Spec,
+        "evaluation.stopAfterWorse",
+        given("iterations", "evaluation.stopAfterWorse") + "self.iterations >= self.evaluation.stopAfterWorse + 2",
+        "with so few iterations the loop is over before it could end early; write iterations at least 2 above "
+        "stopAfterWorse, or remove stopAfterWorse",
+        lambda spec: (
+            spec.iterations is None
+            or spec.evaluation is None
+            or spec.evaluation.stop_after_worse is None
+            or spec.iterations >= spec.evaluation.stop_after_worse + 2
+        ),
+    ),
+    Rule(
+        Evaluation,
         "gates",
         given("gates", "when") + "self.when != 'Never' || size(self.gates) == 0",
         "gates need an evaluation; write when: Last or EachIteration, or remove gates",

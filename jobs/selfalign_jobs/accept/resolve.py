@@ -92,6 +92,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     values = method_values(run, device, mounts, folder)
     method = method_of(values)
     _overrides(method)
+    _early_end(method)
     sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
     found = {POLICY: _model(POLICY, values["model"], mounts, folder)}
     found |= {given["name"]: _model(given["name"], given, mounts, folder) for given in _helpers(values)}
@@ -177,6 +178,17 @@ def _overrides(method: Method) -> None:
             raise ConfigError.one(f"spec.training.iterationOverrides[{override.from_iteration}]", message)
 
 
+def _early_end(method: Method) -> None:
+    """ConfigError for a loop that is too short to end early. Where iterations is written, a rule has said it."""
+    worse = method.evaluation.stop_after_worse
+    if worse is not None and method.iterations < worse + 2:
+        message = (
+            f"the loop is over before it could end early: {method.recipe} makes {method.iterations} where spec.iterations is "
+            f"not written; write iterations: {worse + 2} or more, or remove stopAfterWorse"
+        )
+        raise ConfigError.one("spec.evaluation.stopAfterWorse", message, worse)
+
+
 def publish_steps(
     steps: Sequence[AnyStep],
     output: Output | None,
@@ -214,6 +226,7 @@ def publish_steps(
             visibility=output.visibility or "Private",
             gates=evaluation.gates,
             select_by=evaluation.select_by,
+            stop_after_worse=evaluation.stop_after_worse,
             earlier=tuple(map(_round, earlier)),
             beside={
                 beside[step.result.lineage]: step.result
@@ -295,6 +308,7 @@ def method_of(values: Mapping[str, Json]) -> Method:
             prompts_given="prompts" in evaluation,
             checks=tuple(_check(check) for check in evaluation["checks"]),
             select_by=evaluation.get("select_by"),
+            stop_after_worse=evaluation.get("stop_after_worse"),
             gates=tuple(Gate(**gate) for gate in evaluation.get("gates", ())),
         ),
         options=v.get(v["recipe"], {}),

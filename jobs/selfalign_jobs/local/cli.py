@@ -34,6 +34,7 @@ from selfalign_jobs.local.panel import Panel, PlainLines
 from selfalign_jobs.local.runner import LocalRun, RunHeld, RunStopped, StepFailed, work_folder
 from selfalign_jobs.machine import gpus_here
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_manifest, read_plan, step_folder
+from selfalign_jobs.publish.rounds import rounds_of
 from selfalign_jobs.step.failure import kind_of, told
 from selfalign_jobs.tracking.follow import follow
 
@@ -213,9 +214,14 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 def is_evaluated(folder: Folder, plan: Plan) -> bool:
-    """Whether all is done but what publishes."""
-    steps = [step for step in plan.steps if not isinstance(step, Publish)]
-    return all(read_manifest(step_folder(folder, step.iteration, step.name)) is not None for step in steps)
+    """Whether all is done but what publishes, and what the loop ended before."""
+    rounds = rounds_of(folder, plan)
+    return all(
+        isinstance(step, Publish)
+        or (rounds is not None and rounds.leave_out(step))
+        or read_manifest(step_folder(folder, step.iteration, step.name)) is not None
+        for step in plan.steps
+    )
 
 
 def validate_command(options: argparse.Namespace) -> int:

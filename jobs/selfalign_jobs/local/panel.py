@@ -18,8 +18,9 @@ from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.recipes.base import Step
 
 PLAIN_INTERVAL_SECONDS = 10.0
-SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "found": "✓"}
-STYLES = {"waiting": "dim", "running": "bold", "done": "green", "found": "green dim"}
+SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "found": "✓", "left out": "–"}
+STYLES = {"waiting": "dim", "running": "bold", "done": "green", "found": "green dim", "left out": "dim"}
+LEFT_OUT = "left out: the loop has ended before it"
 FIGURES = {
     "tokensPerSecond": "{:,.0f} tok/s",
     "computedTokensPerSecond": "({:,.0f} computed)",
@@ -106,6 +107,10 @@ class Panel:
         line = f"{step.name}: {reason}; again in {duration(wait)}"
         self._live.console.print(Text(line, style="yellow"), soft_wrap=True)
 
+    def left_out(self, step: Step) -> None:
+        """The loop has ended before the step."""
+        self._lines[step.name] = _Line("left out", note=LEFT_OUT)
+
     def render(self) -> RenderableType:
         """The whole panel."""
         table = Table.grid(padding=(0, 2))
@@ -115,7 +120,7 @@ class Panel:
             told: RenderableType = Text(line.note)
             if line.state == "running":
                 told = self._running(line)
-            time_shown = duration(seconds) if line.state != "waiting" else ""
+            time_shown = duration(seconds) if line.state not in ("waiting", "left out") else ""
             table.add_row(Text(f"{SYMBOLS[line.state]} {name}", style=style), Text(time_shown, justify="right"), told)
         return Group(Text(f"{self.plan.name}  ({self.plan.recipe})", style="bold"), table)
 
@@ -175,6 +180,10 @@ class PlainLines:
     def retried(self, step: Step, reason: str, wait: float) -> None:
         """An attempt failed and another follows."""
         self._say(f"{step.name}: {reason}; again in {duration(wait)}")
+
+    def left_out(self, step: Step) -> None:
+        """The loop has ended before the step."""
+        self._say(f"{step.name}: {LEFT_OUT}")
 
     def _say(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)

@@ -25,6 +25,7 @@ from selfalign_api.outcome import Exit
 from selfalign_api.plan import Plan
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder
+from selfalign_jobs.publish.rounds import rounds_of
 from selfalign_jobs.recipes.base import Step
 from selfalign_jobs.step.reuse import done_before
 from selfalign_jobs.step.words import ended_by, plain_lines
@@ -73,6 +74,9 @@ class Watcher(Protocol):
     def retried(self, step: Step, reason: str, wait: float) -> None:
         """An attempt failed and another follows after `wait` seconds."""
 
+    def left_out(self, step: Step) -> None:
+        """The loop has ended before the step (evaluation.stopAfterWorse)."""
+
 
 @dataclass
 class LocalRun:
@@ -99,25 +103,34 @@ class LocalRun:
         try:
             run = Folder.open(self.file.storage)
             (self.work / RUN_FILE).write_bytes(self.file.model_dump_json(indent=1).encode())
+            rounds = rounds_of(run, self.plan)
             for step in self.plan.steps:
-                folder = step_folder(run, step.iteration, step.name)
+                if rounds is not None and rounds.leave_out(step):
+                    self.watcher.left_out(step)
+                    continue
                 if manifest := done_before(StepConfig.of(self.file, self.plan, step.name, attempt=1)):
                     self.watcher.found(step, manifest)
-                    continue
-                if self._stop:
-                    raise RunStopped("stopped between two steps")
-                if step.kind == self.hold_before and step.name != self.proceed and not self._attempts(step).exists():
-                    raise RunHeld(step.name)
-                worked = True
-                self._run_step(step)
-                manifest = read_manifest(folder)
-                if manifest is None:
-                    raise StepFailed(f"{step.name} ended well but wrote no manifest in {folder.place}")
-                self.watcher.finished(step, manifest)
+                else:
+                    self._do(step, step_folder(run, step.iteration, step.name))
+                    worked = True
+                if step.kind == "evaluate":
+                    rounds = rounds_of(run, self.plan)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return worked
+
+    def _do(self, step: Step, folder: Folder) -> None:
+        """A step that was not done before, to its manifest."""
+        if self._stop:
+            raise RunStopped("stopped between two steps")
+        if step.kind == self.hold_before and step.name != self.proceed and not self._attempts(step).exists():
+            raise RunHeld(step.name)
+        self._run_step(step)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise StepFailed(f"{step.name} ended well but wrote no manifest in {folder.place}")
+        self.watcher.finished(step, manifest)
 
     def _on_signal(self, *_: object) -> None:
         self._stop = True

@@ -59,6 +59,7 @@ def _row(step: Step, plan: Plan, rows: Mapping[str, int]) -> tuple[str, str, str
         doing = ["holds the gates" if step.gates else "", "copies" if step.url or step.dataset_url else ""]
         does = ", ".join(filter(None, doing)) or "chooses"
         does += f" the best round by {step.select_by}" if step.select_by else ""
+        does += f"; {step.stop_after_worse} in a row that are no better end the loop" if step.stop_after_worse else ""
         return _model(step.model), does, pairs, ", ".join(url for url in (step.url, step.dataset_url) if url)
     models = ", ".join(_model(load.model) for load in step.loads)
     jobs = [job for load in step.loads for job in load.jobs]

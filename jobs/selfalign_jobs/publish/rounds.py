@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import mean
 from typing import Literal
 
-from selfalign_api.plan import Check, Evaluate, Json, Plan, Publish, Round
-from selfalign_api.rounds import best_round
+from selfalign_api.plan import AnyStep, Check, Evaluate, Json, Plan, Publish, Round
+from selfalign_api.rounds import best_round, ends_after
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 from selfalign_jobs.recipes.answers import role_at
 
@@ -25,9 +26,24 @@ class Rounds:
     evaluated: Mapping[int, Figures]  # by iteration, of the evaluations that are done
 
     @property
+    def ended_after(self) -> int | None:
+        """The iteration after which the loop has ended early; None where it has not."""
+        if self.step.stop_after_worse is None:
+            return None
+        made = list(takewhile(lambda each: each.iteration in self.evaluated, (*self.step.earlier, self.step)))
+        number = ends_after([self._value(each) for each in made], self.step.stop_after_worse)
+        return None if number is None else made[number - 1].iteration
+
+    @property
     def candidates(self) -> Sequence[Round]:
-        """The rounds that it may publish, in their order."""
-        return (*self.step.earlier, self.step)
+        """The rounds that it may publish, in their order: those of the loop until its end."""
+        every, end = (*self.step.earlier, self.step), self.ended_after
+        return every if end is None else [each for each in every if each.iteration <= end]
+
+    def leave_out(self, step: AnyStep) -> bool:
+        """Whether the loop has ended before this step of the plan, so that it is not done."""
+        end = self.ended_after
+        return end is not None and step.iteration > end and not isinstance(step, Publish)
 
     @property
     def missing(self) -> int | None:
@@ -41,12 +57,11 @@ class Rounds:
         """What the check that selects says of each round; empty where none does."""
         if self.step.select_by is None:
             return {}
-        check = self.checks[self.step.select_by]
-        return {
-            each.iteration: value_of(check, self.evaluated[each.iteration])
-            for each in self.candidates
-            if each.iteration in self.evaluated
-        }
+        return {each.iteration: self._value(each) for each in self.candidates if each.iteration in self.evaluated}
+
+    def _value(self, each: Round) -> float:
+        assert self.step.select_by is not None
+        return value_of(self.checks[self.step.select_by], self.evaluated[each.iteration])
 
     @property
     def chosen(self) -> Round:

@@ -121,6 +121,7 @@ class Evaluation(Frozen):
     prompts_given: bool
     checks: tuple[EvaluationCheck, ...]
     select_by: str | None = None
+    stop_after_worse: int | None = None
     gates: tuple[Gate, ...] = ()
 
     def after(self, iteration: int, iterations: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -140,7 +141,7 @@ class Evidence:
 
     @property
     def steps(self) -> tuple[StepFacts, ...]:
-        """All steps in the order of the plan."""
+        """All steps in the order of the plan, without those that the loop ended before."""
         return tuple(facts for iteration in self.iterations for facts in iteration.steps)
 
     @property
@@ -152,24 +153,26 @@ class Evidence:
 def read_evidence(run: Folder, plan: Plan) -> Evidence:
     """Read a run's folder. Follows manifests where a step is done, else the parts that are committed."""
     owner = read_owner(run) if run.exists(OWNER) else None
-    numbers = sorted({step.iteration for step in plan.steps})
-    return Evidence(plan, owner, tuple(_iteration(run, plan, number) for number in numbers), rounds_of(run, plan))
+    rounds = rounds_of(run, plan)
+    steps = [step for step in plan.steps if rounds is None or not rounds.leave_out(step)]
+    numbers = sorted({step.iteration for step in steps})
+    return Evidence(plan, owner, tuple(_iteration(run, steps, number) for number in numbers), rounds)
 
 
-def _iteration(run: Folder, plan: Plan, number: int) -> Iteration:
-    steps = tuple(
+def _iteration(run: Folder, steps: Sequence[Step], number: int) -> Iteration:
+    found = tuple(
         StepFacts(step, read_manifest(step_folder(run, number, step.name)))
-        for step in plan.steps
+        for step in steps
         if step.iteration == number
     )
     made, trained = [], []
-    for facts in steps:
+    for facts in found:
         folder = step_folder(run, number, facts.step.name)
         if isinstance(facts.step, Generate | Evaluate):
             made += [_made(folder, facts, job) for load in facts.step.loads for job in load.jobs]
         elif isinstance(facts.step, Train):
             trained.append(_trained(folder, facts, facts.step))
-    return Iteration(number, steps, tuple(made), tuple(trained))
+    return Iteration(number, found, tuple(made), tuple(trained))
 
 
 def _made(folder: Folder, facts: StepFacts, job: FlowJob) -> Made:

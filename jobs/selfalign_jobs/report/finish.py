@@ -140,7 +140,12 @@ def _chosen(evidence: Evidence) -> dict[str, Json] | None:
     if evidence.rounds is None or iteration is None:
         return None
     values = {str(k): value for k, value in evidence.rounds.values.items()}
-    return {"iteration": iteration, "selectBy": evidence.rounds.step.select_by, "values": values}
+    return {
+        "iteration": iteration,
+        "selectBy": evidence.rounds.step.select_by,
+        "values": values,
+        "loopEndedAfter": evidence.rounds.ended_after,  # None: after the last iteration
+    }
 
 
 def _diversity(evidence: Evidence) -> dict[str, Json]:

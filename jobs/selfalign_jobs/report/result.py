@@ -91,7 +91,11 @@ def _choice(evidence: Evidence) -> str | None:
     rounds, chosen = evidence.rounds, chosen_of(evidence)
     if rounds is None or chosen is None or rounds.step.select_by is None:
         return None
-    return f"Iteration {chosen} is the best by {rounds.step.select_by}: what is published is its model, if the gates are passed."
+    words = f"Iteration {chosen} is the best by {rounds.step.select_by}: what is published is its model, if the gates are passed."
+    if (end := rounds.ended_after) is None:
+        return words
+    worse = "iteration" if rounds.step.stop_after_worse == 1 else f"{rounds.step.stop_after_worse} iterations"
+    return f"The loop ended after iteration {end} of {rounds.step.iteration}: the last {worse} brought no better value. {words}"
 
 
 def gates_of(evidence: Evidence) -> tuple[Held, ...]:

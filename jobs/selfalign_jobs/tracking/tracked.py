@@ -16,6 +16,7 @@ from selfalign_api.plan import AnyStep, ArtifactRef, Evaluate, Generate, Json, P
 from selfalign_jobs.accept.owner import OWNER, read_owner
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.program import CARD, LINEAGE, MODEL_FIELD, Target, destination, destinations
+from selfalign_jobs.publish.rounds import rounds_of
 from selfalign_jobs.recipes.tables import learned_from
 from selfalign_jobs.step import points
 from selfalign_jobs.step.points import Point
@@ -63,7 +64,8 @@ def tracked_run(run: Folder, plan: Plan) -> Tracked:
     manifests = dict(finished_steps(run, plan))
     times = [datetime.fromisoformat(each.started).timestamp() for each in manifests.values()]
     ends = [datetime.fromisoformat(each.finished).timestamp() for each in manifests.values()]
-    done = len(manifests) == len(plan.steps)
+    rounds = rounds_of(run, plan)
+    done = all(step.name in manifests or (rounds is not None and rounds.leave_out(step)) for step in plan.steps)
     return Tracked(
         key=_key(run, plan, ""),
         name=plan.name,

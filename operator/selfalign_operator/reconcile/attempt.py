@@ -324,7 +324,10 @@ def next_attempt(turn: Turn) -> bool:
     step = current_step(turn)
     if step is None:
         odd = ", ".join(each.name for each in turn.status.steps if each.reason == SECOND_LOOK)
-        words = f"{len(turn.status.steps) - 1} steps are done" + (f"; worth a second look: {odd}" if odd else "")
+        skipped = sum(each.state == "Skipped" for each in turn.status.steps)
+        words = f"{len(turn.status.steps) - 1 - skipped} steps are done"
+        words += f", {skipped} were left out as the loop ended early" if skipped else ""
+        words += f"; worth a second look: {odd}" if odd else ""
         turn.condition("Complete", "True", "AllStepsDone", words)
         turn.condition("Progressing", "False", "Finished", "all steps are done")
         turn.update(completion_time=time_text(turn.observed.now))

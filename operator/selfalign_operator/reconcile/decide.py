@@ -10,6 +10,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.decision import Decision
 from selfalign_operator.reconcile.acceptance import acceptable, readable, refused
 from selfalign_operator.reconcile.attempt import adopt, current_attempt, next_attempt
+from selfalign_operator.reconcile.early_end import ended_early
 from selfalign_operator.reconcile.life import account_time, deadline, finished, held, held_before, retry, suspended
 from selfalign_operator.reconcile.plan import planned
 from selfalign_operator.reconcile.turn import Policy, Render, Turn
@@ -27,6 +28,7 @@ POLICIES: tuple[Policy, ...] = (
     refused,  # what the apiserver said of this turn's creations
     held,  # waits for a person
     current_attempt,  # follow what is under way; it may end here
+    ended_early,  # a loop that brings nothing better
     planned,  # what was resolved when the run began is lost: waits for a person
     held_before,  # a step that a person wants to look before
     acceptable,  # before the first workload: claims, KubeRay, a dry run

@@ -38,15 +38,14 @@ __all__ = [
     "succeed",
 ]
 
-DONE = ("Succeeded", "Reused")
 SECOND_LOOK: EventReason = "SecondLook"  # of a step that is done, and whose result is odd
 MOST_CHANCE = 0.5  # of its backoff that a gang without room waits longer
 ACCEPT_REASONS = ("InvalidSpec", "ModelNotFound", "DataNotFound", "StorageInUse")  # what the accept step says
 
 
 def current_step(turn: Turn) -> StepStatus | None:
-    """The first step that is not done; None when all are."""
-    return next((step for step in turn.status.steps if step.state not in DONE), None)
+    """The first step of which something is left to be done; None when all are over."""
+    return turn.status.current_step
 
 
 def active_workloads(turn: Turn) -> list[WorkloadView]:
@@ -189,7 +188,7 @@ def _tell_success(turn: Turn, step: StepStatus, figures: str) -> None:
     words = f"{step.name} is done" + (f" ({figures})" if figures else "")
     if step.state == "Reused":
         turn.tell("StepReused", f"{step.name} was found done in another run")
-    elif all(other.state in DONE for other in turn.status.steps if other.iteration == step.iteration):
+    elif all(other.is_over for other in turn.status.steps if other.iteration == step.iteration):
         turn.tell("IterationFinished", f"{words}: iteration {step.iteration} is finished")
     else:
         turn.tell("StepSucceeded", words)

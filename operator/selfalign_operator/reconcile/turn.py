@@ -221,13 +221,15 @@ class Turn:
 
     def _derive_status(self) -> None:
         status = self.status
-        current = next((step for step in status.steps if step.state not in ("Succeeded", "Reused")), None)
+        current = status.current_step
         shown = current or (status.steps[-1] if status.steps else None)
-        last = max((step.iteration for step in status.steps), default=0)
+        last = max(
+            (step.iteration for step in status.steps if step.kind != "publish" and step.state != "Skipped"), default=0
+        )
         self.update(
             state=_state(status),
             stage=shown.kind if shown else None,
-            iteration=f"{max(1, shown.iteration)}/{last}" if shown and last else None,
+            iteration=f"{min(max(1, shown.iteration), last)}/{last}" if shown and last else None,
             progress=_share(shown) if current else ("100%" if status.is_true("Complete") else None),
         )
 
