@@ -180,6 +180,7 @@ def track(
     state = follow(
         context.run, config.plan, tracking, config.mounts, failed=failed, patience=patience, stopped=context.stop.is_set
     )
+    print(state.words, file=sys.stderr, flush=True)
     notes = [*([] if state.behind is None else [f"{state.words}."]), *result.get("notes", ())]
     return {"result": {**result} | ({"notes": second_look.kept_short(notes)} if notes else {})}
 

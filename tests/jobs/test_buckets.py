@@ -22,6 +22,7 @@ from selfalign_jobs.places.models import given_model
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.step.events import Events
 from selfalign_jobs.step.points import Point
+from selfalign_jobs.tracking.mlflow import MLflow, TrackedAs
 from testbed.buckets import amazon, google
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-model/model"
@@ -137,6 +138,13 @@ def test_events_for_tensorboard_go_there_when_the_attempt_ends(scheme: str) -> N
     events.close()
     (name,) = folder.files()
     assert b"train/loss" in folder.read(name)
+
+
+@SCHEMES
+def test_artefacts_of_a_tracked_run_go_straight_to_the_bucket_where_their_server_keeps_them(scheme: str) -> None:
+    run = TrackedAs("1", f"{scheme}://runs/mlflow/1/artifacts", "RUNNING")
+    MLflow("http://127.0.0.1:9", {}).upload(run, "model/README.md", b"the card")
+    assert Folder.open(run.artifacts).read("model/README.md") == b"the card"
 
 
 @SCHEMES

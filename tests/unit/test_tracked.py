@@ -24,6 +24,7 @@ from selfalign_api.life import Tracking
 from selfalign_jobs.places.store import read_manifest, step_folder
 from selfalign_jobs.tracking import mlflow, tracked
 from selfalign_jobs.tracking.follow import check, follow
+from selfalign_jobs.tracking.mlflow import MLflow, Refused, TrackedAs
 from selfalign_jobs.tracking.tracked import (
     MAX_NAME,
     MAX_VALUE,
@@ -140,12 +141,12 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def answering(code: int, body: bytes, **headers: str) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers everything so; its address, and the Authorization of each request."""
-    asked: list[str] = []
+    """A server that answers everything so; its address, and what it was asked."""
+    asked: list[str] = []  # of each request: what it wants, and who asks
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.headers.get("Authorization", ""))
+            asked.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')}")
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(code)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -233,4 +234,26 @@ def test_who_we_are_is_said_by_mlflows_own_variables(
         monkeypatch.setenv(name, value)
     with answering(200, b'{"experiment": {"experiment_id": "1"}}') as (url, asked):
         assert check(Tracking(type="MLflow", url=url)) is None
-    assert asked == [header]
+    assert [each.split(" ", 2)[2] for each in asked] == [header]
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "path"),
+    [
+        ("mlflow-artifacts:/1/abc/artifacts", "/team/api/2.0/mlflow-artifacts/artifacts/1/abc/artifacts/a%20b/x.md"),
+        ("mlflow-artifacts://HOST/1/abc", "/api/2.0/mlflow-artifacts/artifacts/1/abc/a%20b/x.md"),
+        ("http://HOST/api/2.0/mlflow-artifacts/artifacts/1", "/api/2.0/mlflow-artifacts/artifacts/1/a%20b/x.md"),
+    ],
+)
+def test_artefacts_go_through_the_server_that_serves_them(artifacts: str, path: str) -> None:
+    with answering(200, b"{}") as (url, asked):
+        host = url.removeprefix("http://")
+        run = TrackedAs("abc", artifacts.replace("HOST", host), "RUNNING")
+        MLflow(f"{url}/team/", {}).upload(run, "a b/x.md", b"text")
+    assert asked == [f"PUT {path} "]
+
+
+@pytest.mark.parametrize("artifacts", ["file:///mlruns/1", "/mlruns/1", "dbfs:/mlruns/1", "./mlruns"])
+def test_artefacts_that_only_the_servers_machine_can_write_are_told(artifacts: str) -> None:
+    with pytest.raises(Refused, match="which only its own machine can write; start it with --serve-artifacts"):
+        MLflow("http://127.0.0.1:9", {}).upload(TrackedAs("1", artifacts, "RUNNING"), "x.md", b"text")

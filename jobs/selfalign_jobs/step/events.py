@@ -33,7 +33,7 @@ class Events:
         try:
             if not self._lost:
                 self._add(points)
-        except OSError as error:
+        except (OSError, ImportError) as error:  # also in an image of the user's own
             self._lose(error)
 
     def close(self) -> None:
@@ -75,6 +75,6 @@ class Events:
         start = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(wall_time=first.at, step=first.step, session_log=start))
 
-    def _lose(self, error: OSError) -> None:
+    def _lose(self, error: Exception) -> None:
         self._lost = True
         print(f"no more events for TensorBoard can be written: {error}", file=sys.stderr, flush=True)

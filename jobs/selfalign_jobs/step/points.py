@@ -52,5 +52,6 @@ def of_checks(checks: Mapping[str, Json], iteration: int, at: float) -> Iterator
     """The figures of an evaluation: each with the ends of its interval, where it has one, and what it rests on."""
     for name, figure in checks.items():
         for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high"), ("n", "_n")):
-            if isinstance(value := figure.get(part), int | float) and math.isfinite(value):
+            value = figure.get(part) if isinstance(figure, Mapping) else None
+            if isinstance(value, int | float) and math.isfinite(value):
                 yield Point(f"eval/{name}{suffix}", iteration, float(value), at)

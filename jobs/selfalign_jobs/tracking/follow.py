@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -94,7 +93,6 @@ def follow(
     )
     with suppress(OSError):
         _keep(run, state)
-    print(state.words, file=sys.stderr, flush=True)
     return state
 
 
