@@ -182,7 +182,8 @@ def track(
     )
     print(state.words, file=sys.stderr, flush=True)
     notes = [*([] if state.behind is None else [f"{state.words}."]), *result.get("notes", ())]
-    return {"result": {**result} | ({"notes": second_look.kept_short(notes)} if notes else {})}
+    told = {"notes": second_look.kept_short(notes)} if notes else {}  # first: what is last is cut first
+    return {"result": told | {name: value for name, value in result.items() if name != "notes"}}
 
 
 def execute(context: StepContext) -> Manifest:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +24,7 @@ from selfalign_api.plan import Train
 from selfalign_jobs import entry
 from selfalign_jobs.places.store import SUMMARY, read_manifest, read_parts, step_folder
 from selfalign_jobs.tracking import follow as tracking
+from selfalign_jobs.tracking import mlflow
 from selfalign_jobs.tracking.follow import follow, state_of
 from testbed.mlflow import TrackingServer, serve
 
@@ -182,6 +187,71 @@ def test_a_server_that_is_down_is_told_and_caught_up_with(
     assert state is not None
     assert (told["behind"], told["page"]) == (None, state.page)
     assert str(told["page"]).endswith(shown.id_of(made.plan.name))
+
+
+@contextmanager
+def losing_answers(server: TrackingServer, *calls: str) -> Iterator[str]:
+    """The address of one who passes requests on, and loses the first answer to each of these calls: it was done."""
+    lost: set[str] = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked = urllib.request.Request(
+                server.url + self.path, body or None, dict(self.headers.items()), method=self.command
+            )
+            try:
+                with urllib.request.urlopen(asked) as answer:
+                    status, content = answer.status, answer.read()
+            except urllib.error.HTTPError as refused:
+                status, content = refused.code, refused.read()
+            if (call := self.path.rpartition("mlflow/")[2]) in {*calls} - lost:
+                lost.add(call)
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PUT = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    between = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=between.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{between.server_port}"
+    between.shutdown()
+    between.server_close()
+    thread.join()
+    assert lost == {*calls}
+
+
+def test_what_was_made_while_its_answer_was_lost_is_not_made_again(
+    made: MadeRun, server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "PAUSE_SECONDS", 0.0)
+    calls = ("experiments/create", "runs/create", "runs/log-batch", "runs/update", "model-versions/create")
+    with losing_answers(server, *calls) as url:
+        asked = Tracking(type="MLflow", url=url, experiment="lost")
+        said = [follow(made.folder, made.plan, asked, {}).behind for _ in range(3)]
+    assert all(words is not None and "does not answer" in words for words in said[:2])  # for a run, and for the model
+    assert said[2] is None
+    is_whole(made, Shown(server, "lost"))
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://b/model", "gs://b/model", "pvc://claim/model", "hf://org/model", "file:///model"]
+)
+def test_a_model_is_a_version_whose_source_is_where_it_lies(url: str, server: TrackingServer) -> None:
+    client = mlflow.MLflow(server.url, {})
+    run = client.create(client.experiment("models"), url, url, {}, 1.0)
+    for _ in range(2):
+        client.register("a-model", url, run, {"selfalign.url": url})
+    (version,) = Shown(server, "models").versions(url)
+    assert version["source"] == (f"runs:/{run.run_id}/model" if url.startswith("file:") else url)
 
 
 def test_an_experiment_that_was_deleted_is_told(made: MadeRun, server: TrackingServer) -> None:

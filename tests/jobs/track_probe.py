@@ -15,9 +15,9 @@ from selfalign_jobs.tracking.mlflow import MLflow
 class Telling(MLflow):
     """The real client, which tells what it asks."""
 
-    def _ask(self, request: urllib.request.Request, seconds: float) -> bytes:
+    def _ask(self, request: urllib.request.Request, *options: Any) -> bytes:
         print("asks", request.method, request.full_url, flush=True)
-        return super()._ask(request, seconds)
+        return super()._ask(request, *options)
 
 
 def main() -> None:

@@ -22,13 +22,14 @@ from selfalign_jobs.places.store import Folder
 from selfalign_jobs.step.points import Point
 
 TRIES = 3
+ONCE = 1  # what would be made again where only the answer was lost: whoever tracks next looks for it first
 PAUSE_SECONDS = 1.0  # before the second try; then twice as long
 TIMEOUT_SECONDS = 20.0
 UPLOAD_SECONDS = 300.0  # the same of a file
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # what may pass
 POINTS, PARAMETERS, TAGS = 1000, 100, 100  # of one request, at most
+MISSING, THERE = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 KEY = "selfalign.key"
-KIND = "custom_model_development"  # whose pages show curves first; the others are about traces of applications
 MENDS = (
     "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, on a cluster in a Secret that "
     "credentials: [{urlPrefix: ADDRESS, secretName: NAME}] names"
@@ -71,13 +72,14 @@ class MLflow:
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, which is made where there is none."""
+        asked = {"experiment_name": name}
         try:
-            found = self._call("GET", "experiments/get-by-name", {"experiment_name": name})["experiment"]
+            found = self._call("GET", "experiments/get-by-name", asked)["experiment"]
         except Refused as refused:
-            if refused.code != "RESOURCE_DOES_NOT_EXIST":
+            if refused.code != MISSING:
                 raise
-            made = {"name": name, "tags": _pairs({"mlflow.experimentKind": KIND})}
-            return str(self._call("POST", "experiments/create", made)["experiment_id"])
+            self._made_or_there("experiments/create", {"name": name})
+            found = self._call("GET", "experiments/get-by-name", asked)["experiment"]
         if found.get("lifecycle_stage") == "deleted":
             raise Refused(
                 f"the experiment {name} was deleted there; restore it (`mlflow experiments restore`), or write another"
@@ -99,7 +101,7 @@ class MLflow:
             "start_time": _milliseconds(started),
             "tags": _pairs({**tags, KEY: key}),
         }
-        return _tracked_as(self._call("POST", "runs/create", asked)["run"])
+        return _tracked_as(self._call("POST", "runs/create", asked, tries=ONCE)["run"])
 
     def describe(self, run_id: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Parameters, which never change, and tags, which may."""
@@ -160,27 +162,31 @@ class MLflow:
             there = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
             if all(there.get(key) == value for key, value in tags.items()):
                 return
-        try:
-            self._call("POST", "registered-models/create", {"name": name})
-        except Refused as refused:
-            if refused.code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        self._made_or_there("registered-models/create", {"name": name})
         # A path of a machine says nothing elsewhere, and MLflow takes none: the tag has it, and the run its card.
         source = f"runs:/{version_of.run_id}/model" if url.startswith("file:") else url
         made = {"name": name, "source": source, "run_id": version_of.run_id, "tags": _pairs(tags)}
-        self._call("POST", "model-versions/create", made | {"description": f"The weights lie in {url}"})
+        self._call("POST", "model-versions/create", made | {"description": f"The weights lie in {url}"}, tries=ONCE)
 
     def page(self, experiment: str, run_id: str) -> str:
         """Where people look at it."""
         return f"{self.url}/#/experiments/{experiment}/runs/{run_id}"
 
-    def _call(self, method: str, path: str, asked: Mapping[str, Json]) -> dict[str, Any]:
+    def _made_or_there(self, path: str, asked: Mapping[str, Json]) -> None:
+        """What has a name of its own is made, unless another run has made it."""
+        try:
+            self._call("POST", path, asked)
+        except Refused as refused:
+            if refused.code != THERE:
+                raise
+
+    def _call(self, method: str, path: str, asked: Mapping[str, Json], tries: int = TRIES) -> dict[str, Any]:
         url, body = f"{self.url}/api/2.0/mlflow/{path}", None
         if method == "GET":
             url = f"{url}?{urlencode(asked)}"
         else:
             body = json.dumps(asked).encode()
-        answer = self._ask(urllib.request.Request(url, body, self._headers, method=method), TIMEOUT_SECONDS)
+        answer = self._ask(urllib.request.Request(url, body, self._headers, method=method), TIMEOUT_SECONDS, tries)
         try:
             found = json.loads(answer)
         except ValueError:
@@ -192,8 +198,8 @@ class MLflow:
     def _put(self, url: str, content: bytes) -> None:
         self._ask(urllib.request.Request(url, content, self._headers | _BYTES, method="PUT"), UPLOAD_SECONDS)
 
-    def _ask(self, request: urllib.request.Request, seconds: float) -> bytes:
-        for number in range(TRIES):
+    def _ask(self, request: urllib.request.Request, seconds: float, tries: int = TRIES) -> bytes:
+        for number in range(tries):
             if number:
                 time.sleep(PAUSE_SECONDS * 2 ** (number - 1))
             try:
