@@ -182,8 +182,9 @@ def track(
     )
     print(state.words, file=sys.stderr, flush=True)
     notes = [*([] if state.behind is None else [f"{state.words}."]), *result.get("notes", ())]
-    told = {"notes": second_look.kept_short(notes)} if notes else {}  # first: what is last is cut first
-    return {"result": told | {name: value for name, value in result.items() if name != "notes"}}
+    first = {name: result[name] for name in (VALUE,) if name in result}  # what is last is cut first
+    told = {"notes": second_look.kept_short(notes)} if notes else {}
+    return {"result": first | told | {name: value for name, value in result.items() if name != "notes"}}
 
 
 def execute(context: StepContext) -> Manifest:
