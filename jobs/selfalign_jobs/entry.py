@@ -174,11 +174,9 @@ def track(
     """Track the run as far as it has come; the result of the step, with a note where the server does not take it."""
     from selfalign_jobs.tracking.follow import PATIENCE_SECONDS, follow
 
-    config = context.config
-    last = config.plan.steps[-1].name == config.step or failed
-    patience = PATIENCE_SECONDS if last else 0.0
+    config, stopped = context.config, context.stop.is_set
     state = follow(
-        context.run, config.plan, tracking, config.mounts, failed=failed, patience=patience, stopped=context.stop.is_set
+        context.run, config.plan, tracking, config.mounts, failed=failed, patience=PATIENCE_SECONDS, stopped=stopped
     )
     print(state.words, file=sys.stderr, flush=True)
     notes = [*([] if state.behind is None else [f"{state.words}."]), *result.get("notes", ())]

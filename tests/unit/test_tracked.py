@@ -22,9 +22,10 @@ from report_run import MadeRun
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import Tracking
 from selfalign_jobs.places.store import read_manifest, step_folder
+from selfalign_jobs.tracking import follow as following
 from selfalign_jobs.tracking import mlflow, tracked
 from selfalign_jobs.tracking.follow import check, follow
-from selfalign_jobs.tracking.mlflow import MLflow, Refused, TrackedAs
+from selfalign_jobs.tracking.mlflow import MLflow, Refused, TrackedAs, Unreachable
 from selfalign_jobs.tracking.tracked import (
     MAX_NAME,
     MAX_VALUE,
@@ -257,3 +258,33 @@ def test_artefacts_go_through_the_server_that_serves_them(artifacts: str, path: 
 def test_artefacts_that_only_the_servers_machine_can_write_are_told(artifacts: str) -> None:
     with pytest.raises(Refused, match="which only its own machine can write; start it with --serve-artifacts"):
         MLflow("http://127.0.0.1:9", {}).upload(TrackedAs("1", artifacts, "RUNNING"), "x.md", b"text")
+
+
+# --- patience -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("done", "failed", "stopped", "asked"),
+    [(True, False, False, 3), (False, False, False, 1), (False, True, False, 3), (True, False, True, 1)],
+)
+def test_a_server_is_waited_for_only_once_nothing_follows_that_could_catch_up(
+    made: MadeRun, monkeypatch: pytest.MonkeyPatch, done: bool, failed: bool, stopped: bool, asked: int
+) -> None:
+    answers = iter([Unreachable("down"), Unreachable("down"), "http://the/page"])
+    times = 0
+
+    def answer(*_: object, **__: object) -> str:
+        nonlocal times
+        times += 1
+        if isinstance(found := next(answers), Unreachable):
+            raise found
+        return found
+
+    monkeypatch.setattr(following, "_follow", answer)
+    monkeypatch.setattr(following, "PAUSE_SECONDS", 0.0)
+    more = made.plan.steps[0].model_copy(update={"name": "more"})
+    plan = made.plan if done else made.plan.model_copy(update={"steps": (*made.plan.steps, more)})
+    nobody = Tracking(type="MLflow", url="http://127.0.0.1:9")
+    state = follow(made.folder, plan, nobody, {}, failed=failed, patience=600, stopped=lambda: stopped)
+    assert times == asked
+    assert (state.behind is None) == (asked == 3)

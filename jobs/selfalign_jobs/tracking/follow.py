@@ -19,6 +19,7 @@ from selfalign_jobs.places.store import SUMMARY, Folder
 from selfalign_jobs.tracking.mlflow import KEY, MLflow, NotTracked, TrackedAs, Unreachable
 from selfalign_jobs.tracking.tracked import (
     Tracked,
+    all_done,
     finished_steps,
     key_of_step,
     published,
@@ -72,18 +73,21 @@ def follow(
 ) -> State:
     """Track all of the run that is durable, say how far that went, and leave it in the run's folder. Never raises.
 
-    `failed`: the run has ended so. `patience`: seconds to wait for a server that does not answer.
+    `failed`: the run has ended so. `patience`: seconds to wait for a server that does not answer, once no step is left to do.
     """
-    page, behind = None, None
-    deadline = time.monotonic() + patience
+    page, behind, ended = None, None, failed
+    began = time.monotonic()
     while True:
         try:
+            ended = failed or all_done(run, plan)
             page, behind = _follow(run, plan, tracking, mounts, failed=failed, stopped=stopped), None
-        except NotTracked as error:
+        except Unreachable as error:
             behind = str(error)
-            if isinstance(error, Unreachable) and time.monotonic() < deadline and not stopped():
+            if ended and time.monotonic() < began + patience and not stopped():
                 time.sleep(PAUSE_SECONDS)
                 continue
+        except NotTracked as error:
+            behind = str(error)
         except Exception as error:  # whatever a server answers, or a folder holds
             behind = f"{type(error).__name__}: {error}"
         break

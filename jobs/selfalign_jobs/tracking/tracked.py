@@ -64,8 +64,6 @@ def tracked_run(run: Folder, plan: Plan) -> Tracked:
     manifests = dict(finished_steps(run, plan))
     times = [datetime.fromisoformat(each.started).timestamp() for each in manifests.values()]
     ends = [datetime.fromisoformat(each.finished).timestamp() for each in manifests.values()]
-    rounds = rounds_of(run, plan)
-    done = all(step.name in manifests or (rounds is not None and rounds.leave_out(step)) for step in plan.steps)
     return Tracked(
         key=_key(run, plan, ""),
         name=plan.name,
@@ -74,8 +72,14 @@ def tracked_run(run: Folder, plan: Plan) -> Tracked:
         points=tuple(point for name, each in manifests.items() for point in _figures(plan.step(name), each)),
         artefacts=tuple(Artefact(run, name, name) for name in (REPORT, SUMMARY) if run.exists(name)),
         started=min(times, default=None),
-        finished=max(ends) if done else None,
+        finished=max(ends) if all_done(run, plan) else None,
     )
+
+
+def all_done(run: Folder, plan: Plan) -> bool:
+    """Whether no step of the run is left to do."""
+    done, rounds = dict(finished_steps(run, plan)), rounds_of(run, plan)
+    return all(step.name in done or (rounds is not None and rounds.leave_out(step)) for step in plan.steps)
 
 
 def key_of_step(run: Folder, plan: Plan, name: str) -> str:
