@@ -134,7 +134,7 @@ class Repository:
         try:
             yield
         except LocalTokenNotFoundError as error:
-            raise ConfigError.one(self.at, f"nothing is published to the hub by nobody; give {TOKEN}") from error
+            raise ConfigError.one(self.at, f"the hub takes nothing without a token; give {TOKEN}") from error
         except HfHubHTTPError as error:
             if error.response is not None and error.response.status_code in (401, 403):
                 said = f"the hub lets this token not write to {self.kind} {self.repo}; give {TOKEN}"
