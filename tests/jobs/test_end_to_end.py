@@ -146,3 +146,64 @@ def test_a_finished_run_starts_no_step(
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert sorted((run / "attempts").glob("*/*")) == before
     assert again.stdout.count("found finished") == 3
+
+
+# --- gates --------------------------------------------------------------------------------------------------------------
+
+GATED = """    gates: [{check: accuracy, figure: low, atLeast: 0.01}]
+  output: {url: ./published, datasetUrl: ./published-pairs}
+"""
+
+
+def refused(folder: Path, environment: dict[str, str], *changes: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """The example with these changes and a gate on what it gains beyond chance, to its end."""
+    text = (REPOSITORY / "examples" / "sao-tiny.yaml").read_text()
+    for old, new in (("  storage:", f"{GATED}  storage:"), *changes):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "run.yaml").write_text(text)
+    mount = f"selfalign={REPOSITORY / 'examples'}"
+    command = selfalign("run", folder / "run.yaml", "--mount", mount, "--out", folder / "out")
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def published_nothing(folder: Path, done: subprocess.CompletedProcess[str]) -> bool:
+    """It ended as GateNotPassed does, once, with the figures in words, in the report too; and nothing is published."""
+    run = folder / "out" / "default" / "sao-tiny"
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert "spec.evaluation.gates[0]: accuracy at T = 0: low " in done.stderr
+    assert "asked: at least +0.01; nothing was published" in done.stderr
+    assert "Gate not passed:" in (run / "report.html").read_text()
+    assert [path.name for path in (run / "attempts" / "publish").iterdir()] == ["1"]
+    return not [path for path in folder.glob("published*/**/*") if path.is_file()]
+
+
+def test_a_judge_at_random_publishes_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    lines = (REPOSITORY / "examples" / "tiny-model" / "heldout.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "heldout.jsonl").write_text("".join(lines[:150]))
+    done = refused(
+        tmp_path,
+        environment,
+        ("count: 6000", "count: 100"),
+        ("method: logprobs", "method: random"),
+        ("""    verdicts: ["{{ first }} [[A]]", "{{ second }} [[B]]"]\n""", ""),
+        ("pvc://selfalign/tiny-model/heldout.jsonl", "./heldout.jsonl"),
+    )
+    assert published_nothing(tmp_path, done)
+
+
+def test_a_learning_rate_that_breaks_the_model_publishes_nothing(
+    finished: tuple[Path, str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """On the pairs that made it better."""
+    reuse = f"  storage: {{reuseFrom: [{finished[0].as_uri()}], "
+    done = refused(
+        tmp_path,
+        environment,
+        ("count: 6000", f"count: {PERSONAS}"),
+        ("learningRate: 3e-4", "learningRate: 5e-3"),
+        ("epochs: 3", "epochs: 1"),
+        ("  storage: {", reuse),
+    )
+    assert published_nothing(tmp_path, done)
+    assert "i1-generate: found finished" in done.stdout

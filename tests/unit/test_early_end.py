@@ -132,6 +132,13 @@ def test_without_the_field_or_with_rounds_that_rise_every_round_is_a_candidate(
     assert not rounds.leave_out(plan.steps[-1])
 
 
+def test_the_field_is_part_of_no_step_s_digest_but_of_that_which_publishes() -> None:
+    unset, two = looped(None), looped(2)
+    assert "stop_after_worse" not in unset.steps[-1].model_dump(mode="json")
+    others = {step.name for step in two.steps if two.step_digest(step.name) != unset.step_digest(step.name)}
+    assert others == {"select"}
+
+
 def rounds_with(plan: Plan, values: dict[int, float]) -> Rounds:
     (accuracy,) = plan.steps[1].checks  # type: ignore[union-attr]
     (step,) = [step for step in plan.steps if isinstance(step, Publish)]

@@ -95,6 +95,14 @@ def test_a_step_is_waited_for_by_its_name_once_the_plan_is_known() -> None:
         verdict(Status(steps=(accept, train)), "step=i2-train")
 
 
+def test_a_step_that_the_run_has_left_out_never_comes() -> None:
+    left_out = StepStatus(
+        name="i4-train", kind="train", state="Skipped", message="the loop has ended after iteration 3"
+    )
+    found = verdict(Status(steps=(left_out,)), "step=i4-train")
+    assert (found.answer, found.words) == ("never", "has left i4-train out: the loop has ended after iteration 3")
+
+
 def test_a_wait_outlasts_an_apiserver_that_does_not_answer() -> None:
     answers: list[Any] = [Unreachable("down"), of_state("Running"), Unreachable("down"), of_state("Complete")]
 

@@ -15,7 +15,7 @@ from report_run import Chances, make_run
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.frames import document_of, frames
-from selfalign_api.status import Condition, Status, StepStatus, WorkloadRef
+from selfalign_api.status import Condition, Figure, Status, StepStatus, WorkloadRef
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.reading import Asked, tell
 from selfalign_kubectl.applying import check
@@ -233,6 +233,18 @@ def test_what_is_served_is_what_was_published_else_the_newest_training_s_model()
     assert model_of(adapter, done).url == of_step
     with pytest.raises(ConfigError, match="has trained no model yet"):
         model_of(published, Status(steps=(STEPS[0],)))
+
+
+def test_of_a_run_that_selects_the_best_round_s_model_is_served() -> None:
+    rounds = [
+        TRAINED.model_copy(update={"name": f"i{k}-train", "iteration": k, "url": f"file:///r/iter-{k}/i{k}-train"})
+        for k in (1, 2, 3)
+    ]
+    told = (Figure(name="iteration", value="2"), Figure(name="files", value="0"))
+    select = StepStatus(name="select", kind="publish", iteration=3, state="Succeeded", result=told)
+    assert model_of(effective({}), Status(steps=(*rounds, select))).url == "file:///r/iter-2/i2-train/model"
+    waits = select.model_copy(update={"state": "Pending", "result": ()})
+    assert model_of(effective({}), Status(steps=(*rounds, waits))).url == "file:///r/iter-3/i3-train/model"
 
 
 def test_a_deployment_runs_where_the_engines_did_with_the_model_mounted_for_reading() -> None:

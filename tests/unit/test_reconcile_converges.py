@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from reconcile_world import UID, World
 
+from selfalign_api.rounds import VALUE
 from selfalign_api.status import MAX_ATTEMPTS
 from selfalign_operator.views import RETRY_ANNOTATION, WorkloadView
 
@@ -156,3 +157,25 @@ class Operator(RuleBasedStateMachine):
 
 TestOperator = Operator.TestCase
 TestOperator.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+class LoopThatEndsEarly(Operator):
+    """The same of a run whose second round is worse than its first: no round follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        steps = [(f"i{k}-{kind}", kind, k) for k in (1, 2, 3) for kind in ("train", "evaluate")]
+        self.world = World(
+            spec=self.world.spec | {"iterations": 3, "evaluation": {"selectBy": "win", "stopAfterWorse": 1}},
+            steps=[*steps, ("publish", "publish", 3)],
+            results={"i1-evaluate": {VALUE: 0.6}, "i2-evaluate": {VALUE: 0.5}},
+        )
+
+    def teardown(self) -> None:
+        """It ends well without them."""
+        super().teardown()
+        assert not [name for name in self.world.made if name.startswith("run-i3-")]
+
+
+TestLoopThatEndsEarly = LoopThatEndsEarly.TestCase
+TestLoopThatEndsEarly.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
