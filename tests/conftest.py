@@ -13,3 +13,6 @@ settings.load_profile("selfalign")
 # A process that is killed loses nothing that is not on the disk yet, only a machine that stops does: no test stops it, and
 # a busy disk takes tenths of a second for each.
 os.fsync = lambda _: None
+
+# As steps have it: two tests may train at a time (selfalign_jobs.machine).
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -12,7 +12,6 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 INT32_MAX = 2**31 - 1
-INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 TEMPLATE_MAX_CHARACTERS = 16 * 1024
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ from testbed.binaries import BUCKETS, build
 HERE = Path(__file__).parent
 WITH_BUCKETS = ("test_buckets.py", "test_stores.py")
 WITH_MLFLOW = "test_tracking.py"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Each worker has cores of its own: engines and ranks of several, with threads on all, would wait for one another."""
-    worker = getattr(config, "workerinput", None)
-    if worker is not None:
-        number, workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[number % len(cores) :: workers])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

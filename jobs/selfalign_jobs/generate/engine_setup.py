@@ -10,7 +10,7 @@ from typing import Any, Literal
 from selfalign_api.engine_args import plain_engine_args
 from selfalign_api.plan import EngineSettings
 from selfalign_api.run_file import GenerationMeans
-from selfalign_jobs.machine import memory_here
+from selfalign_jobs.machine import OPENMP, memory_here
 
 GIB = 1 << 30
 CPU_BATCH_TOKENS = 4096
@@ -58,11 +58,8 @@ def environment(means: GenerationMeans, threads: int) -> dict[str, str]:
     # Ray sets OMP_NUM_THREADS to the CPUs of the actor; vLLM would bind threads to cores that others share.
     # The engine runs eagerly there; what is left to Dynamo is one tiny function of the sampler, compiled (20 s of g++)
     # when the first comparison comes.
-    return common | {
-        "OMP_NUM_THREADS": str(threads),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "TORCHDYNAMO_DISABLE": "1",
-    }
+    own = {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
+    return common | OPENMP | own
 
 
 def engine_arguments(spec: EngineSpec, model: Path, capability: tuple[int, int] | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from selfalign_api.run_file import TrainingMeans
+from selfalign_jobs.machine import OPENMP
 from selfalign_jobs.step.parent import end_with_parent
 from selfalign_jobs.train.job import Job, Outcome, outcome_of, reserve_outcome, write_outcome
 from selfalign_jobs.train.settings import uses_deepspeed
@@ -53,7 +54,7 @@ def environment(means: TrainingMeans) -> None:
     """What torch and its friends read when they are imported: local files only, nobody is told, no needless groups."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
     if means.device == "CPU":
-        os.environ["DS_ACCELERATOR"] = "cpu"
+        os.environ.update(OPENMP, DS_ACCELERATOR="cpu")
     if means.device == "GPU" and not any(name in os.environ for name in ALLOCATOR):
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"  # each micro batch has another length
     if not uses_deepspeed(means):
