@@ -26,11 +26,12 @@ from selfalign_api.plan import (
     Loss,
     Plan,
     Train,
+    prepares_of,
 )
 from selfalign_jobs.generate.records import Record, to_table
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, step_folder, write_manifest
 from selfalign_jobs.recipes import base
-from selfalign_jobs.recipes.base import FlowDef, Recipe, Remark, Step
+from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step
 from selfalign_jobs.recipes.rows import ANSWERS, PAIRS
 from selfalign_jobs.recipes.tables import with_counts
 
@@ -104,7 +105,7 @@ def known(name: str) -> Iterator[None]:
         variables={},
         required={},
         flows=FLOWS[name],
-        prepares={},
+        prepares={each.fn: PrepareDef(None) for step in SHAPES[name]() for each in prepares_of(step)},  # type: ignore[arg-type]
         plan=lambda method: SHAPES[name](),
         longest=lambda method, sources: {},
         remarks=remarks,
