@@ -6,15 +6,57 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfalign_api.base import INT32_MAX, ApiModel, Count, MapBy, Name, NonNegative
+from selfalign_api.base import INT32_MAX, ApiModel, Count, MapBy, Name, NonNegative, Text, Url
 from selfalign_api.method import Source
+
+
+class AnswerColumns(ApiModel):
+    """Which column carries what. Unset: the column of the same name."""
+
+    prompt: Text | None = None
+    """Column with the prompt, as the held-out prompts have it."""
+
+    response: Text | None = None
+    """Column with the answer."""
+
+
+class Answers(ApiModel):
+    """Somebody else's answers to the held-out prompts: rows as data has them, of which the first of a prompt counts."""
+
+    url: Annotated[Url, Field(examples=["hf://datasets/org/answers/strong.jsonl"])]
+    """Where the rows are: hf://datasets/ORG/NAME[@REVISION][/FILE], s3://, gs://, pvc:// or file://."""
+
+    split: Text | None = None
+    """Split of a hub dataset. Unset: train."""
+
+    subset: Text | None = None
+    """Subset (configuration) of a hub dataset."""
+
+    columns: AnswerColumns | None = None
+    """Which column carries what."""
 
 
 class SelfWinRate(ApiModel):
     """How often the judge prefers the new model's answer."""
 
-    against: Literal["initial"] | None = None
-    """Whose answers it is compared with. Unset: initial."""
+    against: Literal["initial", "previous"] | None = None
+    """Whose answers it is compared with: the model's as given, or those of the iteration before. Unset: initial."""
+
+    answers: Answers | None = None
+    """Answers of another model, instead of the run's own."""
+
+
+class CheckJudge(ApiModel):
+    """Who judges a check in both orders, by the template, verdicts and criteria of the run's own judge."""
+
+    model_name: Annotated[Name, Field(examples=["judge-70b"])]
+    """The judge: initial (the model as given), or an entry of auxiliaryModels that writes or scores."""
+
+    method: Literal["logprobs", "generate", "score"] | None = None
+    """Log-probabilities in both orders, both parsed, or scores. Unset: score by a model that scores, else logprobs."""
+
+    tie_margin: Annotated[float, Field(ge=0, lt=0.5)] | None = None
+    """Tie when the mean P(the new answer is better) of both orders is within this of 0.5. Unset: 0."""
 
 
 class ExactMatch(ApiModel):
@@ -37,6 +79,9 @@ class Check(ApiModel):
 
     self_win_rate: SelfWinRate | None = None
     """With type: SelfWinRate."""
+
+    judge: CheckJudge | None = None
+    """With type: SelfWinRate: who judges. Unset: the judge of the run; in the place of self, the model as given."""
 
     exact_match: ExactMatch | None = None
     """With type: ExactMatch."""

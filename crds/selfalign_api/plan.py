@@ -244,14 +244,15 @@ class Train(Frozen):
 
 
 class Check(Frozen):
-    """One figure of an evaluation, from two tables: the initial model's answers and the new one's."""
+    """One figure of an evaluation, from two tables: the answers that it compares with, of the initial model, and the new one's."""
 
     name: str
     type: Literal["ExactMatch", "SelfWinRate"]
-    before: ArtifactRef
+    before: TableRef
     after: ArtifactRef
-    verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by this step's second engine load
+    verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by an engine load of this step
     temperatures: tuple[float, ...] = ()
+    against: Annotated[Literal["previous", "answers"] | None, ADDED] = None  # of a win rate; None: the initial model
 
 
 class Evaluate(Frozen):
@@ -455,7 +456,8 @@ def artifacts_of(step: AnyStep) -> Iterator[ArtifactRef]:
         yield from dict.fromkeys(ref for each in (step, *step.earlier) for ref in each.pairs)
     if isinstance(step, Evaluate):
         for check in step.checks:
-            yield from (ref for ref in (check.before, check.after, check.verdicts) if ref is not None)
+            refs = (check.before, check.after, check.verdicts)
+            yield from (ref for ref in refs if isinstance(ref, ArtifactRef))
 
 
 def sources_of(step: AnyStep) -> Iterator[SourceRef]:

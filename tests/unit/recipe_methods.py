@@ -15,12 +15,16 @@ from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.recipes.base import Recipe
+from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import Method
 
 CHECKS = (
     {"name": "win", "type": "SelfWinRate"},
     {"name": "accuracy", "type": "ExactMatch", "exactMatch": {"temperatures": [0, 1]}},
     {"name": "cool", "type": "ExactMatch", "exactMatch": {"temperatures": [0.7]}},
+    {"name": "outside", "type": "SelfWinRate", "judge": {"modelName": "initial", "method": "generate"}},
+    {"name": "step", "type": "SelfWinRate", "selfWinRate": {"against": "previous"}},
+    {"name": "rival", "type": "SelfWinRate", "selfWinRate": {"answers": {"url": "file:///data/rival.jsonl"}}},
 )
 HELPER = {"name": "judge-70b", "url": "file:///judge"}
 STRONG = {"name": "strong", "url": "file:///strong"}
@@ -212,6 +216,6 @@ def planned(found: Recipe, method: Method) -> Plan:
         seed=method.seed,
         digest="sha256:0",
         models={name: ModelSource(url=f"file:///{name}", digest=name) for name in {"policy", *lineages}},
-        sources={name: DataSource(digest=name) for name in (*method.data, "evaluation")},
+        sources={name: DataSource(digest=name) for name in (*method.data, "evaluation", f"{OF_FILE}rival")},
         steps=steps,
     )

@@ -28,6 +28,8 @@ from selfalign_jobs.flow import Ask, Compare, Comparison, Completion, Ended, Rep
 from selfalign_jobs.generate.parts import PartWriter, read_ledger
 from selfalign_jobs.generate.program import generate
 from selfalign_jobs.generate.records import Batch, PreparedRows, Record
+from selfalign_jobs.places.models import model_field
+from selfalign_jobs.places.sources import field_of
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, read_manifest, step_folder, write_manifest
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.personas import persona
@@ -107,12 +109,8 @@ def make_run(path: Path, chances: Chances | None = None, seed: int = 0) -> MadeR
 
 def contents(plan: Plan) -> dict[str, str]:
     """Digests of what the method's URLs name, by path, as `resolve` makes them."""
-    sources = plan.sources
-    return {
-        "model.url": plan.models["policy"].digest,
-        "data.personas.url": sources["personas"].digest,
-        "evaluation.prompts.url": sources["evaluation"].digest,
-    }
+    models = {model_field(name).removeprefix("spec."): model.digest for name, model in plan.models.items()}
+    return models | {f"{field_of(name)}.url".removeprefix("spec."): s.digest for name, s in plan.sources.items()}
 
 
 MEANS = Means(
@@ -131,6 +129,9 @@ def _values(chances: Chances, seed: int) -> dict[str, Any]:
     checks = [
         {"name": "accuracy", "type": "ExactMatch", "exactMatch": {"temperatures": [0, 1]}},
         {"name": "win", "type": "SelfWinRate"},
+        {"name": "step", "type": "SelfWinRate", "selfWinRate": {"against": "previous"}},
+        {"name": "rival", "type": "SelfWinRate", "selfWinRate": {"answers": {"url": "pvc://selfalign/rival.jsonl"}}},
+        {"name": "outside", "type": "SelfWinRate", "judge": {"modelName": "strong"}},
     ]
     checks = [check for check in checks if check["name"] in chances.checks]
     values = recipe("sao").defaults_for({}) | {
@@ -145,6 +146,8 @@ def _values(chances: Chances, seed: int) -> dict[str, Any]:
             "checks": checks,
         },
     }
+    if "outside" in chances.checks:
+        values["auxiliaryModels"] = [{"name": "strong", "kind": "Causal", "url": "pvc://selfalign/strong"}]
     values["generation"] |= {"precision": "float32", "maxSetAsidePercent": 5}
     if chances.near is not None:
         values["generation"]["filters"] |= {"nearDuplicates": chances.near}
@@ -179,7 +182,11 @@ def _plan(path: Path, values: dict[str, Any], chances: Chances, seed: int) -> Pl
         recipe="sao",
         seed=seed,
         digest=digest_of(values),
-        models={"policy": ModelSource(url="pvc://selfalign/tiny-model", digest=digest_of("tiny"))},
+        models={"policy": ModelSource(url="pvc://selfalign/tiny-model", digest=digest_of("tiny"))}
+        | {
+            each["name"]: ModelSource(url=each["url"], digest=each["name"])
+            for each in values.get("auxiliaryModels", ())
+        },
         sources={
             "personas": DataSource(url=(data / "personas.txt").as_uri(), digest=digest_of("personas")),
             "evaluation": DataSource(
@@ -187,9 +194,24 @@ def _plan(path: Path, values: dict[str, Any], chances: Chances, seed: int) -> Pl
                 columns={"reference": "reference"},
                 digest=digest_of("held out"),
             ),
-        },
+        }
+        | ({"answers-rival": _rival(data, chances)} if "rival" in chances.checks else {}),
         steps=recipe("sao").plan(method_of(values)),
     )
+
+
+def _rival(data: Path, chances: Chances) -> DataSource:
+    """Somebody else's answers to the held-out prompts, but for one in ten."""
+    answers = pa.table(
+        {
+            "prompt": [f"Held out question {number}?" for number in range(chances.held_out)],
+            "response": [
+                None if number % 10 == 0 else "An answer. " * (number % 7) for number in range(chances.held_out)
+            ],
+        }
+    )
+    Folder.open(data.as_uri()).write_table("rival.parquet", answers)
+    return DataSource(url=(data / "rival.parquet").as_uri(), digest=digest_of("rival"))
 
 
 # --- generation: the recipe's flows, answered by chance -------------------------------------------------------------------

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rule_cases_almost import CASES_OF_ALMOST
+from rule_cases_evaluation import CASES_OF_WIN_RATES
 from rule_cases_fspo import CASES_OF_FSPO
 from rule_cases_reversegen import CASES_OF_REVERSEGEN
 
@@ -625,6 +626,7 @@ CASES = (
         "below maxBackoffSeconds",
     ),
     *(Case(*parts) for parts in CASES_OF_ALMOST),
+    *(Case(*parts) for parts in CASES_OF_WIN_RATES),
     Case(
         f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: improve, topK: 3}}]}}}}",
         f"spec: {{{SYNPO}, {SEEDS}, generation: {{roles: [{{name: teach, topK: 3}}]}}}}",

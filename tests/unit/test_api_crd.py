@@ -135,7 +135,7 @@ def _models(model: Any) -> Iterator[Any]:
         ("spec.seed", {"type": "integer", "minimum": 0, "format": "int64"}),
         ("spec.training.learningRate", {"type": "number", "minimum": 0.0, "exclusiveMinimum": True}),
         ("status.steps[].progress.done", {"type": "integer", "minimum": 0, "maximum": 2**53, "format": "int64"}),
-        ("spec.evaluation.checks[].selfWinRate.against", {"type": "string", "enum": ["initial"]}),
+        ("spec.evaluation.checks[].selfWinRate.against", {"type": "string", "enum": ["initial", "previous"]}),
         ("status.startTime", {"type": "string", "format": "date-time"}),
         ("spec.compute.podTemplate", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
         (

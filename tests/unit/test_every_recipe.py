@@ -128,7 +128,8 @@ def test_every_function_and_flow_is_declared_and_every_role_has_its_values(found
         assert len(set(step.outputs)) == len(step.outputs)
         for job in (job for load in getattr(step, "loads", ()) for job in load.jobs):
             assert job.flow in found.flows
-            assert job.judge in (None, method.judge)
+            own = {check.judging.judge for check in method.evaluation.checks if check.judging is not None}
+            assert job.judge in (None, method.judge, *own)
     assert found.required.keys() <= found.variables.keys()
     assert {*method.roles} <= found.variables.keys()
     for definition in found.flows.values():

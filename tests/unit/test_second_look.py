@@ -69,6 +69,7 @@ SIDES: dict[str, tuple[Callable[[float], list[str]], float, float]] = {
     "FALLEN": (lambda x: list(second_look.on_chosen(-1, -1 - x)), 5, 5.1),
     "HELD_OUT": (lambda x: gains(round(x)), 100, 99),
     "GROWN": (lambda x: list(second_look.on_growth(100, 100 * x)), 1.5, 1.51),
+    "UNANSWERED": (lambda x: list(second_look.on_unanswered("rival", 100, 100 - round(100 * x))), 0, 0.01),
 }  # fmt: skip
 
 

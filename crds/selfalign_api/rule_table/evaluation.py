@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign_api.evaluation import Check, Evaluation, Gate
+from selfalign_api.evaluation import Check, CheckJudge, Evaluation, Gate, SelfWinRate
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
+from selfalign_api.rule_table.generation import SCORING
+from selfalign_api.rule_table.recipes import listed
 from selfalign_api.rule_table.rule import Rule, given
 from selfalign_api.run import Spec
 
@@ -14,6 +16,37 @@ from selfalign_api.run import Spec
 def _lacks_references(evaluation: Evaluation) -> bool:
     columns = evaluation.prompts.columns if evaluation.prompts is not None else None
     return columns is None or columns.reference is None
+
+
+def _checks_of(spec: Spec) -> tuple[Check, ...]:
+    return (spec.evaluation.checks or ()) if spec.evaluation is not None else ()
+
+
+def _against_previous(check: Check) -> bool:
+    return check.self_win_rate is not None and check.self_win_rate.against == "previous"
+
+
+def _kind_of(spec: Spec, judge: CheckJudge) -> str | None:
+    """What the judge of a check is; None where its name is nobody's."""
+    kinds = {model.name: model.kind or "Causal" for model in spec.auxiliary_models or ()} | {"initial": "Causal"}
+    return kinds.get(judge.model_name)
+
+
+def _judges(spec: Spec) -> list[CheckJudge]:
+    return [check.judge for check in _checks_of(spec) if check.judge is not None]
+
+
+def _fits(spec: Spec, judge: CheckJudge) -> bool:
+    """Whether its method is one that its model can do."""
+    return judge.method is None or (judge.method == "score") == (_kind_of(spec, judge) in SCORING)
+
+
+_PREVIOUS = "has(c.selfWinRate) && has(c.selfWinRate.against) && c.selfWinRate.against == 'previous'"
+_JUDGED = given("evaluation.checks") + "self.evaluation.checks.all(c, !has(c.judge) || "
+_SCORES = (
+    "has(self.auxiliaryModels) && self.auxiliaryModels.exists(m, "
+    f"m.name == c.judge.modelName && has(m.kind) && m.kind in {listed(SCORING)})"
+)
 
 
 def _types_of(evaluation: Evaluation) -> dict[str, str]:
@@ -35,6 +68,78 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         given("exactMatch") + "self.type == 'ExactMatch'",
         "exactMatch belongs to another type; write type: ExactMatch, or remove exactMatch",
         lambda check: check.exact_match is None or check.type == "ExactMatch",
+    ),
+    Rule(
+        Check,
+        "judge",
+        given("judge") + "self.type == 'SelfWinRate'",
+        "nobody judges this type of check; write type: SelfWinRate, or remove judge",
+        lambda check: check.judge is None or check.type == "SelfWinRate",
+    ),
+    Rule(
+        SelfWinRate,
+        "answers",
+        given("answers", "against") + "false",
+        "are compared with instead of the run's own; remove against, or answers",
+        lambda rate: rate.answers is None or rate.against is None,
+    ),
+    Rule(
+        Spec,
+        "evaluation.checks",
+        _JUDGED
+        + "c.judge.modelName == 'initial' || (has(self.auxiliaryModels) && self.auxiliaryModels.exists(m, "
+        + "m.name == c.judge.modelName && (!has(m.kind) || m.kind != 'Embedder'))))",
+        "the judge of a check is no model that writes or scores; write judge.modelName: initial, or the name of such an entry "
+        "of auxiliaryModels",
+        lambda spec: all(_kind_of(spec, judge) not in (None, "Embedder") for judge in _judges(spec)),
+    ),
+    Rule(
+        Spec,
+        "evaluation.checks",
+        _JUDGED + f"!has(c.judge.method) || (c.judge.method == 'score') == ({_SCORES}))",
+        "method score needs a judge that scores and the other methods one that writes; remove judge.method: it follows the model",
+        lambda spec: all(_fits(spec, judge) for judge in _judges(spec)),
+    ),
+    Rule(
+        Spec,
+        "evaluation.checks",
+        _JUDGED + f"!has(c.judge.tieMargin) || !({_SCORES}))",
+        "tieMargin is a probability that a judge which writes gives; remove it from the judge that scores",
+        lambda spec: all(judge.tie_margin is None or _kind_of(spec, judge) not in SCORING for judge in _judges(spec)),
+    ),
+    Rule(
+        Spec,
+        "evaluation.checks",
+        "self.recipe != 'fspo' || "
+        + given("evaluation.checks")
+        + "self.evaluation.checks.all(c, !has(c.selfWinRate) || !has(c.selfWinRate.answers))",
+        "fspo asks behind a user's pairs, which nobody else has seen; remove selfWinRate.answers",
+        lambda spec: (
+            spec.recipe != "fspo"
+            or all(check.self_win_rate is None or check.self_win_rate.answers is None for check in _checks_of(spec))
+        ),
+    ),
+    Rule(
+        Evaluation,
+        "checks",
+        given("checks", "when") + f"self.when == 'EachIteration' || !self.checks.exists(c, {_PREVIOUS})",
+        "against: previous needs the answers of the iteration before; write when: EachIteration, or against: initial",
+        lambda evaluation: (
+            evaluation.when in (None, "EachIteration")
+            or not any(_against_previous(check) for check in evaluation.checks or ())
+        ),
+    ),
+    Rule(
+        Evaluation,
+        "selectBy",
+        given("selectBy", "checks") + f"!self.checks.exists(c, c.name == self.selectBy && {_PREVIOUS})",
+        "compares the rounds, and this check compares each with another model; write the name of a check against one and the "
+        "same",
+        lambda evaluation: (
+            not any(
+                check.name == evaluation.select_by and _against_previous(check) for check in evaluation.checks or ()
+            )
+        ),
     ),
     Rule(
         Spec,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selfalign_api.base import ApiModel
+from selfalign_api.evaluation import Answers
 from selfalign_api.generation import Role
 from selfalign_api.life import Tracking
 from selfalign_api.method import AuxiliaryModel, Model, Output, Source, Storage
@@ -57,6 +58,16 @@ def _no_dataset(on: type[M], get: Callable[[M], str]) -> Rule[M]:
     )
 
 
+def _no_model(on: type[M], left_out: str, get: Callable[[M], str]) -> Rule[M]:
+    return Rule(
+        on,
+        "url",
+        left_out + "!self.url.startsWith('hf://') || self.url.startsWith('hf://datasets/')",
+        "this is a model; for data write hf://datasets/ORG/NAME or hf://datasets/ORG/NAME/FILE",
+        lambda it: not get(it).startswith("hf://") or get(it).startswith("hf://datasets/"),
+    )
+
+
 def _output(field: str, get: Callable[[Output], str | None], hub: str) -> Rule[Output]:
     """The rule that a result goes to a folder, or to a repository of the hub: to its branch main, which is what people read."""
     repository = f"hf://{hub}{_REPOSITORY}"
@@ -79,17 +90,11 @@ PLACE_RULES: tuple[Rule[Any], ...] = (
     _place(Model, "chatTemplateUrl", lambda model: model.chat_template_url),
     _place(Role, "templateUrl", lambda role: role.template_url),
     _place(Source, "url", lambda source: source.url, "hf://datasets/ORG/NAME"),
+    _place(Answers, "url", lambda answers: answers.url, "hf://datasets/ORG/NAME"),
     _no_dataset(Model, lambda model: model.url),
     _no_dataset(AuxiliaryModel, lambda model: model.url),
-    Rule(
-        Source,
-        "url",
-        given("url") + "!self.url.startsWith('hf://') || self.url.startsWith('hf://datasets/')",
-        "this is a model; for data write hf://datasets/ORG/NAME or hf://datasets/ORG/NAME/FILE",
-        lambda source: (
-            source.url is None or not source.url.startswith("hf://") or source.url.startswith("hf://datasets/")
-        ),
-    ),
+    _no_model(Source, given("url"), lambda source: source.url or ""),
+    _no_model(Answers, "", lambda answers: answers.url),
     Rule(
         Storage,
         "url",

@@ -15,6 +15,7 @@ from selfalign_jobs.accept.preflight import ModelSeen
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.places.models import POLICY
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import Method
 
 SLACK = 16  # one token in so many: a text that is read again may be cut into other tokens than it was written in
@@ -43,7 +44,7 @@ def tokens_of(method: Method, seen: ModelSeen, sources: Mapping[str, int]) -> in
     if seen.conversation is not None:
         return min(scored(method, seen.conversation, sources), seen.context or 1 << 31)
     if seen.embeds:
-        longest = recipe(method.recipe).longest(method, sources)["prompt"]
+        longest = longest_texts(method, sources)["prompt"]
         return min(_rounded(longest + longest // 2 + SLACK), seen.context or 1 << 31)
     asked = method.engine.max_model_tokens
     if asked is None and seen.prompts:
@@ -51,9 +52,16 @@ def tokens_of(method: Method, seen: ModelSeen, sources: Mapping[str, int]) -> in
     return min((tokens for tokens in (asked, seen.context) if tokens is not None and asked is not None), default=None)
 
 
+def longest_texts(method: Method, sources: Mapping[str, int]) -> dict[str, int]:
+    """Tokens of each variable at the most: of answers that are compared, also of those that a file holds."""
+    longest = recipe(method.recipe).longest(method, sources)
+    given = max((size for name, size in sources.items() if name.startswith(OF_FILE)), default=0)
+    return {**longest} | {name: max(longest[name], given) for name in ("first", "second") if given}
+
+
 def scored(method: Method, fixed: int, sources: Mapping[str, int]) -> int:
     """Tokens of the longest prompt with its answer, as another tokenizer may cut them: half as many again."""
-    longest = recipe(method.recipe).longest(method, sources)
+    longest = longest_texts(method, sources)
     others = (tokens for name, tokens in longest.items() if name != "prompt")
     most = fixed + longest["prompt"] + max(others, default=0)
     return _rounded(most + most // 2)
@@ -80,7 +88,7 @@ def _with_tokens(step: AnyStep, engine: EngineSettings, others: Mapping[str, int
 def needed(method: Method, prompts: Mapping[str, int], sources: Mapping[str, int]) -> int:
     """Tokens of the longest prompt and answer of any role."""
     found = recipe(method.recipe)
-    longest, most = found.longest(method, sources), 0
+    longest, most = longest_texts(method, sources), 0
     for name, fixed in prompts.items():
         role = method.roles[name]
         answer = max(

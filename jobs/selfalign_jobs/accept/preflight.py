@@ -13,6 +13,7 @@ from selfalign_api.run import Spec
 from selfalign_api.run_file import GenerationMeans, Means
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
 from selfalign_jobs.accept.chat import look_at_chat
+from selfalign_jobs.accept.given_answers import answers_notes
 from selfalign_jobs.accept.held_out import held_out_notes
 from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
@@ -83,6 +84,7 @@ def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str
         notes=[
             *(note for model in models.values() for note in model.notes),
             *dict.fromkeys(held_out_notes(resolved.plan, found, sources)),
+            *answers_notes(sources),
         ],
     )
 

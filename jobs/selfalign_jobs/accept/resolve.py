@@ -45,14 +45,16 @@ from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest
 from selfalign_jobs.places.models import POLICY, GivenModel, given_model, model_field
-from selfalign_jobs.places.sources import DIALOGUES, field_of, here, source_files
+from selfalign_jobs.places.sources import DIALOGUES, field_of, given_as, here, source_files
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import (
     Draw,
     Evaluation,
     EvaluationCheck,
     Filters,
     IterationPolicy,
+    Judging,
     Method,
     Override,
     Training,
@@ -274,7 +276,12 @@ def method_values(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, st
 def method_of(values: Mapping[str, Json]) -> Method:
     """The typed method of these values."""
     v = _snake(values)
-    generation, judge, training, evaluation = v["generation"], v["judge"], v["training"], v["evaluation"]
+    generation, training, evaluation = v["generation"], v["training"], v["evaluation"]
+    kinds = {helper["name"]: helper["kind"] for helper in _helpers(values)}
+    judge = Judge(
+        **{k: tuple(x) if isinstance(x, list) else x for k, x in v["judge"].items() if k != "model_name"},
+        scorer=_scorer(values),
+    )
     return Method(
         recipe=v["recipe"],
         iterations=v["iterations"],
@@ -290,12 +297,9 @@ def method_of(values: Mapping[str, Json]) -> Method:
             max_model_tokens=generation.get("max_model_tokens"),
             max_set_aside_percent=generation["max_set_aside_percent"],
         ),
-        judge=Judge(
-            **{k: tuple(x) if isinstance(x, list) else x for k, x in judge.items() if k != "model_name"},
-            scorer=_scorer(values),
-        ),
-        judge_model=judge.get("model_name", "self"),
-        helpers={helper["name"]: helper["kind"] for helper in _helpers(values)},
+        judge=judge,
+        judge_model=v["judge"].get("model_name", "self"),
+        helpers=kinds,
         iteration=IterationPolicy(**{"max_new_pairs": None} | v["iteration"]),
         training=Training(
             loss=Loss(**training["loss"]),
@@ -306,7 +310,7 @@ def method_of(values: Mapping[str, Json]) -> Method:
         evaluation=Evaluation(
             when=evaluation["when"],
             prompts_given="prompts" in evaluation,
-            checks=tuple(_check(check) for check in evaluation["checks"]),
+            checks=tuple(_check(check, judge, kinds) for check in evaluation["checks"]),
             select_by=evaluation.get("select_by"),
             stop_after_worse=evaluation.get("stop_after_worse"),
             gates=tuple(Gate(**gate) for gate in evaluation.get("gates", ())),
@@ -326,9 +330,30 @@ def _settings(training: Mapping[str, Any], seed: int) -> TrainSettings:
     )
 
 
-def _check(check: Mapping[str, Any]) -> EvaluationCheck:
+def _check(check: Mapping[str, Any], run: Judge, kinds: Mapping[str, Kind]) -> EvaluationCheck:
+    """A check as it is written; `run` is the judge whose verdicts and criteria its own goes by."""
     temperatures = check.get("exact_match", {}).get("temperatures", (0.0, 1.0)) if check["type"] == "ExactMatch" else ()
-    return EvaluationCheck(name=check["name"], type=check["type"], temperatures=tuple(temperatures))
+    rate, judge = check.get("self_win_rate", {}), check.get("judge")
+    return EvaluationCheck(
+        name=check["name"],
+        type=check["type"],
+        temperatures=tuple(temperatures),
+        against="answers" if "answers" in rate else rate.get("against", "initial"),
+        judging=None if judge is None else _judging(judge, run, kinds.get(judge["model_name"], "Causal")),
+    )
+
+
+def _judging(given: Mapping[str, Any], run: Judge, kind: Kind) -> Judging:
+    scorer = None if kind == "Causal" else kind
+    method = given.get("method", "logprobs" if scorer is None else "score")
+    judge = Judge(
+        method=method,
+        verdicts=run.verdicts,
+        criteria=run.criteria,
+        tie_margin=given.get("tie_margin", 0.0),
+        scorer=scorer,
+    )
+    return Judging(model_name=given["model_name"], judge=judge)
 
 
 def _snake(value: Json) -> Json:
@@ -343,11 +368,13 @@ def _snake(value: Json) -> Json:
 
 
 def _source_names(method: Method) -> tuple[str, ...]:
-    return (*method.data, "evaluation") if method.evaluation.prompts_given else tuple(method.data)
+    held_out = ("evaluation",) if method.evaluation.prompts_given else ()
+    others = (OF_FILE + check.name for check in method.evaluation.checks if check.against == "answers")
+    return (*method.data, *held_out, *others)
 
 
 def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
-    given = values["evaluation"]["prompts"] if name == "evaluation" else values["data"][name]
+    given = given_as(values, name)
     url = given.get("url")
     if url is None:
         return DataSource(digest="built-in")
@@ -389,7 +416,7 @@ def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tup
 
 
 def _path(name: str) -> str:
-    return "evaluation.prompts.url" if name == "evaluation" else f"data.{name}.url"
+    return f"{field_of(name)}.url".removeprefix("spec.")
 
 
 def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:

@@ -24,6 +24,7 @@ class Figure:
     check: str
     type: str
     role: str | None
+    against: str | None = None  # of a win rate: answers, where it is against those of a file
 
     @property
     def name(self) -> str:
@@ -73,10 +74,11 @@ def shared_figures(runs: Sequence[ComparedRun]) -> tuple[Figure, ...]:
 
 
 def figures_of(run: ComparedRun) -> tuple[Figure, ...]:
-    """The figures of its newest evaluation."""
+    """The figures of its newest evaluation. A rate against a run's own iteration before says nothing of another run."""
     return tuple(
-        Figure(check.name, check.type, role)
+        Figure(check.name, check.type, role, check.against)
         for check in run.evaluation.checks
+        if check.against != "previous"
         for role in ([None] if check.type == "SelfWinRate" else roles_of(check.name, run.results))
     )
 

@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.flow import seed_of
@@ -13,6 +16,7 @@ from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_loads
 from selfalign_jobs.generate.vllm_engine import VllmEngine
+from selfalign_jobs.places.sources import none_answered
 from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.step import points, second_look
 from selfalign_jobs.step.context import StepContext
@@ -44,7 +48,23 @@ def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
     for verdicts in {check.verdicts for check in step.checks if check.verdicts is not None}:
         yield from notes.on_judging(context.folder, context.tables[verdicts.name], _judge_of(step, verdicts))
     for before, after in {(check.before, check.after) for check in step.checks}:
-        yield from notes.on_answers(read_input(context, before), read_input(context, after))
+        if isinstance(before, ArtifactRef):  # a file does not say how many tokens
+            yield from notes.on_answers(read_input(context, before), read_input(context, after))
+    for check in step.checks:
+        if check.verdicts is not None and check.against == "answers":
+            yield from second_look.on_unanswered(check.name, _asked(context, check), compared(context, check).num_rows)
+
+
+def compared(context: StepContext, check: Check) -> pa.Table:
+    """The answers that were judged for a win rate: a prompt, and what is compared `before` and `after`."""
+    assert check.verdicts is not None
+    return context.folder.read_table(f"prepared/{check.verdicts.name}.parquet")
+
+
+def _asked(context: StepContext, check: Check) -> int:
+    """Prompts that the new model answered for a win rate."""
+    answers = read_input(context, check.after)
+    return len(answers.filter(pc.equal(answers["role"], "respond"))["prompt"].unique())
 
 
 def _judge_of(step: Evaluate, verdicts: ArtifactRef) -> Judge | None:
@@ -56,6 +76,8 @@ def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:
     """The figures of one check, from the tables that it names."""
     seed = seed_of(context.config.plan.seed, step.name)
     if check.verdicts is not None:
+        if check.against == "answers" and compared(context, check).num_rows == 0:
+            raise none_answered(check.name, _asked(context, check))
         tie_margin = notes.tie_margin_of(_judge_of(step, check.verdicts))
         return win_rate_figures(check, read_input(context, check.verdicts), tie_margin, seed)
     return exact_match_figures(check, read_input(context, check.before), read_input(context, check.after), seed)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
-from selfalign_api.plan import DataSource
+from selfalign_api.plan import DataSource, Json
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.source_look import MESSAGES, Reading, looked_at
@@ -21,6 +21,7 @@ from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
 from selfalign_jobs.recipes import personas, users
+from selfalign_jobs.recipes.evaluation import OF_FILE
 
 # What a table of each kind must have, and may have.
 REQUIRED = {
@@ -29,9 +30,11 @@ REQUIRED = {
     "prompts": "prompt",
     "evaluation": "prompt",
     "corpus": "text",
+    "answers": "prompt",
 }
 BUILT_IN = {"personas": personas.table, "users": users.table}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
+BESIDE: Mapping[str, tuple[str, ...]] = {"answers": ("response",)}  # must be there, and may be empty
 DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be
 
 
@@ -70,7 +73,29 @@ def here(url: str, mounts: Mapping[str, str], beside: Path = Path(), field: str 
 
 def field_of(name: str) -> str:
     """The path in the spec of a source."""
+    if name.startswith(OF_FILE):
+        return f"spec.evaluation.checks[{name.removeprefix(OF_FILE)}].selfWinRate.answers"
     return "spec.evaluation.prompts" if name == "evaluation" else f"spec.data.{name}"
+
+
+def none_answered(check: str, asked: int) -> ConfigError:
+    """What is wrong with a file of answers to other prompts than those of the evaluation."""
+    message = (
+        f"has an answer to none of the {asked:,} held-out prompts; write the file of the answers to evaluation.prompts, each "
+        "beside its prompt character by character"
+    )
+    return ConfigError.one(f"{field_of(OF_FILE + check)}.url", message)
+
+
+def given_as(spec: Mapping[str, Json], name: str) -> dict[str, Json]:
+    """What a spec (JSON) says of a source."""
+    evaluation = spec["evaluation"]
+    if name.startswith(OF_FILE):
+        (check,) = (check for check in evaluation["checks"] if OF_FILE + check["name"] == name)
+        found: dict[str, Json] = check["selfWinRate"]["answers"]
+    else:
+        found = evaluation["prompts"] if name == "evaluation" else spec["data"][name]
+    return found
 
 
 def source_files(name: str, path: Path) -> list[TableFile]:
@@ -115,8 +140,11 @@ def _refusing(field: str, path: Path) -> Iterator[None]:
 
 def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
     """What is read of each file; first the column that a row must have."""
-    given, main, field = source.columns, REQUIRED[name], f"{field_of(name)}.columns"
-    _refuse_unread(name, given, [main, *([MESSAGES] if main == "prompt" else []), *OPTIONAL.get(name, ())])
+    kind = "answers" if name.startswith(OF_FILE) else name
+    given, main, field = source.columns, REQUIRED[kind], f"{field_of(name)}.columns"
+    beside, optional = BESIDE.get(kind, ()), OPTIONAL.get(kind, ())
+    chats = [MESSAGES] if main == "prompt" and not beside else []
+    _refuse_unread(name, given, [main, *chats, *beside, *optional])
     if MESSAGES in given:
         if main in given:
             raise ConfigError.one(f"{field}.{MESSAGES}", f"stands beside {main}; write the one that holds the prompts")
@@ -125,7 +153,8 @@ def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
         # A text has one column, whatever it is called.
         named = read_text.COLUMN if is_text and given.get(main) in (None, main) else given.get(main, main)
         first = Column(named, main, cells.prompt if main == "prompt" else cells.text)
-    others = [Column(given[other], other, cells.text) for other in OPTIONAL.get(name, ()) if other in given]
+    others = [Column(given.get(other, other), other, cells.text) for other in beside]
+    others += [Column(given[other], other, cells.text) for other in optional if other in given]
     return Reading((first, *others), filled=(main,))
 
 

@@ -106,12 +106,31 @@ class Training(Frozen):
         return changed
 
 
+class Judging(Frozen):
+    """Who judges, and how."""
+
+    model_name: str  # self, initial, or a helper
+    judge: Judge
+
+    def model(self, own: ModelRef) -> ModelRef:
+        """The model that judges, where `own` does for `self`. The control asks none, so it needs no other."""
+        if self.model_name == "self" or self.judge.method == "random":
+            return own
+        return ModelRef() if self.model_name == "initial" else ModelRef(lineage=self.model_name)
+
+    def load(self, own: ModelRef, *jobs: FlowJob) -> EngineLoad:
+        """The judge's engine load, which judges or scores."""
+        return EngineLoad(model=self.model(own), task="text" if self.judge.scorer is None else "score", jobs=jobs)
+
+
 class EvaluationCheck(Frozen):
     """One check as the spec names it."""
 
     name: str
     type: Literal["ExactMatch", "SelfWinRate"]
     temperatures: tuple[float, ...] = ()
+    against: Literal["initial", "previous", "answers"] = "initial"  # answers: of a file
+    judging: Judging | None = None  # None: as the run judges
 
 
 class Evaluation(Frozen):
@@ -147,12 +166,15 @@ class Method(Frozen):
     evaluation: Evaluation
     options: dict[str, Json]
 
+    @property
+    def judging(self) -> Judging:
+        """Who judges, and how."""
+        return Judging(model_name=self.judge_model, judge=self.judge)
+
     def judge_of(self, own: ModelRef) -> ModelRef:
-        """The model that judges, where `own` does for `self`. The control asks none, so it needs no other."""
-        if self.judge_model == "self" or self.judge.method == "random":
-            return own
-        return ModelRef() if self.judge_model == "initial" else ModelRef(lineage=self.judge_model)
+        """The model that judges, where `own` does for `self`."""
+        return self.judging.model(own)
 
     def judge_load(self, own: ModelRef, job: FlowJob) -> EngineLoad:
         """The judge's engine load, which judges or scores."""
-        return EngineLoad(model=self.judge_of(own), task="text" if self.judge.scorer is None else "score", jobs=(job,))
+        return self.judging.load(own, job)

@@ -107,7 +107,7 @@ def plan(method: Method) -> tuple[Step, ...]:
     steps.append(harden(method))
     if method.evaluation.after(last, last):
         held = Prepare(fn="questions", inputs=(held_out_table(method, INITIAL_ANSWERS) or INITIAL_ANSWERS,))
-        steps.append(evaluate_step(method, last, held, INITIAL_ANSWERS))
+        steps.append(evaluate_step(method, last, held, INITIAL_ANSWERS, first=last))
     return tuple(steps)
 
 

@@ -171,13 +171,22 @@ def learned_from(prepare: Prepare) -> tuple[TableRef, ...]:
 
 def joined_answers(tables: tuple[pa.Table, ...], options: Mapping[str, Json]) -> pa.Table:
     """Prompts with the answer of the old model (`before`) and of the new (`after`), both by the role `role`."""
-    before, after = (table.filter(pc.field("role") == options["role"]) for table in tables)
+    before, after = (_answers_by(options["role"], table) for table in tables)
     order = pc.sort_indices(before["prompt"]).to_numpy()
     place = pc.index_in(before["prompt"], pc.unique(after["prompt"])).to_numpy(zero_copy_only=False)[order]
     both = ~np.isnan(place)
     old = gathered(before.select(["prompt", "answer"]), order[both])
     new = gathered(after.select(["answer"]), first_rows(after["prompt"])[place[both].astype(np.int64)])
     return pa.table({"prompt": old["prompt"], "before": old["answer"], "after": new["answer"]})
+
+
+def _answers_by(role: str, table: pa.Table) -> pa.Table:
+    """The answers of a role; of a file all that there are, of a prompt the first."""
+    if "role" in table.column_names:
+        return table.filter(pc.field("role") == role)
+    answered = table.filter(pc.is_valid(table["response"]))
+    found = gathered(answered, first_rows(answered["prompt"]))
+    return pa.table({"prompt": found["prompt"], "answer": found["response"]})
 
 
 JOINED_ANSWERS = PrepareDef(joined_answers, most=lambda rows, _: min(rows))

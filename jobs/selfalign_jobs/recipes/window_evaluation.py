@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import Any
 
 from selfalign_api.plan import ArtifactRef, EngineLoad, Evaluate, FlowJob, Json, ModelRef, Prepare, Role, TableRef
 from selfalign_jobs.flow import Ask, Request, Row
 from selfalign_jobs.recipes.answers import answer_row
 from selfalign_jobs.recipes.base import FlowDef
-from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, check_of
+from selfalign_jobs.recipes.evaluation import HELD_OUT, answer_roles, check_of, judge_loads, verdict_tables
 from selfalign_jobs.recipes.few_shot import answer_of, turns
 from selfalign_jobs.recipes.judge import judge
-from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.recipes.method import EvaluationCheck, Method
 from selfalign_jobs.recipes.rows import ANSWERS, VERDICTS
 
 # The splits of what is held out, each reported by itself: what its tables and its checks are called.
@@ -72,36 +73,38 @@ def evaluate(method: Method, labelled: TableRef, windows: Options, models: tuple
         EngineLoad(model=initial, jobs=before),
         EngineLoad(model=trained, jobs=(*after, *(others if exact else ()))),
     ]
-    if "respond" in roles:
-        judging = [judging_job(method, labelled, windows, split) for split in SPLITS]
-        load = method.judge_load(initial, judging[0])
-        loads.append(load.model_copy(update={"jobs": tuple(judging)}))
+    given, _ = answers_of("")
+    tables = verdict_tables(method, given, given)
+    compared = partial(compared_windows, labelled, windows)
     checks = [
-        check_of(check, *answers_of(ending), STEP).model_copy(
-            update={"name": f"{check.name}{ending}"} | _verdicts_of(check.type, ending)
-        )
+        check_of(check, *answers_of(ending), tables.get(check), ending)
         for check in method.evaluation.checks
         for ending in SPLITS.values()
     ]
-    return Evaluate(name=STEP, iteration=1, loads=tuple(loads), engine=method.engine, checks=tuple(checks))
+    return Evaluate(
+        name=STEP,
+        iteration=1,
+        loads=(*loads, *judge_loads(method, tables, compared)),
+        engine=method.engine,
+        checks=tuple(checks),
+    )
 
 
-def judging_job(method: Method, labelled: TableRef, windows: Options, split: str) -> FlowJob:
-    """The trained model's answers of a split against the initial model's. The judge sees the shots: they are in the prompt."""
-    options = {**windows, "split": split, "most": HELD_OUT, "role": "respond"}
-    both = Prepare(fn="joined-for-users", inputs=(*answers_of(SPLITS[split]), labelled), options=options)
-    roles, out = {"judge": method.roles["judge"]}, f"verdicts{SPLITS[split]}"
-    return FlowJob(flow="compare-for-user", rows=both, out=out, roles=roles, judge=method.judge)
+def compared_windows(labelled: TableRef, windows: Options, _: EvaluationCheck, out: str) -> tuple[FlowJob, ...]:
+    """The trained model's answers of each split against the initial model's. The judge sees the shots: they are in the prompt."""
+
+    def job(split: str, ending: str) -> FlowJob:
+        options = {**windows, "split": split, "most": HELD_OUT, "role": "respond"}
+        both = Prepare(fn="joined-for-users", inputs=(*answers_of(ending), labelled), options=options)
+        return FlowJob(flow="compare-for-user", rows=both, out=f"{out}{ending}")
+
+    return tuple(job(split, ending) for split, ending in SPLITS.items())
 
 
 def answers_of(ending: str) -> tuple[ArtifactRef, ArtifactRef]:
     """The tables of a split: the initial model's answers, and the trained one's."""
     before, after = (ArtifactRef(step=STEP, name=f"{whose}answers{ending}") for whose in ("initial-", ""))
     return before, after
-
-
-def _verdicts_of(kind: str, ending: str) -> dict[str, ArtifactRef]:
-    return {"verdicts": ArtifactRef(step=STEP, name=f"verdicts{ending}")} if kind == "SelfWinRate" else {}
 
 
 ANSWER_WINDOW = FlowDef(answer_window, ANSWERS)

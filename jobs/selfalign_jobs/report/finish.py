@@ -18,6 +18,7 @@ from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
 from selfalign_jobs.report.result import checks_of, chosen_of, gates_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
+from selfalign_jobs.report.win_rates import told_of, words_of
 from selfalign_jobs.tracking.follow import state_of, told
 
 SHOWN = {
@@ -89,7 +90,8 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
     wins: dict[str, Any] = {}
     for check in checks_of(evidence).values():
         if check.type == "SelfWinRate":
-            wins |= {check.name: results[check.name]} if check.name in results else {}
+            if check.name in results:
+                wins[check.name] = results[check.name] | told_of(evidence, check)
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
@@ -206,7 +208,7 @@ def _table(figures: dict[str, Json]) -> Table:
         table.add_row(f"accuracy, {role}", f"{found['before']:.3f} → {found['after']:.3f}", gain)
     for name, found in figures["winRate"].items():
         table.add_row(
-            f"self-win rate, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}"
+            f"{words_of(found)}, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}"
         )
     for gate in figures["gates"]:
         figure = f"{gate['value']:.3f}, at least {gate['atLeast']:g}"

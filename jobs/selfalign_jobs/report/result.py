@@ -7,13 +7,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfalign_api.plan import Check, Evaluate, Json, ModelRef
+from selfalign_api.plan import Check, Evaluate, Json
 from selfalign_jobs.publish.gates import Held, held
 from selfalign_jobs.recipes.base import Remark, recipe
 from selfalign_jobs.report.chart import Interval, interval_chart
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.of_tables import remarks_of
 from selfalign_jobs.report.section import Section
+from selfalign_jobs.report.win_rates import AGAINST, judges_of
 
 
 def checks_of(evidence: Evidence) -> dict[str, Check]:
@@ -42,7 +43,8 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         named = name_of(evidence, check, "").removeprefix(", ")
         if check.type == "SelfWinRate":
             there = [(k, figures[check.name]) for k, figures in done if check.name in figures]
-            label = ", ".join(filter(None, [named, "iteration {}" if several else "new model"]))
+            against = AGAINST.get(check.against or "", "")
+            label = ", ".join(filter(None, [named, against, "iteration {}" if several else "new model"]))
             wins += [_interval(label.format(k), figure) for k, figure in there]
             rows += [_row(check.name, k, None, figure, None) for k, figure in there]
             continue
@@ -59,13 +61,18 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
-        charts["wins"] = interval_chart("Self-win rate", "win rate against the initial model", wins, level=0.5)
+        title = (
+            "win rate"
+            if any(check.against for check in checks_of(evidence).values())
+            else "win rate against the initial model"
+        )
+        charts["wins"] = interval_chart("Self-win rate", title, wins, level=0.5)
     facts = {
         "remarks": _remarks(evidence),
         "charts": charts,
         "rows": rows,
         "several": several,
-        "judge": _judge(evidence),
+        "judge": judges_of(evidence, [check for check in checks_of(evidence).values() if check.type == "SelfWinRate"]),
         "gates": gates_of(evidence),
         "choice": _choice(evidence),
     }
@@ -102,21 +109,6 @@ def gates_of(evidence: Evidence) -> tuple[Held, ...]:
     """The gates of the run, held against the evaluation that they are about; none before it is done."""
     rounds = evidence.rounds
     return () if rounds is None or rounds.missing is not None else held(rounds)
-
-
-def _judge(evidence: Evidence) -> str:
-    """Who judges for the win rates."""
-    models = [
-        load.model
-        for facts in evidence.steps
-        if isinstance(facts.step, Evaluate)
-        for load in facts.step.loads
-        if any(job.judge is not None for job in load.jobs)
-    ]
-    model = models[-1] if models else ModelRef()
-    if model.lineage != ModelRef().lineage:
-        return model.lineage
-    return "the initial model" if model.iteration == 0 else "the model itself"
 
 
 def _evaluation_notes(evidence: Evidence) -> tuple[str, ...]:

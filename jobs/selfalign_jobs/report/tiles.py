@@ -12,6 +12,7 @@ from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.of_tables import makes_pairs, stages_of
 from selfalign_jobs.report.result import checks_of, name_of, roles_of, signed
 from selfalign_jobs.report.scale import count, duration
+from selfalign_jobs.report.win_rates import told_of, words_of
 from selfalign_jobs.step.second_look import percent
 
 
@@ -40,7 +41,7 @@ def _results(evidence: Evidence) -> Iterator[Tile]:
         if check.type == "SelfWinRate":
             if check.name in results:
                 found = results[check.name]
-                label = name_of(evidence, check, "self-win rate")
+                label = name_of(evidence, check, words_of(told_of(evidence, check)))
                 yield Tile(label, f"{found['value']:.3f}", f"95 %: [{found['low']:.3f}, {found['high']:.3f}]")
             continue
         for role in roles_of(check.name, results):

@@ -139,8 +139,13 @@ GROWN = Bound(
     "ours: what grows by half has learned to be long",
     "as for LONGER; a smaller beta, or fewer epochs",
 )  # fmt: skip
+UNANSWERED = Bound(
+    "UNANSWERED", 0.0, "held-out prompts to which a file of answers (selfWinRate.answers) has none",
+    "the rate is over the others, and says nothing of these",
+    "a file with an answer to each prompt of evaluation.prompts, beside it character by character",
+)  # fmt: skip
 
 BOUNDS = (
     POSITION, CONSISTENT, PARSED, TIES, REPEATED, IDENTICAL, KEPT, CUT, LONGER, STRETCHED, BATCH, LEARNING_RATE,
-    OVERLONG, HELD_PAIRS, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, FALLEN, HELD_OUT, GROWN,
+    OVERLONG, HELD_PAIRS, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, FALLEN, HELD_OUT, GROWN, UNANSWERED,
 )  # fmt: skip

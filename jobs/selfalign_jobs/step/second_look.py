@@ -36,6 +36,13 @@ def on_prompts(repeated: float | None) -> Iterator[str]:
         yield f"{percent(repeated)} of the prompts repeat an earlier one: what they are written from hardly varies them."
 
 
+def on_unanswered(check: str, asked: int, answered: int) -> Iterator[str]:
+    """Held-out prompts to which a file of answers has none."""
+    if asked and 1 - answered / asked > bounds.UNANSWERED.value:
+        lacking = f"{asked - answered:,} of {asked:,} held-out prompts"
+        yield f"The answers that check {check} compares with lack {lacking}: these do not count."
+
+
 def on_records(records: int, kept: int, lost: Mapping[str, int]) -> Iterator[str]:
     """Records that come to nothing, by their reason (recipes/sao.py); asked once all are through."""
     if not records:

@@ -1,0 +1,105 @@
+"""Cases of the rules of win rates: parts of a run that are accepted, parts that are refused, and the line for these."""
+
+MODELS = (
+    "auxiliaryModels: [{name: big, url: 'hf://o/n'}, {name: r, url: 'hf://o/r', kind: RewardModel}, "
+    "{name: e, url: 'hf://o/e', kind: Embedder}]"
+)
+
+
+def check(inner: str, beside: str = "", recipe: str = "") -> str:
+    """A run with one win rate."""
+    more = f", {beside}" if beside else ""
+    return f"spec: {{{recipe}{MODELS}, evaluation: {{checks: [{{name: w, type: SelfWinRate, {inner}}}]{more}}}}}"
+
+
+def against(what: str, beside: str = "") -> str:
+    """The same, against somebody's answers."""
+    return check(f"selfWinRate: {{against: {what}}}", beside)
+
+
+def answers(url: str, more: str = "", recipe: str = "") -> str:
+    """The same, against those of a file."""
+    return check(f"selfWinRate: {{answers: {{url: '{url}'}}{more}}}", recipe=recipe)
+
+
+SPEC = "spec.evaluation.checks: "
+FSPO = "recipe: fspo, data: {preferences: {url: 's3://b/p', columns: {user: u}}}, "
+PLACES = (
+    "write hf://datasets/ORG/NAME, s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH, or file:///PATH for a folder inside the "
+    "image; a relative path works only with selfalign run"
+)
+
+CASES_OF_WIN_RATES = (
+    (
+        check("judge: {modelName: big}"),
+        "spec: {evaluation: {prompts: {url: 's3://b/p', columns: {reference: r}}, "
+        "checks: [{name: w, type: ExactMatch, judge: {modelName: initial}}]}}",
+        "spec.evaluation.checks[w].judge: nobody judges this type of check; write type: SelfWinRate, or remove judge",
+    ),
+    (
+        check("judge: {modelName: initial}"),
+        check("judge: {modelName: e}"),
+        SPEC
+        + "the judge of a check is no model that writes or scores; write judge.modelName: initial, or the name of such an "
+        "entry of auxiliaryModels",
+    ),
+    (
+        check("judge: {modelName: r}"),
+        check("judge: {modelName: self}"),
+        SPEC
+        + "the judge of a check is no model that writes or scores; write judge.modelName: initial, or the name of such an "
+        "entry of auxiliaryModels",
+    ),
+    (
+        check("judge: {modelName: r, method: score}"),
+        check("judge: {modelName: r, method: generate}"),
+        SPEC
+        + "method score needs a judge that scores and the other methods one that writes; remove judge.method: it follows "
+        "the model",
+    ),
+    (
+        check("judge: {modelName: big, method: generate}"),
+        check("judge: {modelName: initial, method: score}"),
+        SPEC
+        + "method score needs a judge that scores and the other methods one that writes; remove judge.method: it follows "
+        "the model",
+    ),
+    (
+        check("judge: {modelName: big, tieMargin: 0.1}"),
+        check("judge: {modelName: r, tieMargin: 0.1}"),
+        SPEC + "tieMargin is a probability that a judge which writes gives; remove it from the judge that scores",
+    ),
+    (
+        answers("s3://b/a"),
+        answers("s3://b/a", ", against: initial"),
+        "spec.evaluation.checks[w].selfWinRate.answers: are compared with instead of the run's own; remove against, or answers",
+    ),
+    (
+        answers("hf://datasets/o/n"),
+        answers("hf://o/n"),
+        "spec.evaluation.checks[w].selfWinRate.answers.url: hf://o/n: this is a model; for data write hf://datasets/ORG/NAME or "
+        "hf://datasets/ORG/NAME/FILE",
+    ),
+    (
+        answers("gs://b/a"),
+        answers("ftp://b/a"),
+        f"spec.evaluation.checks[w].selfWinRate.answers.url: ftp://b/a: {PLACES}",
+    ),
+    (
+        check("judge: {modelName: big}", recipe=FSPO),
+        answers("s3://b/a", recipe=FSPO),
+        SPEC + "fspo asks behind a user's pairs, which nobody else has seen; remove selfWinRate.answers",
+    ),
+    (
+        against("previous", "when: EachIteration"),
+        against("previous", "when: Last"),
+        SPEC
+        + "against: previous needs the answers of the iteration before; write when: EachIteration, or against: initial",
+    ),
+    (
+        against("initial", "selectBy: w"),
+        against("previous", "selectBy: w"),
+        "spec.evaluation.selectBy: w: compares the rounds, and this check compares each with another model; write the name of a "
+        "check against one and the same",
+    ),
+)
