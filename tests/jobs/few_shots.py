@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import threading
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import trainings
 import yaml
 from tiny_effects import Rows, log_probabilities
 from tiny_run import EXAMPLES, MOUNTS
@@ -20,15 +20,11 @@ from trainings import MODEL, TINY
 from selfalign_api.load import parse
 from selfalign_api.plan import Evaluate, Plan, Train
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.accept.resolve import resolve
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.places.sources import read_source
 from selfalign_jobs.recipes.few_shot import turn
 from selfalign_jobs.recipes.windows import held_out_windows
-from selfalign_jobs.step.context import StepContext
-from selfalign_jobs.step.progress import Progress
-from selfalign_jobs.train.program import train
 
 
 @cache
@@ -60,17 +56,7 @@ def plan_of(rows: Rows, folder: Path, **changes: Any) -> Plan:
 
 def trained(plan: Plan, folder: Path) -> dict[str, Path]:
     """The models that its trainings make, by the steps' names."""
-    engines, ranks = GenerationMeans(device="CPU"), TrainingMeans(device="CPU", activation_checkpointing="None")
-    means = Means(generation=engines, training=ranks, evaluation=engines)
-    models = {}
-    for step in (step for step in plan.steps if isinstance(step, Train)):
-        storage = folder.resolve().as_uri()
-        config = StepConfig(plan=plan, step=step.name, attempt=1, storage=storage, mounts=MOUNTS, means=means)
-        context = StepContext.of(config, Progress(step.name), stop=threading.Event())
-        manifest = train(context, step)
-        assert context.folder.local is not None and manifest.model is not None
-        models[step.name] = context.folder.local / manifest.model
-    return models
+    return {step.name: trainings.trained(plan, step.name, folder) for step in plan.steps if isinstance(step, Train)}
 
 
 def asked(plan: Plan) -> pa.Table:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+import trainings
 from tiny_effects import log_probabilities, own_samples, samples, tables
 from tiny_run import EXAMPLES, MOUNTS
 from trainings import MODEL, TINY
 
 from selfalign_api.load import load_run
-from selfalign_api.plan import Json, Train
-from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.plan import Json
 from selfalign_jobs.accept.resolve import Resolved, resolve
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.recipes.rows import IDS
 from selfalign_jobs.recipes.tables import with_counts
-from selfalign_jobs.step.context import StepContext
-from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.template import render_template
-from selfalign_jobs.train.program import train
 
 sys.path.insert(0, str(TINY / "build"))
 
@@ -41,20 +37,8 @@ def example() -> Resolved:
 
 def trained(step_name: str, rows: Sequence[dict[str, Json]], folder: Path) -> Path:
     """The model that a training of the example makes of these rows, token ids."""
-    plan = example().plan
-    step = plan.step(step_name)
-    assert isinstance(step, Train)
-    folder.mkdir(parents=True)
-    engines, ranks = GenerationMeans(device="CPU"), TrainingMeans(device="CPU", activation_checkpointing="None")
-    means = Means(generation=engines, training=ranks, evaluation=engines)
-    storage = folder.resolve().as_uri()
-    config = StepConfig(plan=plan, step=step_name, attempt=1, storage=storage, mounts=MOUNTS, means=means)
-    context = StepContext.of(config, Progress(step_name), stop=threading.Event())
     table = pa.Table.from_pylist(list(rows), pa.schema([(name, IDS) for name in rows[0]]))
-    context.folder.write_table("prepared/pairs.parquet", with_counts(table, {}))
-    manifest = train(context, step)
-    assert context.folder.local is not None and manifest.model is not None
-    return context.folder.local / manifest.model
+    return trainings.trained(example().plan, step_name, folder, with_counts(table, {}))
 
 
 def improver(prompts: list[str], drafts: list[str], targets: list[str], folder: Path) -> Path:

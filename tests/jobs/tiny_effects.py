@@ -9,7 +9,6 @@ import importlib.util
 import json
 import math
 import sys
-import threading
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +16,15 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+import trainings
 import yaml
 from tiny_run import EXAMPLES, MOUNTS
 from trainings import MODEL, TINY
 
 from selfalign_api.load import parse
-from selfalign_api.plan import EngineSettings, FlowJob, Judge, Prepare, Train
+from selfalign_api.plan import EngineSettings, FlowJob, Judge, Prepare
 from selfalign_api.run import SelfAlignmentRun
-from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.run_file import GenerationMeans
 from selfalign_jobs.accept.resolve import resolve
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.engine_setup import EngineSpec
@@ -35,9 +35,6 @@ from selfalign_jobs.generate.score_render import PairRenderer
 from selfalign_jobs.recipes import selm
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.tables import with_counts
-from selfalign_jobs.step.context import StepContext
-from selfalign_jobs.step.progress import Progress
-from selfalign_jobs.train.program import train
 from selfalign_jobs.train.written import PAIR, written
 
 Rows = list[dict[str, str]]
@@ -76,21 +73,7 @@ def trained(
     document["spec"]["training"]["learningRate"] = float(document["spec"]["training"]["learningRate"])
     document["spec"]["training"]["loss"] = loss or document["spec"]["training"]["loss"]
     plan = resolve(parse(SelfAlignmentRun, document, ""), "CPU", MOUNTS, EXAMPLES).plan
-    engines = GenerationMeans(device="CPU")
-    means = Means(
-        generation=engines, training=TrainingMeans(device="CPU", activation_checkpointing="None"), evaluation=engines
-    )
-    config = StepConfig(
-        plan=plan, step="i1-train", attempt=1, storage=folder.resolve().as_uri(), mounts=MOUNTS, means=means
-    )
-    context = StepContext.of(config, Progress(config.step), stop=threading.Event())
-    if prepared is not None:
-        context.folder.write_table("prepared/pairs.parquet", prepared)
-    step = plan.step("i1-train")
-    assert isinstance(step, Train)
-    manifest = train(context, step)
-    assert context.folder.local is not None and manifest.model is not None
-    return context.folder.local / manifest.model
+    return trainings.trained(plan, "i1-train", folder, prepared)
 
 
 @cache

@@ -11,11 +11,13 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+from tiny_run import MOUNTS
 
 from selfalign_api.plan import Loss, ModelRef, ModelSource, Plan, Prepare, Train, TrainSettings
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.progress import Progress
+from selfalign_jobs.train.program import train
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny-model"
 MODEL = TINY / "model"
@@ -101,14 +103,17 @@ def training(
     return plan, step
 
 
-def context(plan: Plan, run: Path, table: pa.Table, *, attempt: int = 1, **means: Any) -> StepContext:
-    """A context whose step finds `table` as its prepared pairs."""
+def context(
+    plan: Plan, run: Path, table: pa.Table | None, *, step: str | None = None, attempt: int = 1, **means: Any
+) -> StepContext:
+    """A context whose step, the plan's first, finds `table` as its prepared pairs."""
     values = {"device": "CPU", "activation_checkpointing": "None"} | means
     config = StepConfig(
         plan=plan,
-        step=plan.steps[0].name,
+        step=step or plan.steps[0].name,
         attempt=attempt,
         storage=run.resolve().as_uri(),
+        mounts=MOUNTS,
         means=Means(
             generation=GenerationMeans(device="CPU"),
             training=TrainingMeans(**values),
@@ -116,6 +121,15 @@ def context(plan: Plan, run: Path, table: pa.Table, *, attempt: int = 1, **means
         ),
     )
     made = StepContext.of(config, Progress(config.step), stop=threading.Event())
-    if not made.folder.exists("prepared/pairs.parquet"):
+    if table is not None and not made.folder.exists("prepared/pairs.parquet"):
         made.folder.write_table("prepared/pairs.parquet", table)
     return made
+
+
+def trained(plan: Plan, name: str, folder: Path, table: pa.Table | None = None) -> Path:
+    """The model that a training of a plan makes, of `table` in the place of what it would prepare."""
+    step, made = plan.step(name), context(plan, folder, table, step=name)
+    assert isinstance(step, Train)
+    manifest = train(made, step)
+    assert made.folder.local is not None and manifest.model is not None
+    return made.folder.local / manifest.model
