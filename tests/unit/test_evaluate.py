@@ -70,8 +70,24 @@ def test_an_exact_match_without_any_reference_is_refused_with_the_column_to_writ
 def test_the_win_rate_counts_ties_within_the_judge_s_margin_half() -> None:
     rows = [{"prompt": str(n), "p_first": p} for n, p in enumerate([0.9, 0.2, 0.53, 0.5, None])]
     table = pa.Table.from_pylist(rows, schema=VERDICTS)
-    assert win_rate_figures(WIN, table, 0.0, seed=0)["win"]["value"] == pytest.approx((1 + 0 + 1 + 0.5 + 0.5) / 5)
-    assert win_rate_figures(WIN, table, 0.05, seed=0)["win"]["value"] == pytest.approx((1 + 0 + 0.5 + 0.5 + 0.5) / 5)
+    texts = pa.table({"prompt": table["prompt"], "before": ["x"] * 5, "after": ["y"] * 5})
+    for margin, won in ((0.0, 1 + 0 + 1 + 0.5 + 0.5), (0.05, 1 + 0 + 0.5 + 0.5 + 0.5)):
+        found = win_rate_figures(WIN, table, texts, margin, seed=0)
+        assert found["win"]["value"] == pytest.approx(won / 5)
+        assert found["win.lengthControlled"]["value"] == pytest.approx(won / 5)
+
+
+def test_the_length_controlled_rate_goes_by_the_characters_of_the_answers_to_each_prompt() -> None:
+    """Longer answers win: verdicts and answers in another order, and one prompt that was set aside."""
+    verdicts = pa.Table.from_pylist(
+        [{"prompt": str(n), "p_first": 1.0 if n % 4 else 0.0} for n in range(40)], schema=VERDICTS
+    )
+    answers = {str(n): "long é" * 4 if n % 4 else "é" for n in range(41)}
+    texts = pa.table({"prompt": [*answers][::-1], "before": ["é" * 9] * 41, "after": [*answers.values()][::-1]})
+    found = win_rate_figures(WIN, verdicts, texts, 0.0, seed=0)
+    assert found["win"]["value"] == 0.75
+    assert found["win.lengthControlled"]["n"] == 40
+    assert found["win.lengthControlled"]["value"] < 0.6
 
 
 def test_figures_fit_the_termination_message() -> None:

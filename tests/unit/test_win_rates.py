@@ -14,8 +14,10 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.plan import ArtifactRef, DataSource, Evaluate, SourceRef, job_of
 from selfalign_jobs.accept.given_answers import answers_notes
 from selfalign_jobs.accept.resolve import method_of
+from selfalign_jobs.compare.comparison import read_comparison
+from selfalign_jobs.compare.page import render as render_comparison
 from selfalign_jobs.places.sources import open_source, read_source
-from selfalign_jobs.places.store import read_manifest, step_folder
+from selfalign_jobs.places.store import read_manifest, step_folder, write_manifest
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.tables import joined_answers
 from selfalign_jobs.report.finish import render_report, summary
@@ -87,6 +89,30 @@ def test_report_and_summary_say_who_judged_and_against_whom(run: MadeRun) -> Non
     assert "win rate by strong, outside" in page and "self-win rate against given answers, rival" in page
     assert "judged by the initial model (win, step, rival) and strong (outside)" in page
     assert "against the iteration before, iteration 2" in page
+
+
+def test_the_length_controlled_rate_stands_beside_the_raw_one_and_only_where_it_was_computed(
+    run: MadeRun, tmp_path: Path
+) -> None:
+    rates = summary(run.folder, run.plan)["winRate"]
+    assert all(0 <= rate["lengthControlled"]["value"] <= 1 for rate in rates.values())
+    page = render_report(run.folder, run.plan)
+    assert "win, length-controlled" in page and "; length-controlled 0." in page
+    older = make_run(tmp_path, Chances(personas=40, held_out=30, checks=("win",)))
+    place = step_folder(older.folder, 1, "i1-evaluate")
+    manifest = read_manifest(place)
+    assert manifest is not None
+    kept = {name: figure for name, figure in manifest.result["checks"].items() if name == "win"}
+    write_manifest(place, manifest.model_copy(update={"result": manifest.result | {"checks": kept}}))
+    assert "lengthControlled" not in summary(older.folder, older.plan)["winRate"]["win"]
+    assert "length-controlled" not in render_report(older.folder, older.plan).lower()
+
+
+def test_compared_runs_show_it_too_and_no_rate_against_an_iteration_of_their_own(run: MadeRun) -> None:
+    comparison = read_comparison([run.folder, run.folder])
+    assert [figure.name for figure in comparison.figures] == ["win", "rival", "outside"]
+    assert all(each.estimate.value == 0 for each in comparison.differences)
+    assert "length-controlled" in render_comparison(comparison)
 
 
 def test_a_run_file_of_the_report_names_the_file_of_answers(run: MadeRun) -> None:

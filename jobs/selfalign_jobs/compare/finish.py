@@ -83,6 +83,8 @@ def _table(comparison: Comparison) -> Table:
         for number, figure in enumerate(comparison.figures):
             parts = figure.parts(run.results)
             values = [f"{parts[part]['value']:.3f}" for part in ("before", "after") if part in parts]
+            if "controlled" in parts:
+                values[-1] += f" (length-controlled {parts['controlled']['value']:.3f})"
             against = [_difference(each) for each in comparison.against_first(figure) if each.run is run]
             table.add_row("" if number else Text(run.label), figure.words, " → ".join(values), *against)
     return table

@@ -9,7 +9,7 @@ from itertools import combinations
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Check, Json
 from selfalign_jobs.compare.runs import RUN, ComparedRun
-from selfalign_jobs.evaluate.checks import right_answers
+from selfalign_jobs.evaluate.checks import controlled_name, right_answers
 from selfalign_jobs.evaluate.statistics import Estimate, paired_gain, points
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.generate.notes import tie_margin_of
@@ -37,9 +37,10 @@ class Figure:
         return self.name.replace(".", ", ", 1)
 
     def parts(self, results: dict[str, Json]) -> dict[str, Json]:
-        """Before, after and gain of an evaluation, each with its interval; of a win rate the rate (`after`) alone."""
+        """Before, after and gain of an evaluation, each with its interval; of a win rate the rate (`after`), raw and controlled."""
         if self.role is None:
-            return {"after": results[self.name]}
+            even = results.get(controlled_name(self.name))
+            return {"after": results[self.name]} | ({} if even is None else {"controlled": even})
         return {part: results[f"{self.name}.{part}"] for part in ("before", "after", "gain")}
 
 

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Check, Json
-from selfalign_jobs.evaluate.statistics import Estimate, exact_match, paired_gain, wilson, win_rate
+from selfalign_jobs.evaluate.length_controlled import length_controlled
+from selfalign_jobs.evaluate.statistics import Estimate, exact_match, paired_gain, points, wilson, win_rate
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.answers import role_at
 
@@ -45,10 +46,22 @@ def right_answers(answers: pa.Table, role: str) -> dict[str, bool]:
     return {row["prompt"]: exact_match(row["answer"], row["reference"]) for row in rows if row["reference"] is not None}
 
 
-def win_rate_figures(check: Check, verdicts: pa.Table, tie_margin: float, seed: int) -> Figures:
-    """`NAME`: how often the new model's answer wins, over the prompts that both models answered."""
+def win_rate_figures(check: Check, verdicts: pa.Table, compared: pa.Table, tie_margin: float, seed: int) -> Figures:
+    """`NAME`: how often the new model's answer wins, over the prompts that both models answered; and length-controlled.
+
+    `compared` are the answers that were judged, `before` and `after`, of each `prompt`.
+    """
     p_first = verdicts["p_first"].to_pylist()
-    return {check.name: _figure(win_rate(p_first, tie_margin, seed_of(seed, check.name, "bootstrap")))}
+    rate = win_rate(p_first, tie_margin, seed_of(seed, check.name, "bootstrap"))
+    texts = compared.take(pc.index_in(verdicts["prompt"], compared["prompt"].combine_chunks()))
+    after, before = (pc.utf8_length(texts[name]).to_numpy() for name in ("after", "before"))
+    controlled = length_controlled([points(p, tie_margin) for p in p_first], after, before)
+    return {check.name: _figure(rate), controlled_name(check.name): _figure(controlled)}
+
+
+def controlled_name(check: str) -> str:
+    """The figure of a win rate as if both answers were equally long."""
+    return f"{check}.lengthControlled"
 
 
 def _figure(estimate: Estimate) -> dict[str, Json]:

@@ -76,8 +76,9 @@ def figures_of(context: StepContext, step: Evaluate, check: Check) -> Figures:
     """The figures of one check, from the tables that it names."""
     seed = seed_of(context.config.plan.seed, step.name)
     if check.verdicts is not None:
-        if check.against == "answers" and compared(context, check).num_rows == 0:
+        answers = compared(context, check)
+        if check.against == "answers" and answers.num_rows == 0:
             raise none_answered(check.name, _asked(context, check))
         tie_margin = notes.tie_margin_of(_judge_of(step, check.verdicts))
-        return win_rate_figures(check, read_input(context, check.verdicts), tie_margin, seed)
+        return win_rate_figures(check, read_input(context, check.verdicts), answers, tie_margin, seed)
     return exact_match_figures(check, read_input(context, check.before), read_input(context, check.after), seed)

@@ -13,7 +13,7 @@ from selfalign_jobs.recipes.answers import normalised
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-_Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ def wilson(successes: int, trials: int) -> Estimate:
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} of {trials} is no share")
     share = successes / trials
-    spread = _Z * (share * (1 - share) / trials + _Z**2 / (4 * trials**2)) ** 0.5
-    centre, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials
+    spread = Z * (share * (1 - share) / trials + Z**2 / (4 * trials**2)) ** 0.5
+    centre, scale = share + Z**2 / (2 * trials), 1 + Z**2 / trials
     # Rounding must not push an end past the share itself, which at 0 and 1 the interval touches.
     low, high = max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
     return Estimate(share, min(low, share), max(high, share), trials)

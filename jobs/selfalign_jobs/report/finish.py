@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfalign_api.plan import Json, Plan
+from selfalign_jobs.evaluate.checks import controlled_name
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.diversity import diversities
@@ -91,7 +92,9 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
     for check in checks_of(evidence).values():
         if check.type == "SelfWinRate":
             if check.name in results:
-                wins[check.name] = results[check.name] | told_of(evidence, check)
+                even = results.get(controlled_name(check.name))
+                more = {} if even is None else {"lengthControlled": even}
+                wins[check.name] = results[check.name] | told_of(evidence, check) | more
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
@@ -207,9 +210,10 @@ def _table(figures: dict[str, Json]) -> Table:
         gain = f"{signed(found['gain'])} (95 %: {signed(low)} to {signed(high)})"
         table.add_row(f"accuracy, {role}", f"{found['before']:.3f} → {found['after']:.3f}", gain)
     for name, found in figures["winRate"].items():
-        table.add_row(
-            f"{words_of(found)}, {name}", f"{found['value']:.3f}", f"95 %: {found['low']:.3f} to {found['high']:.3f}"
-        )
+        for words, rate in ((words_of(found), found), ("  length-controlled", found.get("lengthControlled"))):
+            if rate is not None:
+                interval = f"95 %: {rate['low']:.3f} to {rate['high']:.3f}"
+                table.add_row(f"{words}, {name}", f"{rate['value']:.3f}", interval)
     for gate in figures["gates"]:
         figure = f"{gate['value']:.3f}, at least {gate['atLeast']:g}"
         table.add_row(f"gate, {gate['figure']}", figure, "passed" if gate["met"] else "not passed")

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from selfalign_api.plan import Check, Evaluate, Json
+from selfalign_jobs.evaluate.checks import controlled_name
 from selfalign_jobs.publish.gates import Held, held
 from selfalign_jobs.recipes.base import Remark, recipe
 from selfalign_jobs.report.chart import Interval, interval_chart
@@ -47,6 +48,10 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
             label = ", ".join(filter(None, [named, against, "iteration {}" if several else "new model"]))
             wins += [_interval(label.format(k), figure) for k, figure in there]
             rows += [_row(check.name, k, None, figure, None) for k, figure in there]
+            name = controlled_name(check.name)
+            even = [(k, figures[name]) for k, figures in done if name in figures]
+            wins += [_interval(f"{label.format(k)}, length-controlled", figure, hollow=True) for k, figure in even]
+            rows += [_row(f"{check.name}, length-controlled", k, None, figure, None) for k, figure in even]
             continue
         for role in roles_of(check.name, done[-1][1]):
             name, label = f"{check.name}.{role}", ", ".join(filter(None, [named, role]))
@@ -71,6 +76,7 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         "remarks": _remarks(evidence),
         "charts": charts,
         "rows": rows,
+        "controlled": any(controlled_name(name) in figures for _, figures in done for name in figures),
         "several": several,
         "judge": judges_of(evidence, [check for check in checks_of(evidence).values() if check.type == "SelfWinRate"]),
         "gates": gates_of(evidence),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from selfalign_jobs.evaluate.checks import controlled_name
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.of_tables import makes_pairs, stages_of
@@ -42,7 +43,9 @@ def _results(evidence: Evidence) -> Iterator[Tile]:
             if check.name in results:
                 found = results[check.name]
                 label = name_of(evidence, check, words_of(told_of(evidence, check)))
-                yield Tile(label, f"{found['value']:.3f}", f"95 %: [{found['low']:.3f}, {found['high']:.3f}]")
+                even = results.get(controlled_name(check.name))
+                more = "" if even is None else f"; length-controlled {even['value']:.3f}"
+                yield Tile(label, f"{found['value']:.3f}", f"95 %: [{found['low']:.3f}, {found['high']:.3f}]{more}")
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
