@@ -68,14 +68,21 @@ class ExactMatch(ApiModel):
     """Sampling temperatures, one figure each; 0 is greedy. Unset: 0 and 1."""
 
 
+class Export(ApiModel):
+    """The new model's answers to the held-out prompts, in a file that another tool reads."""
+
+    format: Annotated[Literal["AlpacaEval"], Field(examples=["AlpacaEval"])]
+    """AlpacaEval's model outputs: a JSON list of instruction, output, generator and dataset."""
+
+
 class Check(ApiModel):
-    """One figure of the evaluation."""
+    """One figure of the evaluation, or a file of the answers."""
 
     name: Annotated[Name, Field(examples=["win"])]
     """Its name in the results."""
 
-    type: Annotated[Literal["SelfWinRate", "ExactMatch"], Field(examples=["SelfWinRate"])]
-    """Which figure."""
+    type: Annotated[Literal["SelfWinRate", "ExactMatch", "Export"], Field(examples=["SelfWinRate"])]
+    """Which figure; Export gives none."""
 
     self_win_rate: SelfWinRate | None = None
     """With type: SelfWinRate."""
@@ -85,6 +92,9 @@ class Check(ApiModel):
 
     exact_match: ExactMatch | None = None
     """With type: ExactMatch."""
+
+    export: Export | None = None
+    """With type: Export."""
 
 
 class Gate(ApiModel):

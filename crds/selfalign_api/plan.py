@@ -247,12 +247,13 @@ class Check(Frozen):
     """One figure of an evaluation, from two tables: the answers that it compares with, of the initial model, and the new one's."""
 
     name: str
-    type: Literal["ExactMatch", "SelfWinRate"]
+    type: Literal["ExactMatch", "SelfWinRate", "Export"]  # Export: a file of the new answers, and no figure
     before: TableRef
     after: ArtifactRef
     verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by an engine load of this step
     temperatures: tuple[float, ...] = ()
     against: Annotated[Literal["previous", "answers"] | None, ADDED] = None  # of a win rate; None: the initial model
+    format: Annotated[Literal["AlpacaEval"] | None, ADDED] = None  # of an Export
 
 
 class Evaluate(Frozen):

@@ -24,6 +24,7 @@ CHECKS = (
     {"name": "cool", "type": "ExactMatch", "exactMatch": {"temperatures": [0.7]}},
     {"name": "outside", "type": "SelfWinRate", "judge": {"modelName": "initial", "method": "generate"}},
     {"name": "step", "type": "SelfWinRate", "selfWinRate": {"against": "previous"}},
+    {"name": "mine", "type": "Export", "export": {"format": "AlpacaEval"}},
     {"name": "rival", "type": "SelfWinRate", "selfWinRate": {"answers": {"url": "file:///data/rival.jsonl"}}},
 )
 HELPER = {"name": "judge-70b", "url": "file:///judge"}

@@ -131,6 +131,7 @@ def _values(chances: Chances, seed: int) -> dict[str, Any]:
         {"name": "win", "type": "SelfWinRate"},
         {"name": "step", "type": "SelfWinRate", "selfWinRate": {"against": "previous"}},
         {"name": "rival", "type": "SelfWinRate", "selfWinRate": {"answers": {"url": "pvc://selfalign/rival.jsonl"}}},
+        {"name": "mine", "type": "Export", "export": {"format": "AlpacaEval"}},
         {"name": "outside", "type": "SelfWinRate", "judge": {"modelName": "strong"}},
     ]
     checks = [check for check in checks if check["name"] in chances.checks]

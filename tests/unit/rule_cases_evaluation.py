@@ -29,7 +29,43 @@ PLACES = (
     "image; a relative path works only with selfalign run"
 )
 
+EXPORTED = "checks: [{name: x, type: Export, export: {format: AlpacaEval}}, {name: w, type: SelfWinRate}]"
+NO_FIGURE = "an Export gives no figure; write the name of a SelfWinRate or an ExactMatch"
+FORMAT = (
+    "spec.evaluation.checks[x].export: is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} "
+    "together"
+)
+
+
+def exported(more: str) -> str:
+    """A run with an Export and a win rate."""
+    return f"spec: {{evaluation: {{{EXPORTED}, {more}}}}}"
+
+
 CASES_OF_WIN_RATES = (
+    (
+        "spec: {evaluation: {checks: [{name: x, type: Export, export: {format: AlpacaEval}}]}}",
+        "spec: {evaluation: {checks: [{name: x, type: Export}]}}",
+        FORMAT,
+    ),
+    (
+        "spec: {evaluation: {checks: [{name: x, type: Export, export: {format: AlpacaEval}}]}}",
+        "spec: {evaluation: {checks: [{name: x, type: SelfWinRate, export: {format: AlpacaEval}}]}}",
+        FORMAT,
+    ),
+    *(
+        (
+            exported(f"gates: [{{check: w, figure: value, atLeast: {least}}}]"),
+            exported(f"gates: [{{check: x, figure: {figure}, atLeast: {least}}}]"),
+            f"spec.evaluation.gates: {NO_FIGURE}",
+        )
+        for figure, least in (("value", 0.5), ("gain", 0.1), ("low", 0.4))
+    ),
+    (
+        exported("selectBy: w"),
+        exported("selectBy: x"),
+        f"spec.evaluation.selectBy: x: {NO_FIGURE}",
+    ),
     (
         check("judge: {modelName: big}"),
         "spec: {evaluation: {prompts: {url: 's3://b/p', columns: {reference: r}}, "

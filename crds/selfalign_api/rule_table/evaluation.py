@@ -71,6 +71,27 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
     ),
     Rule(
         Check,
+        "export",
+        "(self.type == 'Export') == has(self.export)",
+        "is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} together",
+        lambda check: (check.type == "Export") == (check.export is not None),
+    ),
+    Rule(
+        Evaluation,
+        "gates",
+        given("gates", "checks") + "self.gates.all(g, !self.checks.exists(c, c.name == g.check && c.type == 'Export'))",
+        "an Export gives no figure; write the name of a SelfWinRate or an ExactMatch",
+        lambda evaluation: all(_types_of(evaluation).get(gate.check) != "Export" for gate in evaluation.gates or ()),
+    ),
+    Rule(
+        Evaluation,
+        "selectBy",
+        given("selectBy", "checks") + "!self.checks.exists(c, c.name == self.selectBy && c.type == 'Export')",
+        "an Export gives no figure; write the name of a SelfWinRate or an ExactMatch",
+        lambda evaluation: _types_of(evaluation).get(evaluation.select_by or "") != "Export",
+    ),
+    Rule(
+        Check,
         "judge",
         given("judge") + "self.type == 'SelfWinRate'",
         "nobody judges this type of check; write type: SelfWinRate, or remove judge",
@@ -170,10 +191,10 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         "gates",
         given("gates")
         + "self.gates.all(g, g.figure != 'gain' || "
-        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type == 'ExactMatch')))",
+        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type != 'SelfWinRate')))",
         "a win rate has no gain: it compares with the model as given; write figure: value or low",
         lambda evaluation: all(
-            gate.figure != "gain" or _types_of(evaluation).get(gate.check) in (None, "ExactMatch")
+            gate.figure != "gain" or _types_of(evaluation).get(gate.check) != "SelfWinRate"
             for gate in evaluation.gates or ()
         ),
     ),
@@ -189,10 +210,10 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         "gates",
         given("gates")
         + "self.gates.all(g, g.figure != 'low' || g.atLeast >= 0.0 || "
-        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type == 'ExactMatch')))",
+        + "(has(self.checks) && self.checks.exists(c, c.name == g.check && c.type != 'SelfWinRate')))",
         "low of a win rate is a share, from 0 to 1, and 0.5 is no difference; write atLeast: 0.5",
         lambda evaluation: all(
-            gate.figure != "low" or gate.at_least >= 0 or _types_of(evaluation).get(gate.check) in (None, "ExactMatch")
+            gate.figure != "low" or gate.at_least >= 0 or _types_of(evaluation).get(gate.check) != "SelfWinRate"
             for gate in evaluation.gates or ()
         ),
     ),

@@ -339,6 +339,7 @@ def _check(check: Mapping[str, Any], run: Judge, kinds: Mapping[str, Kind]) -> E
         type=check["type"],
         temperatures=tuple(temperatures),
         against="answers" if "answers" in rate else rate.get("against", "initial"),
+        format=check.get("export", {}).get("format"),
         judging=None if judge is None else _judging(judge, run, kinds.get(judge["model_name"], "Causal")),
     )
 

@@ -84,8 +84,12 @@ def letter_of(number: int) -> str:
 
 
 def is_evaluated(facts: StepFacts) -> bool:
-    """Whether it is an evaluation that is done."""
-    return isinstance(facts.step, Evaluate) and facts.manifest is not None
+    """Whether it is an evaluation that is done, and gave figures."""
+    return (
+        isinstance(facts.step, Evaluate)
+        and facts.manifest is not None
+        and bool(facts.manifest.result.get("checks", True))
+    )
 
 
 def read_runs(folders: Sequence[Folder]) -> tuple[ComparedRun, ...]:
@@ -178,6 +182,8 @@ def _unread(folder: Folder, plan: Plan, why: str) -> ConfigError:
 
 def _not_evaluated(evidence: Evidence) -> str:
     planned = [facts.step.name for facts in evidence.steps if isinstance(facts.step, Evaluate)]
+    if planned and all(facts.manifest for facts in evidence.steps if isinstance(facts.step, Evaluate)):
+        return f"is evaluated by Exports alone, which give no figure; write a SelfWinRate or an ExactMatch {AGAIN}"
     if not planned:
         return f"is never evaluated; write evaluation.when: Last {AGAIN}"
     return f"is not evaluated yet: its step {planned[0]} is not done; run it to its end, or wait for it"

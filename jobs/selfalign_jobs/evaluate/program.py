@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
+from selfalign_jobs.evaluate.exports import alpaca_eval, export_file
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.chat import ModelChat
@@ -27,7 +28,7 @@ from selfalign_jobs.step.prepared import read_input
 def evaluate(
     context: StepContext, step: Evaluate, make_engine: MakeEngine = VllmEngine, make_chat: MakeChat = ModelChat.of
 ) -> Manifest:
-    """Run an evaluate step to its manifest; `result.checks` has each figure with its 95 % interval.
+    """Run an evaluate step to its manifest; `result.checks` has each figure with its 95 % interval. Exports are written first.
 
     Raises Stopped, ConfigError or OSError as the contract has them.
     """
@@ -35,7 +36,11 @@ def evaluate(
     made = run_loads(context, step.loads, step.engine, make_engine, make_chat)
     checks: Figures = {}
     for check in step.checks:
-        checks |= figures_of(context, step, check)
+        if check.type == "Export":
+            answers = read_input(context, check.after)
+            context.run.write(export_file(check.name), alpaca_eval(answers, context.config.plan, step.iteration))
+        else:
+            checks |= figures_of(context, step, check)
     events = Events(context.folder, context.config.attempt)
     events.add(points.of_checks(checks, step.iteration, time.time()))
     events.close()

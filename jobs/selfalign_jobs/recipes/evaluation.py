@@ -120,15 +120,16 @@ def check_of(
         verdicts=None if verdicts is None else ArtifactRef(step=after.step, name=f"{verdicts}{ending}"),
         temperatures=check.temperatures,
         against=None if check.against == "initial" else check.against,
+        format=check.format,
     )
 
 
 def answer_roles(method: Method) -> dict[str, Role]:
-    """The roles that answer held-out prompts: one a temperature of ExactMatch, and `respond` for the win rate."""
+    """The roles that answer held-out prompts: one a temperature of ExactMatch, and `respond` for all else."""
     respond = method.roles["respond"]
     roles: dict[str, Role] = {}
     for check in method.evaluation.checks:
-        if check.type == "SelfWinRate":
+        if check.type != "ExactMatch":
             roles["respond"] = respond
         for temperature in check.temperatures:
             roles[role_at(temperature)] = respond.model_copy(update={"temperature": temperature})

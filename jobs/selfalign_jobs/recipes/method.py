@@ -127,10 +127,11 @@ class EvaluationCheck(Frozen):
     """One check as the spec names it."""
 
     name: str
-    type: Literal["ExactMatch", "SelfWinRate"]
+    type: Literal["ExactMatch", "SelfWinRate", "Export"]
     temperatures: tuple[float, ...] = ()
     against: Literal["initial", "previous", "answers"] = "initial"  # answers: of a file
     judging: Judging | None = None  # None: as the run judges
+    format: Literal["AlpacaEval"] | None = None  # of an Export
 
 
 class Evaluation(Frozen):
