@@ -19,6 +19,7 @@ from cases.seeds import CASES as SEEDS
 from cases.tables import CASES as TABLES
 from cases.tables_refused import CASES as TABLES_REFUSED
 from cases.training import CASES as TRAINING
+from cases.win_rates import CASES as WIN_RATES
 
 KINDS: Mapping[str, Sequence[Case]] = {
     "tables": [*TABLES, *TABLES_REFUSED, *CHATS],
@@ -33,4 +34,5 @@ KINDS: Mapping[str, Sequence[Case]] = {
     "failures": FAILURES,
     "machines": MACHINES,
     "training": TRAINING,
+    "win-rates": WIN_RATES,
 }

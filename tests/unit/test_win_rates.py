@@ -12,6 +12,7 @@ from report_run import Chances, MadeRun, make_run
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import ArtifactRef, DataSource, Evaluate, SourceRef, job_of
+from selfalign_jobs.accept.context import longest_texts
 from selfalign_jobs.accept.given_answers import answers_notes
 from selfalign_jobs.accept.resolve import method_of
 from selfalign_jobs.compare.comparison import read_comparison
@@ -240,3 +241,10 @@ def test_a_check_s_own_judge_goes_by_what_its_model_can_do_and_by_the_run_s_crit
     used = load.jobs[0].judge
     assert used is not None and used.criteria == ("truth",)
     assert (used.method, used.scorer, used.tie_margin) == (method, scorer, margin)
+
+
+@pytest.mark.parametrize(("file", "longest"), [(7000, 7000), (3, 2048)])
+def test_a_judge_has_room_for_the_answers_of_a_file(file: int, longest: int) -> None:
+    method = method_of(values({}, "Causal"))
+    found = longest_texts(method, {"preferences": 100, NAME: file})
+    assert (found["first"], found["second"], found["prompt"]) == (longest, longest, 100)
