@@ -98,7 +98,8 @@ REFUSED = {
     "judge: {prompt: x}": "spec.judge.prompt: no such field here; did you mean spec.data.corpus.columns.prompt "
     "or spec.data.demonstrations.columns.prompt "
     "or spec.data.personas.columns.prompt or spec.data.preferences.columns.prompt or spec.data.prompts.columns.prompt or "
-    "spec.data.users.columns.prompt or spec.evaluation.prompts.columns.prompt?",
+    "spec.data.users.columns.prompt or spec.evaluation.checks.selfWinRate.answers.columns.prompt or "
+    "spec.evaluation.prompts.columns.prompt?",
     "sao: {color: red}": "spec.sao.color: no such field; the fields here are promptMode",
     "training: {loss: {beta: '3'}}": "spec.training.loss.beta: 3 must be a number; write it without quotes",
     "training: {loss: {beta: [1]}}": "spec.training.loss.beta: must be a number",

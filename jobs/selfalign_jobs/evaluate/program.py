@@ -44,15 +44,15 @@ def evaluate(
     events = Events(context.folder, context.config.attempt)
     events.add(points.of_checks(checks, step.iteration, time.time()))
     events.close()
-    told = [*second_look.on_results(checks), *_notes(context, step)]
+    told = [*second_look.on_results(checks), *dict.fromkeys(_notes(context, step))]
     return finish(context, step, started, made, {"checks": checks} | made.figures, told)
 
 
 def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
     """How the judge judged, and how long the answers of both models are."""
-    for verdicts in {check.verdicts for check in step.checks if check.verdicts is not None}:
+    for verdicts in dict.fromkeys(check.verdicts for check in step.checks if check.verdicts is not None):
         yield from notes.on_judging(context.folder, context.tables[verdicts.name], _judge_of(step, verdicts))
-    for before, after in {(check.before, check.after) for check in step.checks}:
+    for before, after in dict.fromkeys((check.before, check.after) for check in step.checks):
         if isinstance(before, ArtifactRef):  # a file does not say how many tokens
             yield from notes.on_answers(read_input(context, before), read_input(context, after))
     for check in step.checks:
