@@ -89,7 +89,8 @@ def test_report_and_summary_say_who_judged_and_against_whom(run: MadeRun) -> Non
     page = render_report(run.folder, run.plan)
     assert "win rate by strong, outside" in page and "self-win rate against given answers, rival" in page
     assert "judged by the initial model (win, step, rival) and strong (outside)" in page
-    assert "against the iteration before, iteration 2" in page
+    opponents = "against the initial model (win, outside) and against the iteration before (step) and against given answers (rival)"
+    assert opponents in page
 
 
 def test_the_length_controlled_rate_stands_beside_the_raw_one_and_only_where_it_was_computed(

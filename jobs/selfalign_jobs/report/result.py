@@ -15,7 +15,7 @@ from selfalign_jobs.report.chart import Interval, interval_chart
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.of_tables import remarks_of
 from selfalign_jobs.report.section import Section
-from selfalign_jobs.report.win_rates import AGAINST, judges_of
+from selfalign_jobs.report.win_rates import judges_of, opponents_of
 
 
 def checks_of(evidence: Evidence) -> dict[str, Check]:
@@ -44,13 +44,11 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         named = name_of(evidence, check, "").removeprefix(", ")
         if check.type == "SelfWinRate":
             there = [(k, figures[check.name]) for k, figures in done if check.name in figures]
-            against = AGAINST.get(check.against or "", "")
-            label = ", ".join(filter(None, [named, against, "iteration {}" if several else "new model"]))
+            label = ", ".join(filter(None, [named, "iteration {}" if several else "new model"]))
             wins += [_interval(label.format(k), figure) for k, figure in there]
             rows += [_row(check.name, k, None, figure, None) for k, figure in there]
             name = controlled_name(check.name)
             even = [(k, figures[name]) for k, figures in done if name in figures]
-            wins += [_interval(f"{label.format(k)}, length-controlled", figure, hollow=True) for k, figure in even]
             rows += [_row(f"{check.name}, length-controlled", k, None, figure, None) for k, figure in even]
             continue
         for role in roles_of(check.name, done[-1][1]):
@@ -62,15 +60,13 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
                 )
                 parts = (figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
                 rows.append(_row(f"{check.name}, {role}", k, *parts))
+    rates = [check for check in checks_of(evidence).values() if check.type == "SelfWinRate"]
+    against = opponents_of(rates)
     charts: dict[str, Markup] = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if wins:
-        title = (
-            "win rate"
-            if any(check.against for check in checks_of(evidence).values())
-            else "win rate against the initial model"
-        )
+        title = "win rate" if against else "win rate against the initial model"
         charts["wins"] = interval_chart("Self-win rate", title, wins, level=0.5)
     facts = {
         "remarks": _remarks(evidence),
@@ -78,7 +74,8 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         "rows": rows,
         "controlled": any(controlled_name(name) in figures for _, figures in done for name in figures),
         "several": several,
-        "judge": judges_of(evidence, [check for check in checks_of(evidence).values() if check.type == "SelfWinRate"]),
+        "judge": judges_of(evidence, rates),
+        "against": against,
         "gates": gates_of(evidence),
         "choice": _choice(evidence),
     }

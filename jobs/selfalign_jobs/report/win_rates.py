@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from selfalign_api.plan import Check, Evaluate, Json
 from selfalign_jobs.report.evidence import Evidence
 
@@ -33,11 +35,22 @@ def helper_of(evidence: Evidence, check: Check) -> str | None:
     return next((judge for judge in judges if judge != "policy"), None)
 
 
-def judges_of(evidence: Evidence, checks: list[Check]) -> str:
+def judges_of(evidence: Evidence, checks: Sequence[Check]) -> str:
     """Who judges, in the words of the report; where they are several, each with its checks."""
+    return _each_with_its_checks(checks, lambda check: helper_of(evidence, check) or "the initial model")
+
+
+def opponents_of(checks: Sequence[Check]) -> str:
+    """Whom they are against, likewise; nothing where that is the initial model."""
+    if not any(check.against for check in checks):
+        return ""
+    return _each_with_its_checks(checks, lambda check: AGAINST.get(check.against or "", "against the initial model"))
+
+
+def _each_with_its_checks(checks: Sequence[Check], words: Callable[[Check], str]) -> str:
     names: dict[str, list[str]] = {}
     for check in checks:
-        names.setdefault(helper_of(evidence, check) or "the initial model", []).append(check.name)
+        names.setdefault(words(check), []).append(check.name)
     if len(names) == 1:
         return next(iter(names))
-    return " and ".join(f"{judge} ({', '.join(judged)})" for judge, judged in names.items())
+    return " and ".join(f"{who} ({', '.join(named)})" for who, named in names.items())
