@@ -52,8 +52,8 @@ def check_driver(said: Path = NVIDIA) -> None:
         raise ConfigError.one("spec.compute.device", message)
 
 
-# Threads of OpenMP sleep where they wait for one another. To spin, as they would, takes the cores from whoever is waited for:
-# with other work on the machine a training of small models is twenty times as fast so.
+# Threads of OpenMP sleep where they wait for one another: to spin, as they would, takes the cores from whoever is waited for
+# as soon as something else computes on the machine.
 OPENMP = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 

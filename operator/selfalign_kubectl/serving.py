@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.places import Bucket, Claim, Folder, HubModel, parse_place
+from selfalign_api.places import Bucket, Claim, Folder, HubModel, Place, parse_place
 from selfalign_api.status import Status
 from selfalign_operator.effective import Attempt, EffectiveRun
 from selfalign_operator.names import volume_name
@@ -94,10 +94,7 @@ def _template(effective: EffectiveRun, model: Model, image: str | None, labels: 
     template = pod_template(effective, ENGINE, [])
     step, spec = step_of(template), template["spec"]
     place = parse_place(url_in_pod(model.url, effective.mounts))
-    fetched = (
-        place.repo if isinstance(place, HubModel) else f"{FETCHED}/{effective.name}"
-    )  # vLLM fetches from the hub itself
-    path = str(place.path) if isinstance(place, Folder) else fetched
+    path = _path(place, effective)
     parallel = effective.means.generation.tensor_parallel_size
     kept = ("env", "envFrom", "resources", "securityContext", "volumeMounts")
     server = {field: step[field] for field in kept if field in step} | {
@@ -121,6 +118,17 @@ def _template(effective: EffectiveRun, model: Model, image: str | None, labels: 
     others = [each for each in spec["containers"] if each["name"] != step["name"]]
     pod |= {"containers": [server, *others], "volumes": volumes} | ({"initContainers": before} if before else {})
     return {"metadata": {"labels": propagated_labels(effective) | labels}, "spec": pod}
+
+
+def _path(place: Place, effective: EffectiveRun) -> str:
+    """What vLLM is told to serve: a folder, or a name of the hub, from which it fetches by itself."""
+    match place:
+        case Folder():
+            return str(place.path)
+        case HubModel():
+            return place.repo
+        case _:
+            return f"{FETCHED}/{effective.name}"
 
 
 def _fetching(step: Manifest, server: Manifest, url: str, path: str) -> Manifest:

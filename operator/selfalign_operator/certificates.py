@@ -11,11 +11,8 @@ from selfalign_api.errors import ConfigError
 
 __all__ = ["Certificates"]
 
-CERTIFICATE, KEY, CLIENT_CA = (
-    "tls.crt",
-    "tls.key",
-    "ca.crt",
-)  # as Secrets of type kubernetes.io/tls and cert-manager name them
+# As Secrets of type kubernetes.io/tls, and cert-manager, name them.
+CERTIFICATE, KEY, CLIENT_CA = "tls.crt", "tls.key", "ca.crt"
 log = logging.getLogger(__name__)
 
 
