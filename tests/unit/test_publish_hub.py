@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
 import pytest
 from huggingface_hub import constants
 from played_shapes import known, played
@@ -18,6 +19,8 @@ from selfalign_api.plan import Plan, Publish
 from selfalign_jobs.accept.program import check_outputs
 from selfalign_jobs.accept.resolve import publish_steps
 from selfalign_jobs.places.store import Folder, step_folder
+from selfalign_jobs.publish import repository
+from selfalign_jobs.publish.repository import Repository
 from selfalign_jobs.step.context import Stopped
 from testbed import hub as served
 
@@ -113,6 +116,21 @@ def test_further_models_are_folders_of_the_repository(tmp_path: Path, root: Path
         folder, plan, step = finished(tmp_path, url=MODEL)
         run_of(folder, plan, step.model_copy(update={"beside": {"draft-model": step.model}}))
     assert (root / "models/tiny/aligned/draft-model/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("small", [0, 1 << 20])
+def test_a_file_of_a_bucket_lies_here_only_while_it_is_sent(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(repository, "SMALL_BYTES", small)
+    (tmp_path / "model.safetensors").write_bytes(b"w" * 4096)
+    bucket = Folder(pafs.SubTreeFileSystem("/", pafs.LocalFileSystem()), str(tmp_path)[1:])
+    assert bucket.local is None
+    target = Repository("tiny/aligned", "model", "Private", "spec.output.url")
+    target.make()
+    target.copy(bucket, "model.safetensors")
+    target.commit("selfalign: a test")
+    assert published(root / "models/tiny/aligned") == {"model.safetensors": b"w" * 4096}
 
 
 def holds(root: Path, name: str, content: bytes) -> None:

@@ -112,9 +112,9 @@ class Repository:
         """Upload what the hub wants by itself; the rest goes with the commit."""
         from huggingface_hub import CommitOperationAdd, HfApi
 
-        small = not isinstance(content, Path) or content.stat().st_size <= SMALL_BYTES
-        data = content.read_bytes() if small and isinstance(content, Path) else content
-        added = CommitOperationAdd(f"{self.below}{name}", data if isinstance(data, bytes) else str(data))
+        if isinstance(content, Path) and content.stat().st_size <= SMALL_BYTES:
+            content = content.read_bytes()
+        added = CommitOperationAdd(f"{self.below}{name}", content)
         with self._refused():
             HfApi().preupload_lfs_files(self.repo, [added], repo_type=self.kind, free_memory=False)
         self.additions[added.path_in_repo] = added
