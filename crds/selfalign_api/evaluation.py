@@ -71,8 +71,8 @@ class ExactMatch(ApiModel):
 class Export(ApiModel):
     """The new model's answers to the held-out prompts, in a file that another tool reads."""
 
-    format: Annotated[Literal["AlpacaEval"], Field(examples=["AlpacaEval"])]
-    """AlpacaEval's model outputs: a JSON list of instruction, output, generator and dataset."""
+    format: Annotated[Literal["AlpacaEval", "ArenaHard"], Field(examples=["AlpacaEval"])]
+    """AlpacaEval's model outputs, a JSON list; or Arena-Hard's model answers, a JSON object a line with the question's uid."""
 
 
 class Check(ApiModel):

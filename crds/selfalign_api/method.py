@@ -77,6 +77,9 @@ class Columns(ApiModel):
     reference: Text | None = None
     """Column with the reference answer that ExactMatch compares with. Unset: none is read."""
 
+    id: Text | None = None
+    """Column of evaluation.prompts with the id of each question, by which ArenaHard finds its answer. Unset: none is read."""
+
 
 class Source(ApiModel):
     """Rows that are read: a Parquet, JSONL, JSON, CSV or text file, a folder of them, or a dataset of the hub."""

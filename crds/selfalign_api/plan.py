@@ -253,7 +253,7 @@ class Check(Frozen):
     verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by an engine load of this step
     temperatures: tuple[float, ...] = ()
     against: Annotated[Literal["previous", "answers"] | None, ADDED] = None  # of a win rate; None: the initial model
-    format: Annotated[Literal["AlpacaEval"] | None, ADDED] = None  # of an Export
+    format: Annotated[Literal["AlpacaEval", "ArenaHard"] | None, ADDED] = None  # of an Export
 
 
 class Evaluate(Frozen):

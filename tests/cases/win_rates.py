@@ -1,8 +1,8 @@
-"""Win rates as people ask for them: by whom they are judged, and files of somebody else's answers."""
+"""Win rates as people ask for them: by whom they are judged, and files of somebody else's answers, or for another tool."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from cases.table_files import lines
 
 HELD = [{"prompt": f"Count these words: {word} cat"} for word in ("dog", "pear", "axe", "lime")]
 RIVAL = [row | {"response": "two"} for row in HELD]
+QUESTIONS = [row | {"uid": number, "category": "hard_prompt"} for number, row in enumerate(HELD)]
+BY_UID = {"id": "uid"}
 REWARD = {"name": "reward", "kind": "RewardModel", "url": "pvc://selfalign/tiny-model/reward-model"}
 STRONG = {"name": "strong", "url": "pvc://selfalign/tiny-model/strong"}
 SOURCE = "answers-rival"
@@ -32,6 +34,19 @@ def against_file(
 def judged(judge: dict[str, Any], *helpers: dict[str, str], **check: Any) -> Callable[[Room], Path]:
     """A run whose answers another judges."""
     return lambda room: _run(room, {"name": "w", "type": "SelfWinRate", "judge": judge} | check, *helpers)
+
+
+def arena_hard(
+    questions: Iterable[object] = QUESTIONS, format: str = "ArenaHard", columns: Mapping[str, str] = BY_UID
+) -> Callable[[Room], Path]:
+    """A run whose answers to a benchmark's questions are written for it."""
+
+    def write(room: Room) -> Path:
+        held = {"url": room.data("held.jsonl", lines(questions)), "columns": columns}
+        check = {"name": "arena", "type": "Export", "export": {"format": format}}
+        return room.run({"evaluation": {"when": "EachIteration", "prompts": held, "checks": [check]}})
+
+    return write
 
 
 def _run(room: Room, check: dict[str, Any], *helpers: dict[str, str]) -> Path:
@@ -103,6 +118,28 @@ CASES = [
         judged({"modelName": "reward", "method": "logprobs"}, REWARD),
         "remove judge.method: it follows the model",
     ),
+    Case(
+        "questions of Arena-Hard", arena_hard(), reads={"evaluation": {"prompt": PROMPTS, "id": ["0", "1", "2", "3"]}}
+    ),
+    refused(
+        "questions whose column of ids is called otherwise",
+        arena_hard(columns={"id": "question_id"}),
+        "evaluation.prompts.columns.id",
+        "has no column question_id",
+    ),
+    refused(
+        "a category where the ids should be",
+        arena_hard(columns={"id": "category"}),
+        "spec.evaluation.prompts.columns.id",
+        "hard_prompt is the id of 4 of 4 rows; write the column that tells the questions apart",
+    ),
+    refused(
+        "a question without its id",
+        arena_hard([HELD[0] | {"uid": ""}, *QUESTIONS[1:]]),
+        "1 of 4 rows have an empty id, the first held.jsonl, line 1",
+    ),
+    refused("questions without ids", arena_hard(columns={"prompt": "prompt"}), "ArenaHard finds answers by the ids"),
+    refused("the two turns of MT-Bench", arena_hard(format="MTBench"), "export.format", "AlpacaEval, ArenaHard"),
     refused(
         "a helper that nobody asks",
         judged({"modelName": "initial"}, STRONG),

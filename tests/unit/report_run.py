@@ -132,6 +132,7 @@ def _values(chances: Chances, seed: int) -> dict[str, Any]:
         {"name": "step", "type": "SelfWinRate", "selfWinRate": {"against": "previous"}},
         {"name": "rival", "type": "SelfWinRate", "selfWinRate": {"answers": {"url": "pvc://selfalign/rival.jsonl"}}},
         {"name": "mine", "type": "Export", "export": {"format": "AlpacaEval"}},
+        {"name": "arena", "type": "Export", "export": {"format": "ArenaHard"}},
         {"name": "outside", "type": "SelfWinRate", "judge": {"modelName": "strong"}},
     ]
     checks = [check for check in checks if check["name"] in chances.checks]
@@ -174,6 +175,7 @@ def _plan(path: Path, values: dict[str, Any], chances: Chances, seed: int) -> Pl
         {
             "prompt": [f"Held out question {number}?" for number in range(chances.held_out)],
             "reference": [str(number) for number in range(chances.held_out)],
+            "id": [f"q{number}" for number in range(chances.held_out)],
         }
     )
     Folder.open(data.as_uri()).write_table("heldout.parquet", held)
@@ -192,7 +194,7 @@ def _plan(path: Path, values: dict[str, Any], chances: Chances, seed: int) -> Pl
             "personas": DataSource(url=(data / "personas.txt").as_uri(), digest=digest_of("personas")),
             "evaluation": DataSource(
                 url=(data / "heldout.parquet").as_uri(),
-                columns={"reference": "reference"},
+                columns={"reference": "reference", "id": "id"},
                 digest=digest_of("held out"),
             ),
         }

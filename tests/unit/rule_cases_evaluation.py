@@ -35,6 +35,10 @@ FORMAT = (
     "spec.evaluation.checks[x].export: is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} "
     "together"
 )
+ARENA = (
+    "spec.evaluation.checks: ArenaHard finds answers by the ids of its questions; write evaluation.prompts: {url: ..., columns: "
+    "{id: uid}}, or format: AlpacaEval"
+)
 
 
 def exported(more: str) -> str:
@@ -52,6 +56,16 @@ CASES_OF_WIN_RATES = (
         "spec: {evaluation: {checks: [{name: x, type: Export, export: {format: AlpacaEval}}]}}",
         "spec: {evaluation: {checks: [{name: x, type: SelfWinRate, export: {format: AlpacaEval}}]}}",
         FORMAT,
+    ),
+    (
+        "spec: {evaluation: {prompts: {columns: {id: uid}}, checks: [{name: x, type: Export, export: {format: ArenaHard}}]}}",
+        "spec: {evaluation: {prompts: {columns: {reference: r}}, checks: [{name: x, type: Export, export: {format: ArenaHard}}]}}",
+        ARENA,
+    ),
+    (
+        "spec: {evaluation: {checks: [{name: x, type: Export, export: {format: AlpacaEval}}]}}",
+        "spec: {evaluation: {checks: [{name: x, type: Export, export: {format: ArenaHard}}]}}",
+        ARENA,
     ),
     *(
         (

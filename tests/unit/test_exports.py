@@ -1,5 +1,6 @@
 """Answers in files that other tools read."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from report_run import Chances, make_run
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import DataSource, Plan
 from selfalign_jobs.compare.comparison import read_comparison
-from selfalign_jobs.evaluate.exports import alpaca_eval
+from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard
 from selfalign_jobs.report.finish import render_report, summary
 
 PLAN = Plan(version="0", name="a-run", recipe="sao", seed=0, digest="", models={}, sources={}, steps=())
@@ -43,12 +44,55 @@ def test_the_data_set_is_the_file_of_the_held_out_prompts() -> None:
     assert row["dataset"] == "held.jsonl"
 
 
+def read_as_arena_hard_does(file: bytes) -> dict[str, dict[str, Any]]:
+    """Its answers by uid, with all that its judgement and its count of markdown read of each, and nothing it would not know."""
+    found = {}
+    for line in io.StringIO(file.decode(), newline=None):  # lines as a file opened for text has them
+        answer = json.loads(line)
+        question, said = answer["messages"]
+        assert set(answer) == {"uid", "ans_id", "model", "messages", "tstamp"}
+        assert (question["role"], said["role"]) == ("user", "assistant")
+        assert isinstance(question["content"], str) and isinstance(said["content"]["answer"], str)
+        assert isinstance(answer["tstamp"], float)
+        found[answer["uid"]] = answer
+    return found
+
+
+@given(st.lists(st.tuples(texts, texts), max_size=6, unique_by=lambda row: row[0]), st.sets(texts, max_size=3))
+def test_arena_hard_is_given_the_answer_of_each_question_that_has_one(
+    rows: list[tuple[str, str]], others: set[str]
+) -> None:
+    prompts = [*(prompt for prompt, _ in rows), *(others - {prompt for prompt, _ in rows})]
+    questions = pa.table(
+        {"prompt": pa.array(prompts, pa.string()), "id": [f"q{number}" for number in range(len(prompts))]}
+    )
+    found = read_as_arena_hard_does(arena_hard(answers(rows), questions, PLAN, 2, 1.5))
+    assert {uid: answer["messages"][1]["content"]["answer"] for uid, answer in found.items()} == {
+        f"q{number}": f"respond {text}" for number, (_, text) in enumerate(rows)
+    }
+    assert len({answer["ans_id"] for answer in found.values()}) == len(rows)
+    assert {answer["model"] for answer in found.values()} <= {"a-run-i2"}
+
+
+def test_questions_of_the_same_words_have_the_same_answer() -> None:
+    questions = pa.table({"prompt": ["a", "a"], "id": ["1", "2"]})
+    assert set(read_as_arena_hard_does(arena_hard(answers([("a", "b")]), questions, PLAN, 1, 0.5))) == {"1", "2"}
+
+
 def test_an_evaluation_leaves_the_newest_model_s_answers_in_the_run_s_folder(tmp_path: Path) -> None:
     run = make_run(tmp_path, Chances(personas=40, held_out=30, iterations=2, checks=("accuracy", "win", "mine")))
     found = json.loads(run.folder.read("exports/mine.json"))
     assert {row["generator"] for row in found} == {f"{run.plan.name}-i2"}
     assert {row["instruction"] for row in found} == {f"Held out question {number}?" for number in range(30)}
     assert not any("mine" in name for name in summary(run.folder, run.plan)["effect"])
+
+
+def test_an_evaluation_leaves_its_answers_to_arena_hard_s_questions(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Chances(personas=40, held_out=30, iterations=2, checks=("accuracy", "arena")))
+    found = read_as_arena_hard_does(run.folder.read("exports/arena.jsonl"))
+    assert {answer["model"] for answer in found.values()} == {f"{run.plan.name}-i2"}
+    asked = {uid: answer["messages"][0]["content"] for uid, answer in found.items()}
+    assert asked == {f"q{number}": f"Held out question {number}?" for number in range(30)}
 
 
 def test_a_run_that_only_exports_has_a_report_and_cannot_be_compared(tmp_path: Path) -> None:

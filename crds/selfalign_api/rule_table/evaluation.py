@@ -7,15 +7,17 @@ from typing import Any
 from selfalign_api.evaluation import Check, CheckJudge, Evaluation, Gate, SelfWinRate
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
+from selfalign_api.method import Columns
 from selfalign_api.rule_table.generation import SCORING
 from selfalign_api.rule_table.recipes import listed
 from selfalign_api.rule_table.rule import Rule, given
 from selfalign_api.run import Spec
 
 
-def _lacks_references(evaluation: Evaluation) -> bool:
-    columns = evaluation.prompts.columns if evaluation.prompts is not None else None
-    return columns is None or columns.reference is None
+def _columns(evaluation: Evaluation) -> Columns:
+    """The columns of the held-out prompts that are named."""
+    named = evaluation.prompts.columns if evaluation.prompts is not None else None
+    return named or Columns()
 
 
 def _checks_of(spec: Spec) -> tuple[Check, ...]:
@@ -75,6 +77,19 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         "(self.type == 'Export') == has(self.export)",
         "is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} together",
         lambda check: (check.type == "Export") == (check.export is not None),
+    ),
+    Rule(
+        Evaluation,
+        "checks",
+        given("checks")
+        + "!self.checks.exists(c, has(c.export) && c.export.format == 'ArenaHard') || (has(self.prompts) && "
+        "has(self.prompts.columns) && has(self.prompts.columns.id))",
+        "ArenaHard finds answers by the ids of its questions; write evaluation.prompts: {url: ..., columns: {id: uid}}, or "
+        "format: AlpacaEval",
+        lambda evaluation: (
+            not any(check.export and check.export.format == "ArenaHard" for check in evaluation.checks or ())
+            or _columns(evaluation).id is not None
+        ),
     ),
     Rule(
         Evaluation,
@@ -175,7 +190,7 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
             spec.recipe == "fspo"  # a user's own preferred answers
             or spec.evaluation is None
             or not any(check.type == "ExactMatch" for check in spec.evaluation.checks or ())
-            or not _lacks_references(spec.evaluation)
+            or _columns(spec.evaluation).reference is not None
         ),
     ),
     Rule(

@@ -1,10 +1,11 @@
-"""Prompts that are given for training and held out for evaluation too: training leaves their pairs out."""
+"""What is held out: prompts that are given for training too, whose pairs it leaves out, and the ids of questions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, shown
 from selfalign_api.plan import ArtifactRef, Generate, Plan, SourceRef, Train, origin_of
 from selfalign_jobs.places.source_rows import SourceRows
 from selfalign_jobs.recipes.base import Recipe
@@ -34,6 +35,17 @@ def held_out_notes(plan: Plan, found: Recipe, sources: Mapping[str, SourceRows])
                 "out; write other prompts for one of the two",
             )
         yield from second_look.on_held_out_pairs(len(drawn), both)
+
+
+def refuse_equal_ids(sources: Mapping[str, SourceRows]) -> None:
+    """ConfigError where two held-out questions have one id: whoever looks an answer up by it would find one of two."""
+    held = sources["evaluation"].read() if "evaluation" in sources else None
+    if held is None or "id" not in held.column_names:
+        return
+    ((most, times),) = Counter(held["id"].to_pylist()).most_common(1)
+    if times > 1:
+        message = f"{shown(most)} is the id of {times:,} of {held.num_rows:,} rows; write the column that tells the questions apart"
+        raise ConfigError.one("spec.evaluation.prompts.columns.id", message)
 
 
 def _drawn(plan: Plan, found: Recipe, given: str, source: SourceRows, ref: ArtifactRef) -> list[str]:

@@ -14,7 +14,7 @@ from selfalign_api.run_file import GenerationMeans, Means
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
 from selfalign_jobs.accept.chat import look_at_chat
 from selfalign_jobs.accept.given_answers import answers_notes
-from selfalign_jobs.accept.held_out import held_out_notes
+from selfalign_jobs.accept.held_out import held_out_notes, refuse_equal_ids
 from selfalign_jobs.accept.model_files import file_problems, json_of
 from selfalign_jobs.accept.prompts import template_problems, verdict_problems
 from selfalign_jobs.accept.resolve import Resolved
@@ -77,6 +77,8 @@ def check(resolved: Resolved, spec: Spec, means: Means, mounts: Mapping[str, str
         with refused_as("ModelNotFound" if of_folder else "InvalidSpec"):
             raise ConfigError(problems)
     sources = _tables(resolved.plan, found, mounts)
+    with refused_as("DataNotFound"):
+        refuse_equal_ids(sources)
     return Seen(
         rows={name: source.num_rows for name, source in sources.items()},
         longest={name: source.longest for name, source in sources.items()},

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import Json, Plan
+from selfalign_api.plan import Check, Json, Plan
 
 EXPORTS = "exports"  # the folder of the run that they lie in
+ENDINGS = {"AlpacaEval": "json", "ArenaHard": "jsonl"}  # those tools go by them
 
 
-def export_file(check: str) -> str:
+def export_file(check: Check) -> str:
     """The file of an Export, in the run's folder: of the newest evaluation."""
-    return f"{EXPORTS}/{check}.json"
+    assert check.format is not None
+    return f"{EXPORTS}/{check.name}.{ENDINGS[check.format]}"
 
 
 def alpaca_eval(answers: pa.Table, plan: Plan, iteration: int) -> bytes:
@@ -24,14 +27,49 @@ def alpaca_eval(answers: pa.Table, plan: Plan, iteration: int) -> bytes:
     `generator` is the run with its iteration; `dataset` the file of the held-out prompts, `held-out` where the run named none.
     """
     source = plan.sources.get("evaluation")
-    rows = answers.filter(pc.equal(answers["role"], "respond")).select(["prompt", "answer"]).to_pylist()
     found: list[dict[str, Json]] = [
         {
             "instruction": row["prompt"],
             "output": row["answer"],
-            "generator": f"{plan.name}-i{iteration}",
+            "generator": _generator(plan, iteration),
             "dataset": "held-out" if source is None or source.url is None else PurePosixPath(source.url).name,
         }
-        for row in rows
+        for row in _responses(answers)
     ]
     return json.dumps(found, ensure_ascii=False, indent=1).encode()
+
+
+def arena_hard(answers: pa.Table, questions: pa.Table, plan: Plan, iteration: int, now: float) -> bytes:
+    """The same as Arena-Hard-Auto reads model answers: a JSON object a line, for each question (`id`, `prompt`) that was answered.
+
+    What it counts of a text's style is left out: its own `utils/add_markdown_info.py` adds that, by a tokenizer of OpenAI's.
+    """
+    answered = {row["prompt"]: row["answer"] for row in _responses(answers)}
+    model = _generator(plan, iteration)
+    lines = [
+        {
+            "uid": row["id"],
+            "ans_id": hashlib.blake2b(f"{plan.digest} {model} {row['id']}".encode(), digest_size=11).hexdigest(),
+            "model": model,
+            "messages": [
+                {"role": "user", "content": row["prompt"]},
+                {"role": "assistant", "content": {"answer": answered[row["prompt"]]}},
+            ],
+            "tstamp": now,
+        }
+        for row in questions.select(["id", "prompt"]).to_pylist()
+        if row["prompt"] in answered
+    ]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def _generator(plan: Plan, iteration: int) -> str:
+    """What those tools call the model."""
+    return f"{plan.name}-i{iteration}"
+
+
+def _responses(answers: pa.Table) -> list[dict[str, str]]:
+    """The answers that are not at a temperature of ExactMatch's."""
+    rows = answers.filter(pc.equal(answers["role"], "respond")).select(["prompt", "answer"])
+    found: list[dict[str, str]] = rows.to_pylist()
+    return found

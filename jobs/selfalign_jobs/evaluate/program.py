@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge
+from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge, SourceRef
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
-from selfalign_jobs.evaluate.exports import alpaca_eval, export_file
+from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard, export_file
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.chat import ModelChat
@@ -37,8 +37,7 @@ def evaluate(
     checks: Figures = {}
     for check in step.checks:
         if check.type == "Export":
-            answers = read_input(context, check.after)
-            context.run.write(export_file(check.name), alpaca_eval(answers, context.config.plan, step.iteration))
+            context.run.write(export_file(check), _exported(context, step, check))
         else:
             checks |= figures_of(context, step, check)
     events = Events(context.folder, context.config.attempt)
@@ -46,6 +45,14 @@ def evaluate(
     events.close()
     told = [*second_look.on_results(checks), *dict.fromkeys(_notes(context, step))]
     return finish(context, step, started, made, {"checks": checks} | made.figures, told)
+
+
+def _exported(context: StepContext, step: Evaluate, check: Check) -> bytes:
+    answers, plan = read_input(context, check.after), context.config.plan
+    if check.format == "ArenaHard":
+        questions = read_input(context, SourceRef(name="evaluation"))
+        return arena_hard(answers, questions, plan, step.iteration, time.time())
+    return alpaca_eval(answers, plan, step.iteration)
 
 
 def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:

@@ -33,7 +33,7 @@ REQUIRED = {
     "answers": "prompt",
 }
 BUILT_IN = {"personas": personas.table, "users": users.table}
-OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference",)}
+OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference", "id")}
 BESIDE: Mapping[str, tuple[str, ...]] = {"answers": ("response",)}  # must be there, and may be empty
 DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be
 
@@ -155,7 +155,8 @@ def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
         first = Column(named, main, cells.prompt if main == "prompt" else cells.text)
     others = [Column(given.get(other, other), other, cells.text) for other in beside]
     others += [Column(given[other], other, cells.text) for other in optional if other in given]
-    return Reading((first, *others), filled=(main,))
+    filled = (main, *(column.standard for column in others if column.standard == "id"))
+    return Reading((first, *others), filled=filled)
 
 
 def _dialogues(name: str, source: DataSource) -> Reading:

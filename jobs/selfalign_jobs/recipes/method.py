@@ -131,7 +131,7 @@ class EvaluationCheck(Frozen):
     temperatures: tuple[float, ...] = ()
     against: Literal["initial", "previous", "answers"] = "initial"  # answers: of a file
     judging: Judging | None = None  # None: as the run judges
-    format: Literal["AlpacaEval"] | None = None  # of an Export
+    format: Literal["AlpacaEval", "ArenaHard"] | None = None  # of an Export
 
 
 class Evaluation(Frozen):
