@@ -75,13 +75,32 @@ class Export(ApiModel):
     """AlpacaEval's model outputs, a JSON list; or Arena-Hard's model answers, a JSON object a line with the question's uid."""
 
 
+class Benchmark(ApiModel):
+    """Tasks of lm-evaluation-harness, put to the model as given and to the new one, with the harness's own metrics."""
+
+    tasks: Annotated[tuple[Text, ...], Field(min_length=1, max_length=64, examples=[["arc_challenge", "gsm8k"]])]
+    """Tasks, groups or tags by name, as lm_eval --tasks takes them."""
+
+    tasks_url: Annotated[Url, Field(examples=["pvc://selfalign/tasks"])] | None = None
+    """A folder of task files (YAML) beside the harness's own: pvc://, file:// or a bucket's."""
+
+    shots: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Examples before each question (--num_fewshot). Unset: as each task has it."""
+
+    limit: Count | None = None
+    """Questions of each task, the first so many (--limit). Unset: all."""
+
+    prompts: Literal["Plain", "Chat"] | None = None
+    """Chat: questions in the model's chat template (--apply_chat_template). Unset: Plain, as they stand."""
+
+
 class Check(ApiModel):
     """One figure of the evaluation, or a file of the answers."""
 
     name: Annotated[Name, Field(examples=["win"])]
     """Its name in the results."""
 
-    type: Annotated[Literal["SelfWinRate", "ExactMatch", "Export"], Field(examples=["SelfWinRate"])]
+    type: Annotated[Literal["SelfWinRate", "ExactMatch", "Benchmark", "Export"], Field(examples=["SelfWinRate"])]
     """Which figure; Export gives none."""
 
     self_win_rate: SelfWinRate | None = None
@@ -92,6 +111,9 @@ class Check(ApiModel):
 
     exact_match: ExactMatch | None = None
     """With type: ExactMatch."""
+
+    benchmark: Benchmark | None = None
+    """With type: Benchmark."""
 
     export: Export | None = None
     """With type: Export."""

@@ -247,7 +247,7 @@ class Check(Frozen):
     """One figure of an evaluation, from two tables: the answers that it compares with, of the initial model, and the new one's."""
 
     name: str
-    type: Literal["ExactMatch", "SelfWinRate", "Export"]  # Export: a file of the new answers, and no figure
+    type: Literal["ExactMatch", "SelfWinRate", "Benchmark", "Export"]  # the last: a file of answers, and no figure
     before: TableRef
     after: ArtifactRef
     verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by an engine load of this step
@@ -341,6 +341,15 @@ class ModelSource(Frozen):
         return self.model_dump(mode="json", exclude={"url", "remote_code"} | unset)
 
 
+class BenchmarkTasks(Frozen):
+    """Tasks of lm-evaluation-harness, whose requests are the rows of a source."""
+
+    tasks: tuple[str, ...]
+    shots: int | None = None
+    limit: int | None = None
+    chat: bool = False
+
+
 class DataSource(Frozen):
     """A table as given: where, which columns carry what, the digest of its content. No URL: the built-in generator."""
 
@@ -350,6 +359,9 @@ class DataSource(Frozen):
     split: str | None = None
     digest: str = ""
     turn: Literal["First", "Last"] | None = None  # of rows that are conversations: whose answer is taken
+    benchmark: Annotated[BenchmarkTasks | None, ADDED] = (
+        None  # then `url` is a folder of tasks beside the package's own
+    )
 
     @property
     def identity(self) -> Json:

@@ -77,6 +77,38 @@ class Rank(NamedTuple):
     answers: tuple[str, ...]
 
 
+class Context(NamedTuple):
+    """What stands before a text: plain text; or, behind a `user`'s turn, the beginning of the assistant's."""
+
+    text: str
+    user: str | None = None
+    history: tuple[Mapping[str, str], ...] = ()
+
+
+class Continue(NamedTuple):
+    """A context to go on with, until one of `stop`: one sample. Of one that is too long the end is taken."""
+
+    role: str
+    context: Context
+    max_tokens: int
+    stop: tuple[str, ...]
+    seed: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+class Likelihood(NamedTuple):
+    """How likely a text is behind a context, of which the end is taken where both are too long.
+
+    Without a context: of the whole text, in as many windows as it takes, of which one is asked for.
+    """
+
+    role: str
+    context: Context | None
+    text: str
+    window: int = 0
+
+
 class Embed(NamedTuple):
     """The vector of a text."""
 
@@ -84,7 +116,7 @@ class Embed(NamedTuple):
     text: str
 
 
-Request = Write | Compare | Given | Score | Rank | Embed
+Request = Write | Compare | Given | Score | Rank | Embed | Continue | Likelihood
 
 
 class Completion(NamedTuple):
@@ -105,6 +137,24 @@ class Comparison(NamedTuple):
 
     first: float
     second: float
+
+
+class Continued(NamedTuple):
+    """What a model wrote behind a context; `fills`: the context left no room, and may have been cut."""
+
+    text: str
+    tokens: int
+    finish_reason: str
+    fills: bool
+
+
+class Likely(NamedTuple):
+    """The log-probability of a text, in nats, and whether each of its tokens is the likeliest; in one of so many `windows`."""
+
+    log_p: float
+    greedy: bool
+    fills: bool = False
+    windows: int = 1
 
 
 class Scores(NamedTuple):
@@ -147,9 +197,8 @@ class Vector(NamedTuple):
     values: tuple[float, ...]
 
 
-Reply = (
-    list[Completion] | Completion | Comparison | Scores | Ranking | Vector
-)  # to Write, Given, Compare, Score, Rank, Embed
+# To Write, Given, Compare, Score, Rank, Embed, Continue, Likelihood.
+Reply = list[Completion] | Completion | Comparison | Scores | Ranking | Vector | Continued | Likely
 Flow = Callable[[Row, "Ask"], Generator[Any, Any, Sequence[Row]]]  # yields Request or a list of them; returns rows
 
 

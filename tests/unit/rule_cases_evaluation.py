@@ -30,7 +30,7 @@ PLACES = (
 )
 
 EXPORTED = "checks: [{name: x, type: Export, export: {format: AlpacaEval}}, {name: w, type: SelfWinRate}]"
-NO_FIGURE = "an Export gives no figure; write the name of a SelfWinRate or an ExactMatch"
+NO_FIGURE = "an Export gives no figure; write the name of a check of another type"
 FORMAT = (
     "spec.evaluation.checks[x].export: is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} "
     "together"
@@ -46,7 +46,21 @@ def exported(more: str) -> str:
     return f"spec: {{evaluation: {{{EXPORTED}, {more}}}}}"
 
 
+BOARD = "benchmark: {tasks: [arc_easy]}"
+WHICH = (
+    "spec.evaluation.checks[x].benchmark: says which tasks type: Benchmark asks; write type: Benchmark and "
+    "benchmark: {tasks: [...]} together"
+)
+
 CASES_OF_WIN_RATES = (
+    *(
+        (
+            f"spec: {{evaluation: {{checks: [{{name: x, type: Benchmark, {BOARD}}}]}}}}",
+            f"spec: {{evaluation: {{checks: [{{name: x, {wrong}}}]}}}}",
+            WHICH,
+        )
+        for wrong in ("type: Benchmark", f"type: SelfWinRate, {BOARD}")
+    ),
     (
         "spec: {evaluation: {checks: [{name: x, type: Export, export: {format: AlpacaEval}}]}}",
         "spec: {evaluation: {checks: [{name: x, type: Export}]}}",

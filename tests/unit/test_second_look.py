@@ -70,6 +70,8 @@ SIDES: dict[str, tuple[Callable[[float], list[str]], float, float]] = {
     "HELD_OUT": (lambda x: gains(round(x)), 100, 99),
     "GROWN": (lambda x: list(second_look.on_growth(100, 100 * x)), 1.5, 1.51),
     "UNANSWERED": (lambda x: list(second_look.on_unanswered("rival", 100, 100 - round(100 * x))), 0, 0.01),
+    "UNASKED": (lambda x: list(second_look.on_benchmark("board", 100, 100 - round(100 * x), 0)), 0, 0.01),
+    "FULL": (lambda x: list(second_look.on_benchmark("board", 100, 100, round(100 * x))), 0, 0.01),
 }  # fmt: skip
 
 

@@ -73,6 +73,13 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
     ),
     Rule(
         Check,
+        "benchmark",
+        "(self.type == 'Benchmark') == has(self.benchmark)",
+        "says which tasks type: Benchmark asks; write type: Benchmark and benchmark: {tasks: [...]} together",
+        lambda check: (check.type == "Benchmark") == (check.benchmark is not None),
+    ),
+    Rule(
+        Check,
         "export",
         "(self.type == 'Export') == has(self.export)",
         "is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} together",
@@ -95,14 +102,14 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         Evaluation,
         "gates",
         given("gates", "checks") + "self.gates.all(g, !self.checks.exists(c, c.name == g.check && c.type == 'Export'))",
-        "an Export gives no figure; write the name of a SelfWinRate or an ExactMatch",
+        "an Export gives no figure; write the name of a check of another type",
         lambda evaluation: all(_types_of(evaluation).get(gate.check) != "Export" for gate in evaluation.gates or ()),
     ),
     Rule(
         Evaluation,
         "selectBy",
         given("selectBy", "checks") + "!self.checks.exists(c, c.name == self.selectBy && c.type == 'Export')",
-        "an Export gives no figure; write the name of a SelfWinRate or an ExactMatch",
+        "an Export gives no figure; write the name of a check of another type",
         lambda evaluation: _types_of(evaluation).get(evaluation.select_by or "") != "Export",
     ),
     Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ from selfalign_api.places import Bucket, HubDataset, absolute, local_path, parse
 from selfalign_api.plan import (
     AnyStep,
     ArtifactRef,
+    BenchmarkTasks,
     DataSource,
     EngineSettings,
     Gate,
@@ -43,10 +45,11 @@ from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.foreseen import foreseen
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
-from selfalign_jobs.places.content import files_digest
+from selfalign_jobs.places.content import files_digest, folder_digest
 from selfalign_jobs.places.models import POLICY, GivenModel, given_model, model_field
-from selfalign_jobs.places.sources import DIALOGUES, field_of, given_as, here, source_files
+from selfalign_jobs.places.sources import DIALOGUES, field_of, given_as, here, source_files, task_folder, url_key
 from selfalign_jobs.recipes.base import recipe
+from selfalign_jobs.recipes.benchmarks import SOURCE
 from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import (
     Draw,
@@ -371,11 +374,15 @@ def _snake(value: Json) -> Json:
 def _source_names(method: Method) -> tuple[str, ...]:
     held_out = ("evaluation",) if method.evaluation.prompts_given else ()
     others = (OF_FILE + check.name for check in method.evaluation.checks if check.against == "answers")
-    return (*method.data, *held_out, *others)
+    asked = method.evaluation.when != "Never"
+    benchmarks = (SOURCE + check.name for check in method.evaluation.checks if check.type == "Benchmark" and asked)
+    return (*method.data, *held_out, *others, *benchmarks)
 
 
 def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
     given = given_as(values, name)
+    if name.startswith(SOURCE):
+        return _benchmark_source(name, given, mounts, folder)
     url = given.get("url")
     if url is None:
         return DataSource(digest="built-in")
@@ -400,6 +407,22 @@ def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], fo
     )
 
 
+def _benchmark_source(name: str, given: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
+    """The requests of benchmark tasks; what they ask depends on the harness's version too."""
+    tasks = BenchmarkTasks(
+        tasks=tuple(given["tasks"]),
+        shots=given.get("shots"),
+        limit=given.get("limit"),
+        chat=given.get("prompts") == "Chat",
+    )
+    digest, url = f"lm_eval {version('lm_eval')}", given.get("tasksUrl")
+    if url is None:
+        return DataSource(digest=digest, benchmark=tasks)
+    with refused_as("DataNotFound"):
+        path = task_folder(name, url, mounts, folder)
+    return DataSource(url=absolute(url, folder), digest=f"{digest} {folder_digest(path)}", benchmark=tasks)
+
+
 def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tuple[str, str]:
     """The URL of the data as it is now, and the digest of what is there."""
     field = f"{field_of(name)}.url"
@@ -417,7 +440,7 @@ def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tup
 
 
 def _path(name: str) -> str:
-    return f"{field_of(name)}.url".removeprefix("spec.")
+    return f"{field_of(name)}.{url_key(name)}".removeprefix("spec.")
 
 
 def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:

@@ -79,7 +79,7 @@ def figures_of(run: ComparedRun) -> tuple[Figure, ...]:
     return tuple(
         Figure(check.name, check.type, role, check.against)
         for check in run.evaluation.checks
-        if check.against != "previous"
+        if check.against != "previous" and check.type != "Benchmark"  # which has no held-out prompts of the run's
         for role in ([None] if check.type == "SelfWinRate" else roles_of(check.name, run.results))
     )
 

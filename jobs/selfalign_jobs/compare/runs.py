@@ -170,7 +170,9 @@ def _columns_read(evidence: Evidence) -> dict[ArtifactRef, frozenset[str]]:
     """What is read of the tables that evaluations count."""
     checks = [check for facts in evidence.steps if isinstance(facts.step, Evaluate) for check in facts.step.checks]
     answers = {
-        check.after: LEDGER | {"prompt", "reference", "role", "answer"} for check in checks if not check.verdicts
+        check.after: LEDGER | {"prompt", "reference", "role", "answer"}
+        for check in checks
+        if not check.verdicts and check.type != "Benchmark"
     }
     return answers | {check.verdicts: LEDGER | {"prompt", "p_first"} for check in checks if check.verdicts}
 

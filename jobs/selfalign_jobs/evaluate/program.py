@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge, SourceRef
+from selfalign_jobs.evaluate.benchmark import benchmark_figures, score
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
 from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard, export_file
 from selfalign_jobs.flow import seed_of
@@ -17,8 +19,9 @@ from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_loads
 from selfalign_jobs.generate.vllm_engine import VllmEngine
-from selfalign_jobs.places.sources import none_answered
+from selfalign_jobs.places.sources import field_of, none_answered, task_folder
 from selfalign_jobs.places.store import Manifest
+from selfalign_jobs.recipes.benchmarks import SOURCE
 from selfalign_jobs.step import points, second_look
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.events import Events
@@ -38,6 +41,8 @@ def evaluate(
     for check in step.checks:
         if check.type == "Export":
             context.run.write(export_file(check), _exported(context, step, check))
+        elif check.type == "Benchmark":
+            checks |= _benchmark(context, step, check)
         else:
             checks |= figures_of(context, step, check)
     events = Events(context.folder, context.config.attempt)
@@ -59,12 +64,35 @@ def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
     """How the judge judged, and how long the answers of both models are."""
     for verdicts in dict.fromkeys(check.verdicts for check in step.checks if check.verdicts is not None):
         yield from notes.on_judging(context.folder, context.tables[verdicts.name], _judge_of(step, verdicts))
-    for before, after in dict.fromkeys((check.before, check.after) for check in step.checks):
+    for check in step.checks:
+        if check.type == "Benchmark":
+            asked = context.folder.read_table(f"prepared/{check.after.name}.parquet").num_rows
+            made = read_input(context, check.after, ("fills",))
+            yield from second_look.on_benchmark(check.name, asked, made.num_rows, pc.sum(made["fills"]).as_py() or 0)
+    for before, after in dict.fromkeys(
+        (check.before, check.after) for check in step.checks if check.type != "Benchmark"
+    ):
         if isinstance(before, ArtifactRef):  # a file does not say how many tokens
             yield from notes.on_answers(read_input(context, before), read_input(context, after))
     for check in step.checks:
         if check.verdicts is not None and check.against == "answers":
             yield from second_look.on_unanswered(check.name, _asked(context, check), compared(context, check).num_rows)
+
+
+def _benchmark(context: StepContext, step: Evaluate, check: Check) -> Figures:
+    """The figures of a Benchmark; the harness's own accounts of both models are kept beside the step's tables."""
+    name, config = SOURCE + check.name, context.config
+    source = config.plan.sources[name]
+    assert source.benchmark is not None
+    folder = None if source.url is None else task_folder(name, source.url, config.mounts)
+    found = {
+        part: score(source.benchmark, folder, field_of(name), read_input(context, table))
+        for part, table in (("before", check.before), ("after", check.after))
+    }
+    account = {part: told for part, (_, told) in found.items()}
+    context.folder.write(f"benchmarks/{check.name}.json", json.dumps(account, indent=1).encode())
+    seed = seed_of(config.plan.seed, step.name)
+    return benchmark_figures(check.name, found["before"][0], found["after"][0], seed)
 
 
 def compared(context: StepContext, check: Check) -> pa.Table:

@@ -51,6 +51,11 @@ class Chat(Protocol):
     def given(self, user: str, answer: str, history: History = ()) -> tuple[list[int], list[int]]:
         """Ids of a prompt, and of an answer that somebody else gave, as the model would have written it."""
 
+    prefix_id: int  # what stands before a text that nothing stands before
+
+    def plain(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of a text that is no chat, with the special tokens that the tokenizer puts around one, or without."""
+
     def decode(self, ids: tuple[int, ...]) -> str:
         """Text of an answer, without special tokens."""
 
@@ -83,6 +88,8 @@ class ModelChat:
         self.template = _default(tokenizer.templates, field, fallback) if chat_template is None else chat_template
         self.variables = {**tokenizer.special, **(variables or {})}
         self.end_id: int = tokenizer.end_id
+        first = self._tokenizer.token_to_id(str(tokenizer.special.get("bos_token")))
+        self.prefix_id: int = self.end_id if first is None else first
         self._ends = {self.end_id, *ends}
         self.content = self._content_shown(field if chat_template is None else TEMPLATE_FIELD)
         opening = self.text(PROBE)
@@ -200,6 +207,16 @@ class ModelChat:
                 raise SetAside("no such token", f"{token} is of the tokenizer, and the model has no embedding for it")
         cut = max(0, max(map(text.rfind, self._breaks), default=0))
         return [*self._encode_piece(text[:cut]), *self._encode_piece(text[cut:])]
+
+    def plain(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of a text that is no chat, with the special tokens that the tokenizer puts around one, or without.
+
+        A text that begins with the first of them already gets no second.
+        """
+        begun = text.startswith(str(self.tokenizer.special.get("bos_token") or "\0"))
+        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special and not begun)
+        ids: list[int] = encoding.ids
+        return ids
 
     def _encode_whole(self, text: str) -> list[int]:
         # Of a batch of one: only that call spares the offsets, a quarter of its time.

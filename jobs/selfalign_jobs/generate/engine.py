@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from selfalign_jobs.flow import Comparison, Ranking, Scores, Vector
+from selfalign_jobs.flow import Comparison, Likely, Ranking, Scores, Vector
 
 
 class Sampling(NamedTuple):
@@ -25,6 +25,12 @@ class Labels(NamedTuple):
 
     first: int
     second: int
+
+
+class Tail(NamedTuple):
+    """The last tokens of the prompt: the sum of their log-probabilities, and whether each is the likeliest."""
+
+    tokens: int
 
 
 class Head(NamedTuple):
@@ -49,8 +55,8 @@ class Sample(NamedTuple):
     finish_reason: str
 
 
-Task = Sampling | Labels | Head | Pairs | Whole
-Answer = tuple[Sample, ...] | Comparison | Scores | Ranking | Vector
+Task = Sampling | Labels | Tail | Head | Pairs | Whole
+Answer = tuple[Sample, ...] | Comparison | Likely | Scores | Ranking | Vector
 
 
 class EngineRequest(NamedTuple):

@@ -14,9 +14,12 @@ from selfalign_api.plan import FlowJob
 from selfalign_jobs.flow import (
     Ask,
     Comparison,
+    Continue,
     Ended,
     Flow,
     Given,
+    Likelihood,
+    Likely,
     Ranking,
     Reply,
     Request,
@@ -222,13 +225,19 @@ class FlowLoop:
         elif isinstance(answer, Scores):
             assert isinstance(flow.setup.renderer, ScoreRenderer)
             flow.replies[place] = flow.setup.renderer.scored(answer)
+        elif isinstance(answer, Likely):
+            assert isinstance(request, Likelihood) and isinstance(flow.setup.renderer, Renderer)
+            flow.replies[place] = flow.setup.renderer.likely(request, prompt_ids, answer)
         else:
             renderer = flow.setup.renderer
-            assert isinstance(request, Write) and isinstance(renderer, Renderer)
+            assert isinstance(request, Write | Continue) and isinstance(renderer, Renderer)
             for sample in answer:
                 counts[1] += len(sample.ids)
             try:
-                flow.replies[place] = renderer.completions(request, prompt_ids, answer)
+                if isinstance(request, Continue):
+                    flow.replies[place] = renderer.continued(request, prompt_ids, answer)
+                else:
+                    flow.replies[place] = renderer.completions(request, prompt_ids, answer)
             except SetAside as no_prefix:
                 self._forget(flow)
                 self._resume(flow, no_prefix)

@@ -6,8 +6,20 @@ from bisect import bisect_left
 from collections.abc import Mapping
 
 from selfalign_api.plan import Role
-from selfalign_jobs.flow import Compare, Completion, Given, Request, SetAside, Write
+from selfalign_jobs.flow import (
+    Compare,
+    Completion,
+    Continue,
+    Continued,
+    Given,
+    Likelihood,
+    Likely,
+    Request,
+    SetAside,
+    Write,
+)
 from selfalign_jobs.generate.chat import Chat
+from selfalign_jobs.generate.continuation import Continuations
 from selfalign_jobs.generate.engine import Labels, Sample, Sampling, Task
 from selfalign_jobs.generate.reasoning import Reasoning
 
@@ -21,6 +33,7 @@ class Renderer:
         self.chat = chat
         self._roles = roles
         self._context_tokens = context_tokens
+        self._continuations = Continuations(chat, context_tokens)
 
     def render(self, request: Request) -> tuple[list[int], Task]:
         """Prompt ids, and what is asked of them. Raises SetAside for what cannot be asked."""
@@ -28,6 +41,10 @@ class Renderer:
             return self._write(request)
         if isinstance(request, Compare):
             return self._compare(request)
+        if isinstance(request, Continue):
+            return self._continuations.continued(request, self._reasons(request))
+        if isinstance(request, Likelihood):
+            return self._continuations.likelihood(request)
         raise TypeError(f"a model that writes text gives no {type(request).__name__}")
 
     def _write(self, request: Write) -> tuple[list[int], Sampling]:
@@ -73,6 +90,18 @@ class Renderer:
                 text = _without_prefix(text, role.output_prefix)
             completions.append(Completion(text, ids, before, sample.finish_reason, request.seed + number))
         return completions
+
+    def continued(self, request: Continue, prompt_ids: list[int], samples: tuple[Sample, ...]) -> Continued:
+        """The reply to a Continue."""
+        (sample,) = samples
+        return self._continuations.read(request, prompt_ids, sample, self._reasons(request))
+
+    def likely(self, request: Likelihood, prompt_ids: list[int], answer: Likely) -> Likely:
+        """The reply to a Likelihood."""
+        return self._continuations.likely(request, prompt_ids, answer)
+
+    def _reasons(self, request: Continue) -> Reasoning | None:
+        return None if request.context.user is None else self._stripped(request.role)
 
     def given(self, request: Given) -> Completion:
         """An answer of somebody else's as if the role had written it. SetAside for one that it cannot have written."""

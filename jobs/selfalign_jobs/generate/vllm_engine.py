@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign_api.errors import ConfigError
-from selfalign_jobs.flow import Comparison, Scores, Vector
+from selfalign_jobs.flow import Comparison, Likely, Scores, Vector
 from selfalign_jobs.generate.engine import (
     Answer,
     EngineFacts,
@@ -25,6 +25,7 @@ from selfalign_jobs.generate.engine import (
     Labels,
     Sample,
     Sampling,
+    Tail,
     Task,
     Whole,
 )
@@ -65,7 +66,7 @@ class VllmEngine:
         self._pooled = Vector if spec.pools == "embed" else Scores
         self._preemptions = _Preemptions(self._engine)
         self._submitted: list[EngineRequest] = []  # since the last step
-        self._labels: dict[str, Labels] = {}  # of the comparisons under way
+        self._read_by: dict[str, Labels | Tail] = {}  # what is read of log-probabilities, of the requests under way
         self._facts = EngineFacts(
             context_tokens=config.model_config.max_model_len,
             max_sequences=config.scheduler_config.max_num_seqs,
@@ -90,8 +91,8 @@ class VllmEngine:
         results = []
         for output in self._engine.step():
             if output.finished:
-                labels = self._labels.pop(output.request_id, None)
-                results.append(EngineResult(output.request_id, _answer(output, labels, self._pooled)))
+                asked = self._read_by.pop(output.request_id, None)
+                results.append(EngineResult(output.request_id, _answer(output, asked, self._pooled)))
         return results
 
     def kv_use(self) -> KvUse:
@@ -101,14 +102,14 @@ class VllmEngine:
     def abort(self, id: str) -> None:
         """Forget a request."""
         self._add_submitted()
-        self._labels.pop(id, None)
+        self._read_by.pop(id, None)
         self._engine.abort_request([id])
 
     def _add_submitted(self) -> None:
         """All at once: one by one, between rendering and reading, each took twice as long (cold caches)."""
         for request in self._submitted:
-            if isinstance(request.task, Labels):
-                self._labels[request.id] = request.task
+            if isinstance(request.task, Labels | Tail):
+                self._read_by[request.id] = request.task
             self._engine.add_request(request.id, engine_input(request.prompt_ids), self._params(request))
         self._submitted.clear()
 
@@ -148,7 +149,9 @@ def pooling_params(task: str) -> Any:
 
 def sampling_params(task: Task) -> Any:
     """VLLM's form of what is asked of a model that writes."""
-    assert isinstance(task, Sampling | Labels)
+    assert isinstance(task, Sampling | Labels | Tail)
+    if isinstance(task, Tail):
+        return copy(_tail_params())
     if isinstance(task, Labels):
         # Never together with `logprobs`: on the V1 runner one such request replaces the batch's (pitfall, 0.32).
         params = copy(_common_params(Sampling(1, 0.0, 1.0, 0, 1, 0)))
@@ -157,6 +160,22 @@ def sampling_params(task: Task) -> Any:
     params = copy(_common_params(task._replace(seed=0)))
     params.seed = task.seed if task.temperature > 0 else None
     return params
+
+
+@lru_cache(maxsize=1)
+def _tail_params() -> Any:
+    """`SamplingParams` for the log-probability and the rank of each token of a prompt, and of no others."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        prompt_logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -179,16 +198,20 @@ def _common_params(sampling: Sampling) -> Any:
     )
 
 
-def _answer(output: Any, labels: Labels | None, pooled: type[Scores] | type[Vector]) -> Answer:
+def _answer(output: Any, asked: Labels | Tail | None, pooled: type[Scores] | type[Vector]) -> Answer:
     if hasattr(output.outputs, "data"):
         return pooled(tuple(output.outputs.data.double().flatten().tolist()))
-    if labels is None:
+    if asked is None:
         return tuple(
             Sample(tuple(part.token_ids), "length" if part.finish_reason == "length" else "stop")
             for part in sorted(output.outputs, key=lambda part: part.index)
         )
-    (next_token,) = output.outputs[0].logprobs
-    return Comparison(next_token[labels.first].logprob, next_token[labels.second].logprob)
+    if isinstance(asked, Labels):
+        (next_token,) = output.outputs[0].logprobs
+        return Comparison(next_token[asked.first].logprob, next_token[asked.second].logprob)
+    last = range(len(output.prompt_token_ids) - asked.tokens, len(output.prompt_token_ids))
+    found = [output.prompt_logprobs[place][output.prompt_token_ids[place]] for place in last]
+    return Likely(sum(each.logprob for each in found), all(each.rank == 1 for each in found))
 
 
 def _capability(spec: EngineSpec) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
 from selfalign_api.plan import DataSource, Json
-from selfalign_jobs.places import hub
+from selfalign_jobs.places import benchmark_tasks, hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.source_look import MESSAGES, Reading, looked_at
 from selfalign_jobs.places.source_rows import SourceRows
@@ -21,6 +21,7 @@ from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
 from selfalign_jobs.recipes import personas, users
+from selfalign_jobs.recipes.benchmarks import SOURCE
 from selfalign_jobs.recipes.evaluation import OF_FILE
 
 # What a table of each kind must have, and may have.
@@ -48,6 +49,9 @@ def open_source(name: str, source: DataSource, mounts: Mapping[str, str]) -> Sou
 
     Raises ConfigError for a file that is missing, empty, of another kind, or lacks a column (with those that are there).
     """
+    if source.benchmark is not None:
+        asked, folder = source.benchmark, None if source.url is None else task_folder(name, source.url, mounts)
+        return SourceRows(lambda: iter([benchmark_tasks.requests_table(asked, folder, field_of(name))]))
     if source.url is None:
         return SourceRows(lambda: iter([BUILT_IN[name]()]))
     files = _files(name, source, mounts)
@@ -71,8 +75,24 @@ def here(url: str, mounts: Mapping[str, str], beside: Path = Path(), field: str 
     return local_path(url, mounts, beside, field)
 
 
+def task_folder(name: str, url: str, mounts: Mapping[str, str], beside: Path = Path()) -> Path:
+    """A folder of benchmark tasks on this machine, fetched here if need be. Raises ConfigError where there is none."""
+    field = f"{field_of(name)}.{url_key(name)}"
+    path = here(url, mounts, beside, field)
+    if not path.is_dir():
+        raise ConfigError.one(field, f"there is no folder {path}; write the URL of a folder of task files", url)
+    return path
+
+
+def url_key(name: str) -> str:
+    """What the spec calls the URL of a source."""
+    return "tasksUrl" if name.startswith(SOURCE) else "url"
+
+
 def field_of(name: str) -> str:
     """The path in the spec of a source."""
+    if name.startswith(SOURCE):
+        return f"spec.evaluation.checks[{name.removeprefix(SOURCE)}].benchmark"
     if name.startswith(OF_FILE):
         return f"spec.evaluation.checks[{name.removeprefix(OF_FILE)}].selfWinRate.answers"
     return "spec.evaluation.prompts" if name == "evaluation" else f"spec.data.{name}"
@@ -93,6 +113,9 @@ def given_as(spec: Mapping[str, Json], name: str) -> dict[str, Json]:
     if name.startswith(OF_FILE):
         (check,) = (check for check in evaluation["checks"] if OF_FILE + check["name"] == name)
         found: dict[str, Json] = check["selfWinRate"]["answers"]
+    elif name.startswith(SOURCE):
+        (check,) = (check for check in evaluation["checks"] if SOURCE + check["name"] == name)
+        found = check["benchmark"]
     else:
         found = evaluation["prompts"] if name == "evaluation" else spec["data"][name]
     return found

@@ -53,10 +53,13 @@ def held(rounds: Rounds) -> tuple[Held, ...]:
 
 
 def _held_against(gate: Gate, check: Check, figures: Figures) -> Iterator[Held]:
-    """The gate with each figure of its check: of an ExactMatch one a temperature."""
-    of_gain = check.type == "ExactMatch" and gate.figure != "value"
-    places = [f"{check.name} at T = {temperature:g}" for temperature in check.temperatures] or [check.name]
-    for where, name in zip(places, names_of(check, "gain" if of_gain else "after"), strict=True):
+    """The gate with each figure of its check: of an ExactMatch one a temperature, of a Benchmark one a metric of its tasks."""
+    of_gain = check.type != "SelfWinRate" and gate.figure != "value"
+    names = names_of(check, "gain" if of_gain else "after", figures)
+    places = [f"{check.name} at T = {temperature:g}" for temperature in check.temperatures]
+    if check.type == "Benchmark":
+        places = [", ".join(name.rpartition(".")[0].split(".", 2)) for name in names]
+    for where, name in zip(places or [check.name], names, strict=True):
         found = figures[name]
         yield Held(gate, name, where, of_gain, found["value"], found["low"], found["high"])
 

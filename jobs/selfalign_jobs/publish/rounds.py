@@ -83,12 +83,17 @@ def rounds_of(run: Folder, plan: Plan) -> Rounds | None:
 
 
 def value_of(check: Check, figures: Figures) -> float:
-    """A check's value of the new model, over its temperatures."""
-    return mean(float(figures[name]["value"]) for name in names_of(check, "after"))
+    """A check's value of the new model: the mean over its temperatures, or over the metrics of its tasks."""
+    return mean(float(figures[name]["value"]) for name in names_of(check, "after", figures))
 
 
-def names_of(check: Check, part: Part) -> list[str]:
-    """The figures of a check as evaluate/checks.py names them: a win rate's own, or one a temperature of an ExactMatch."""
+def names_of(check: Check, part: Part, figures: Figures) -> list[str]:
+    """The figures of a check as the evaluation names them: a win rate's own, one a temperature of an ExactMatch, or all of a
+    Benchmark of which more is better.
+    """
     if check.type == "SelfWinRate":
         return [check.name]
+    if check.type == "Benchmark":
+        own = [name for name in figures if name.startswith(f"{check.name}.") and name.endswith(f".{part}")]
+        return [name for name in own if not figures[name].get("lowerIsBetter")]
     return [f"{check.name}.{role_at(temperature)}.{part}" for temperature in check.temperatures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -140,12 +141,15 @@ class Recipe:
     remarks: Callable[[Mapping[str, pa.Table]], Iterator[Remark]] = no_remarks
 
 
+@cache
 def recipe(name: str) -> Recipe:
-    """The recipe of that name; ConfigError for one that is not built yet."""
+    """The recipe of that name, with what evaluations of every recipe may ask; ConfigError for one that is not built yet."""
+    from selfalign_jobs.recipes.benchmarks import benchmarked
+
     if name not in RECIPES:
         raise ConfigError.one(
             "spec.recipe", f"recipe {name} is not built in this version; write one of: {', '.join(RECIPES)}", name
         )
     found = import_module(f"selfalign_jobs.recipes.{name}").RECIPE
     assert isinstance(found, Recipe)
-    return found
+    return benchmarked(found)

@@ -125,9 +125,9 @@ def check_of(
 
 
 def answer_roles(method: Method) -> dict[str, Role]:
-    """The roles that answer held-out prompts: one a temperature of ExactMatch, and `respond` for all else."""
+    """The roles that answer held-out prompts: one a temperature of ExactMatch, and `respond` for all else, or for none."""
     respond = method.roles["respond"]
-    roles: dict[str, Role] = {}
+    roles: dict[str, Role] = {} if method.evaluation.checks else {"respond": respond}
     for check in method.evaluation.checks:
         if check.type != "ExactMatch":
             roles["respond"] = respond

@@ -127,7 +127,7 @@ class EvaluationCheck(Frozen):
     """One check as the spec names it."""
 
     name: str
-    type: Literal["ExactMatch", "SelfWinRate", "Export"]
+    type: Literal["ExactMatch", "SelfWinRate", "Export", "Benchmark"]
     temperatures: tuple[float, ...] = ()
     against: Literal["initial", "previous", "answers"] = "initial"  # answers: of a file
     judging: Judging | None = None  # None: as the run judges

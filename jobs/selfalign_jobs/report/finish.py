@@ -88,6 +88,7 @@ def _show(run: Folder, figures: dict[str, Json], console: Console) -> None:
 def _summary(evidence: Evidence) -> dict[str, Json]:
     results = next((i.results for i in reversed(evidence.iterations) if i.results), {})
     accuracy: dict[str, Any] = {}
+    benchmarks: dict[str, Any] = {}
     wins: dict[str, Any] = {}
     for check in checks_of(evidence).values():
         if check.type == "SelfWinRate":
@@ -98,7 +99,8 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            accuracy[name_of(evidence, check, role)] = {
+            of_type = benchmarks if check.type == "Benchmark" else accuracy
+            of_type[name_of(evidence, check, role)] = {
                 "before": before["value"],
                 "after": after["value"],
                 "gain": gain["value"],
@@ -120,6 +122,7 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
         "finished": evidence.finished,
         "effect": {name: figure["value"] for name, figure in results.items()} | _remarked(evidence) | _risen(trained),
         "accuracy": accuracy,
+        "benchmarks": benchmarks,
         "winRate": wins,
         "chosen": _chosen(evidence),
         "gates": [
@@ -205,10 +208,11 @@ def _by_iteration(evidence: Evidence) -> dict[str, dict[str, float]]:
 def _table(figures: dict[str, Json]) -> Table:
     """The main figures, a line each."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
-    for role, found in figures["accuracy"].items():
+    measured = {f"accuracy, {role}": found for role, found in figures["accuracy"].items()}
+    for name, found in (measured | figures.get("benchmarks", {})).items():  # a summary of an older version has none
         low, high = found["gainInterval"]
         gain = f"{signed(found['gain'])} (95 %: {signed(low)} to {signed(high)})"
-        table.add_row(f"accuracy, {role}", f"{found['before']:.3f} → {found['after']:.3f}", gain)
+        table.add_row(name, f"{found['before']:.3f} → {found['after']:.3f}", gain)
     for name, found in figures["winRate"].items():
         for words, rate in ((words_of(found), found), ("  length-controlled", found.get("lengthControlled"))):
             if rate is not None:

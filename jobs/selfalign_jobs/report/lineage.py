@@ -9,7 +9,7 @@ import yaml
 
 from selfalign_api.plan import Json, Plan
 from selfalign_jobs.accept.owner import Owner
-from selfalign_jobs.places.sources import given_as
+from selfalign_jobs.places.sources import given_as, url_key
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.section import Section
@@ -59,7 +59,7 @@ def effective_spec(plan: Plan, owner: Owner) -> dict[str, Json]:
         helper["url"] = plan.models[helper["name"]].url
     for name, source in plan.sources.items():
         if source.url is not None:
-            given_as(spec, name)["url"] = source.url
+            given_as(spec, name)[url_key(name)] = source.url
     if "evaluation" not in plan.sources:
         spec["evaluation"].pop("prompts", None)  # no step reads them
     return spec

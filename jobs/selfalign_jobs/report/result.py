@@ -38,6 +38,7 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
         return
     several = len(evidence.iterations) > 1
     accuracy: list[Interval] = []
+    benchmarks: list[Interval] = []
     wins: list[Interval] = []
     rows: list[dict[str, Any]] = []
     for check in checks_of(evidence).values():
@@ -53,9 +54,10 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
             continue
         for role in roles_of(check.name, done[-1][1]):
             name, label = f"{check.name}.{role}", ", ".join(filter(None, [named, role]))
-            accuracy.append(_interval(f"{label}, before", done[0][1][f"{name}.before"], hollow=True))
+            intervals = accuracy if check.type != "Benchmark" else benchmarks if _is_share(done, name) else []
+            intervals.append(_interval(f"{label}, before", done[0][1][f"{name}.before"], hollow=True))
             for k, figures in done:
-                accuracy.append(
+                intervals.append(
                     _interval(f"{label}, iteration {k}" if several else f"{label}, after", figures[f"{name}.after"])
                 )
                 parts = (figures[f"{name}.{part}"] for part in ("before", "after", "gain"))
@@ -65,6 +67,8 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
     charts: dict[str, Markup] = {}
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
+    if benchmarks:
+        charts["benchmarks"] = interval_chart("Benchmarks before and after", "the tasks' own metrics", benchmarks)
     if wins:
         title = "win rate" if against else "win rate against the initial model"
         charts["wins"] = interval_chart("Self-win rate", title, wins, level=0.5)
@@ -121,8 +125,14 @@ def _evaluation_notes(evidence: Evidence) -> tuple[str, ...]:
 
 
 def roles_of(check: str, results: dict[str, Json]) -> list[str]:
-    """The answering roles that a check has figures of: greedy, sampled."""
+    """What a check has figures of: the answering roles (greedy, sampled), or the metrics of its tasks."""
     return [name.removeprefix(f"{check}.").removesuffix(".after") for name in results if _is_after(name, check)]
+
+
+def _is_share(done: list[tuple[int, dict[str, Json]]], name: str) -> bool:
+    """Whether a metric has its place on an axis from 0 to 1: a perplexity has not."""
+    values = [figures[f"{name}.{part}"]["value"] for _, figures in done for part in ("before", "after")]
+    return all(0 <= value <= 1 for value in values)
 
 
 def _is_after(name: str, check: str) -> bool:

@@ -50,7 +50,8 @@ def _results(evidence: Evidence) -> Iterator[Tile]:
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
             detail = f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
-            label = f"{name_of(evidence, check, 'exact match')}, {role}"
+            what = check.name if check.type == "Benchmark" else name_of(evidence, check, "exact match")
+            label = f"{what}, {role}"
             yield Tile(label, f"{before['value']:.3f} → {after['value']:.3f}", detail)
 
 

@@ -144,8 +144,19 @@ UNANSWERED = Bound(
     "the rate is over the others, and says nothing of these",
     "a file with an answer to each prompt of evaluation.prompts, beside it character by character",
 )  # fmt: skip
+UNASKED = Bound(
+    "UNASKED", 0.0, "requests of a benchmark without an answer (of all)",
+    "a figure of the harness is about all of its questions: these count as wrong, or nearly",
+    "look at what the evaluation set aside, and why",
+)  # fmt: skip
+FULL = Bound(
+    "FULL", 0.0, "requests of a benchmark that fill the model's context (of all)",
+    "ours: of a longer one the beginning is cut, as the harness does it, and with it examples or the question",
+    "fewer benchmark.shots, or a larger generation.maxModelTokens where the model has it",
+)  # fmt: skip
 
 BOUNDS = (
     POSITION, CONSISTENT, PARSED, TIES, REPEATED, IDENTICAL, KEPT, CUT, LONGER, STRETCHED, BATCH, LEARNING_RATE,
     OVERLONG, HELD_PAIRS, DEAD_GRADIENT, DEAD_STEPS, SKIPPED, RISEN, AGAINST, LEARNED, FALLEN, HELD_OUT, GROWN, UNANSWERED,
+    UNASKED, FULL,
 )  # fmt: skip

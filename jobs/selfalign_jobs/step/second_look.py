@@ -171,10 +171,21 @@ def on_results(results: Mapping[str, Json]) -> Iterator[str]:
         if not name.endswith(".gain"):
             continue
         what = name.removesuffix(".gain").replace(".", ", ")
-        if figure["high"] < 0:
-            yield f"The model got worse ({what}): the whole interval of its gain is below zero."
-        elif figure["low"] <= 0:
+        low, high = figure["low"], figure["high"]
+        if figure.get("lowerIsBetter"):
+            low, high = -high, -low
+        if high < 0:
+            yield f"The model got worse ({what}): the whole interval of its gain is on the wrong side of zero."
+        elif low <= 0:
             yield f"No clear gain ({what}): the interval of the gain includes zero."
+
+
+def on_benchmark(check: str, asked: int, answered: int, full: int) -> Iterator[str]:
+    """Requests of a benchmark that were not answered, and those that fill the context."""
+    if 1 - answered / asked > bounds.UNASKED.value:
+        yield f"{asked - answered:,} of the {asked:,} requests of {check} have no answer and count as the least likely, or empty."
+    if full / asked > bounds.FULL.value:
+        yield f"{full:,} of the {asked:,} requests of {check} fill the model's context: what stood before it was cut."
 
 
 def on_held_out(prompts: int) -> Iterator[str]:
