@@ -49,10 +49,10 @@ def install() -> None:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[TrackingServer]:
-    """Serve what a folder keeps, on loopback, while the context lasts."""
+def serve(folder: Path, host: str = "127.0.0.1") -> Iterator[TrackingServer]:
+    """Serve what a folder keeps, on loopback or another address of this machine, while the context lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    url = f"http://{host}:{(port := free_port())}"
     # What `mlflow server --backend-store-uri --artifacts-destination` says to its own child.
     settings = {
         "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder}/tracking.db",
@@ -64,7 +64,7 @@ def serve(folder: Path) -> Iterator[TrackingServer]:
     }
     words = [f"{name}={value}" for name, value in settings.items()]
     command: list[str | Path] = ["env", *words, _folder() / "venv/bin/python", "-m", "uvicorn", APPLICATION]
-    process = Process([*command, "--host", "127.0.0.1", "--port", str(port)], folder / "log.txt", name="mlflow")
+    process = Process([*command, "--host", host, "--port", str(port)], folder / "log.txt", name="mlflow")
     try:
         process.wait_for(f"{url}/health", seconds=300)  # it imports for ten seconds alone
         yield TrackingServer(url, process)
