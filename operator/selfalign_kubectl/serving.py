@@ -56,7 +56,10 @@ def model_of(effective: EffectiveRun, status: Status) -> Model:
     ]
     if not trained:
         raise ConfigError.one(effective.name, "has trained no model yet; wait for it: kubectl selfalign wait")
-    return Model(f"{str(trained[-1].url).rstrip('/')}/model", f"the model of step {trained[-1].name}")
+    failed = status.condition("Failed")
+    unmet = failed is not None and failed.reason == "GateNotPassed"
+    words = f"the model of step {trained[-1].name}" + (", which a gate keeps from being published" if unmet else "")
+    return Model(f"{str(trained[-1].url).rstrip('/')}/model", words)
 
 
 def _chosen(status: Status) -> int | None:

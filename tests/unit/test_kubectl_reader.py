@@ -235,6 +235,13 @@ def test_what_is_served_is_what_was_published_else_the_newest_training_s_model()
         model_of(published, Status(steps=(STEPS[0],)))
 
 
+def test_whoever_serves_a_model_that_a_gate_keeps_back_is_told_so() -> None:
+    failed = COMPLETE.model_copy(update={"type": "Failed", "reason": "GateNotPassed"})
+    published = effective({"output": {"url": "pvc://data/out"}})
+    found = model_of(published, Status(steps=(TRAINED,), conditions=(failed,)))
+    assert found.words == "the model of step i1-train, which a gate keeps from being published"
+
+
 def test_of_a_run_that_selects_the_best_round_s_model_is_served() -> None:
     rounds = [
         TRAINED.model_copy(update={"name": f"i{k}-train", "iteration": k, "url": f"file:///r/iter-{k}/i{k}-train"})
