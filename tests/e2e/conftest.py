@@ -12,7 +12,7 @@ import pytest
 from host import host_folders
 from installation import install
 
-from testbed import images, machine, mlflow
+from testbed import images, machine
 from testbed.before_tests import before_tests
 from testbed.binaries import REAL, build
 from testbed.images import OPERATOR
@@ -30,7 +30,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def prepare() -> None:
         machine.check()
         build(REAL)
-        mlflow.install()
         with suppress(RuntimeError):  # the fixture fails, saying so
             images.archive(OPERATOR)
 

@@ -15,7 +15,7 @@ from person import editor
 from shown_by_mlflow import Shown
 
 from testbed.enclosure import HOST
-from testbed.mlflow import TrackingServer, serve
+from testbed.mlflow import TrackingServer, install, serve
 from testbed.real_cluster import RealCluster
 from testbed.standing import CLAIM
 from testbed.waiting import until
@@ -33,6 +33,7 @@ TASKS = {
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[TrackingServer]:
     """A tracking server that pods reach."""
+    install()
     with serve(tmp_path / "mlflow", HOST) as running:
         yield running
 
