@@ -351,7 +351,10 @@ class BenchmarkTasks(Frozen):
 
 
 class DataSource(Frozen):
-    """A table as given: where, which columns carry what, the digest of its content. No URL: the built-in generator."""
+    """A table as given: where, which columns carry what, the digest of its content. No URL: the built-in generator.
+
+    Or what benchmark tasks ask, whose folder, where it is not the harness's, has the URL.
+    """
 
     url: str | None = None
     columns: dict[str, str] = {}
@@ -359,9 +362,7 @@ class DataSource(Frozen):
     split: str | None = None
     digest: str = ""
     turn: Literal["First", "Last"] | None = None  # of rows that are conversations: whose answer is taken
-    benchmark: Annotated[BenchmarkTasks | None, ADDED] = (
-        None  # then `url` is a folder of tasks beside the package's own
-    )
+    benchmark: Annotated[BenchmarkTasks | None, ADDED] = None
 
     @property
     def identity(self) -> Json:
