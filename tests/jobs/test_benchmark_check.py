@@ -62,7 +62,7 @@ def written(folder: Path, **gate: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The run's folder, and what was printed, after a kill between the trained model's load and the initial one's."""
+    """The run's folder, and what was printed, after a kill once some requests have durable answers."""
     base = tmp_path_factory.mktemp("benchmark")
     command = (
         "run",
@@ -75,18 +75,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     run = base / "out" / "default" / "pairs-tiny"
     folder = step_folder(Folder.open(run.as_uri()), 1, STEP)
     with selfalign(*command) as first:
-        while first.poll() is None and not folder.exists("prepared/benchmark-board-initial.parquet"):
+        while first.poll() is None and not list(parts_of(folder, "benchmark-board")):
             time.sleep(0.05)
         assert first.poll() is None, first.communicate()[0]
         first.send_signal(signal.SIGKILL)
     while any(str(run) in line for line in processes()):
         time.sleep(0.1)
     before = list(parts_of(folder, "benchmark-board"))
-    assert before
     with selfalign(*command) as second:
         said = second.communicate()[0]
     assert second.returncode == 0, said
-    assert list(parts_of(folder, "benchmark-board")) == before  # what was durable was not asked again
+    assert set(before) <= {*parts_of(folder, "benchmark-board")}  # what was durable is kept
     return run, said
 
 
@@ -174,7 +173,7 @@ def test_a_gate_that_is_not_passed_publishes_nothing(finished: tuple[Path, str],
         said = process.communicate()[0]
     assert process.returncode == 64, said
     assert "board, tiny_requests, exact_match: value" in said.replace("\n", " ")
-    assert not (tmp_path / "published").exists()
+    assert not (tmp_path / "published" / "config.json").exists()
 
 
 def test_an_unknown_task_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -131,6 +131,16 @@ def copy_of_tasks(folder: Path) -> None:
     (folder / "heldout.jsonl").write_bytes((TINY / "heldout.jsonl").read_bytes())
 
 
+def test_a_chat_is_scored_as_a_plain_text_is() -> None:
+    asked = BenchmarkTasks(tasks=("tiny_numbers", "tiny_requests"), limit=20, chat=True)
+    requests = requests_table(asked, TASKS, FIELD)
+    empty = {"log_p": -1.0, "greedy": False, "tokens": 1, "fills": False}
+    references = [json.loads(line)["reference"] for line in (TINY / "heldout.jsonl").read_text().splitlines()]
+    rows = [row | empty | {"answer": references[row["doc"]]} for row in requests.to_pylist()]
+    found, _ = score(asked, TASKS, FIELD, pa.Table.from_pylist(rows, ANSWERED))
+    assert found["tiny_requests.exact_match"].value == 1.0
+
+
 def test_what_was_not_written_is_wrong() -> None:
     asked = BenchmarkTasks(tasks=("tiny_requests",), limit=100)
     answers = answers_to(requests_table(asked, TASKS, FIELD))

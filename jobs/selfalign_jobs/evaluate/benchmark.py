@@ -81,6 +81,8 @@ def answered(answers: pa.Table) -> Any:
     class Answered(LM):
         """Each request's answer, taken once where a request is made several times."""
 
+        tokenizer_name = "the model's own"  # for a cache of requests, which is not used
+
         def _rows(self, kind: str, requests: Sequence[Any]) -> Iterator[Mapping[str, Any] | None]:
             for each in requests:
                 rows = made.get((kind, *request_of(kind, each.args)))
