@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,12 +17,10 @@ from selfalign_api.load import as_json, read_file
 from selfalign_api.machine import Device
 from selfalign_api.merge import merge
 from selfalign_api.method import Output
-from selfalign_api.places import Bucket, HubDataset, absolute, local_path, parse_place
+from selfalign_api.places import absolute
 from selfalign_api.plan import (
     AnyStep,
     ArtifactRef,
-    BenchmarkTasks,
-    DataSource,
     EngineSettings,
     Gate,
     Json,
@@ -43,14 +40,10 @@ from selfalign_api.plan import (
 )
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.foreseen import foreseen
-from selfalign_jobs.places import hub
-from selfalign_jobs.places.bucket import list_bucket
-from selfalign_jobs.places.content import files_digest, folder_digest
+from selfalign_jobs.accept.sources import path_of, source_names, source_of
 from selfalign_jobs.places.models import POLICY, GivenModel, given_model, model_field
-from selfalign_jobs.places.sources import DIALOGUES, field_of, given_as, here, source_files, task_folder, url_key
+from selfalign_jobs.places.sources import here
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.recipes.benchmarks import SOURCE
-from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import (
     Draw,
     Evaluation,
@@ -98,7 +91,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     method = method_of(values)
     _overrides(method)
     _early_end(method)
-    sources = {name: _source(name, values, mounts, folder) for name in _source_names(method)}
+    sources = {name: source_of(name, values, mounts, folder) for name in source_names(method)}
     found = {POLICY: _model(POLICY, values["model"], mounts, folder)}
     found |= {given["name"]: _model(given["name"], given, mounts, folder) for given in _helpers(values)}
     models = {POLICY: _model_source(found[POLICY], values["model"])}
@@ -106,7 +99,7 @@ def resolve(run: SelfAlignmentRun, device: Device, mounts: Mapping[str, str], fo
     steps = recipe(method.recipe).plan(method)
     _used(models, steps)
     digests = {model_field(lineage).removeprefix("spec."): model.digest for lineage, model in models.items()}
-    digests |= {_path(name): s.digest for name, s in sources.items() if s.url is not None}
+    digests |= {path_of(name): s.digest for name, s in sources.items() if s.url is not None}
     plan = Plan(
         version=__version__,
         name=run.metadata.name,
@@ -369,78 +362,6 @@ def _snake(value: Json) -> Json:
     if isinstance(value, list | tuple):
         return [_snake(x) for x in value]
     return value
-
-
-def _source_names(method: Method) -> tuple[str, ...]:
-    held_out = ("evaluation",) if method.evaluation.prompts_given else ()
-    others = (OF_FILE + check.name for check in method.evaluation.checks if check.against == "answers")
-    asked = method.evaluation.when != "Never"
-    benchmarks = (SOURCE + check.name for check in method.evaluation.checks if check.type == "Benchmark" and asked)
-    return (*method.data, *held_out, *others, *benchmarks)
-
-
-def _source(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
-    given = given_as(values, name)
-    if name.startswith(SOURCE):
-        return _benchmark_source(name, given, mounts, folder)
-    url = given.get("url")
-    if url is None:
-        return DataSource(digest="built-in")
-    place = parse_place(url, f"{field_of(name)}.url")
-    if not (isinstance(place, HubDataset) and place.file is None):
-        for part in ("split", "subset"):
-            if part in given:
-                message = "belongs to a whole dataset of the hub, and this is a file; remove it"
-                raise ConfigError.one(f"{field_of(name)}.{part}", message, given[part])
-    if "turn" in given and name not in DIALOGUES:
-        message = f"is of {' and '.join(f'data.{kind}' for kind in DIALOGUES)}, whose answers are read; remove it"
-        raise ConfigError.one(f"{field_of(name)}.turn", message, given["turn"])
-    with refused_as("DataNotFound"):
-        pinned, digest = _pinned(name, url, mounts, folder)
-    return DataSource(
-        url=pinned,
-        columns=given.get("columns", {}),
-        digest=digest,
-        subset=given.get("subset"),
-        split=given.get("split"),
-        turn=given.get("turn"),
-    )
-
-
-def _benchmark_source(name: str, given: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
-    """The requests of benchmark tasks; what they ask depends on the harness's version too."""
-    tasks = BenchmarkTasks(
-        tasks=tuple(given["tasks"]),
-        shots=given.get("shots"),
-        limit=given.get("limit"),
-        chat=given.get("prompts") == "Chat",
-    )
-    digest, url = f"lm_eval {version('lm_eval')}", given.get("tasksUrl")
-    if url is None:
-        return DataSource(digest=digest, benchmark=tasks)
-    with refused_as("DataNotFound"):
-        path = task_folder(name, url, mounts, folder)
-    return DataSource(url=absolute(url, folder), digest=f"{digest} {folder_digest(path)}", benchmark=tasks)
-
-
-def _pinned(name: str, url: str, mounts: Mapping[str, str], folder: Path) -> tuple[str, str]:
-    """The URL of the data as it is now, and the digest of what is there."""
-    field = f"{field_of(name)}.url"
-    place = parse_place(url, field)
-    if isinstance(place, HubDataset):
-        pinned = hub.pin(place, field)
-        file = f"/{place.file}" if place.file else ""
-        return f"hf://datasets/{place.repo}@{pinned.commit}{file}", pinned.digest + file
-    if isinstance(place, Bucket):
-        return url, list_bucket(url, field).digest
-    path = local_path(url, mounts, folder, field)
-    files = source_files(name, path)
-    digest = files_digest([file.path for file in files], path if path.is_dir() else path.parent)
-    return absolute(url, folder), digest
-
-
-def _path(name: str) -> str:
-    return f"{field_of(name)}.{url_key(name)}".removeprefix("spec.")
 
 
 def _text(field: str, url: str, mounts: Mapping[str, str], folder: Path) -> str:
