@@ -2,6 +2,8 @@
 and stopped. At the end every run is where its kind should be, nothing of a deleted one is left, and memory has not grown.
 
     make soak MINUTES=10        a line at its end: soak: runs R, wrong W, slope S MB/h
+
+What it measured as it went is in out/soak, with a picture of it (soak_record.py) and the operators' logs.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -19,10 +21,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kubernetes import client
 from operators import OperatorProcess
 from runs import Run, attempt_is, run, step_is
+from soak_record import Record, Sample, picture
 
 from testbed.cluster import Cluster
 from testbed.fault_proxy import FaultProxy, Faults
@@ -32,6 +36,7 @@ from testbed.waiting import until
 AT_ONCE = 24  # runs that are there
 SETTLE_SECONDS = 240.0
 HANG_SECONDS = 14.0  # longer than a lease
+SAMPLE_SECONDS = 10.0
 FAULTS = Faults(
     conflict=0.005, too_many=0.01, error=0.01, cut_before=0.005, cut_after=0.005, stall=0.002, stall_seconds=2.0,
     gone=0.02, watch_cut=0.005, doubled=0.05,
@@ -50,7 +55,7 @@ KINDS: dict[str, tuple[tuple[Rule, ...], str]] = {  # what its pods do, and how 
 
 @dataclass
 class Soak:
-    """One soak in a namespace of its own."""
+    """One soak in a namespace of its own; its record and the operators' logs are in `folder`."""
 
     cluster: Cluster
     folder: Path
@@ -58,9 +63,10 @@ class Soak:
     made: int = 0
     wrong: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)  # what was done, by its name
-    memory: list[tuple[float, float]] = field(default_factory=list)  # hours, MB of the operator that is never killed
+    ended: int = 0
     _runs: dict[str, tuple[Run, str]] = field(default_factory=dict)  # by name: with its kind
     _operators: list[OperatorProcess] = field(default_factory=list)
+    _counted: int = 0  # calls, at the last sample
 
     def __post_init__(self) -> None:
         """Draw by the seed."""
@@ -68,7 +74,8 @@ class Soak:
         self.namespace = f"soak-{self.seed}-{os.getpid()}"
         plane = self.cluster.control_plane
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.proxy = FaultProxy(plane.admin, plane.authority, self.folder, FAULTS, self.seed)
+        self.record = Record(self.folder / "soak.csv")
+        self.proxy = FaultProxy(plane.admin, plane.authority, self.folder / "proxy", FAULTS, self.seed)
 
     def go(self, seconds: float) -> None:
         """Act for so long, then let everything come to its end."""
@@ -81,7 +88,7 @@ class Soak:
             while time.monotonic() - began < seconds:
                 self._act()
                 self._harvest()
-                self._measure(began)
+                self._measure(time.monotonic() - began)
                 time.sleep(0.3)
             self.proxy.set(Faults())
             self._settle()
@@ -156,6 +163,7 @@ class Soak:
                 state = made.status.get("state")
                 if state in ("Complete", "Failed"):
                     self._judge(name, kind, str(state))
+                    self.ended += 1
                     made.delete()
                     del self._runs[name]
 
@@ -194,22 +202,39 @@ class Soak:
         owned = [each for each in (*jobs, *maps) if "selfalign.dev/run-uid" in (each.metadata.labels or {})]
         return [e.metadata.name for e in owned if e.metadata.labels["selfalign.dev/run-uid"] not in living]
 
-    def _measure(self, began: float) -> None:
+    def _measure(self, seconds: float) -> None:
+        passed = seconds - (self.record.samples[-1].seconds if self.record.samples else -SAMPLE_SECONDS)
+        if passed < SAMPLE_SECONDS:
+            return
         pages = int(Path(f"/proc/{self._operators[0].process.pid}/statm").read_text().split()[1])
-        self.memory.append(((time.monotonic() - began) / 3600, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+        calls = len(self.proxy.calls)
+        core, batch = self.cluster.core, self.cluster.batch
+        policies = client.NetworkingV1Api(core.api_client).list_namespaced_network_policy
+        made = (batch.list_namespaced_job, core.list_namespaced_pod, core.list_namespaced_config_map, policies)
+        self.record.add(
+            Sample(
+                seconds=seconds,
+                memory=pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+                objects=sum(map(self._count, made)),
+                events=self._count(core.list_namespaced_event),
+                calls=(calls - self._counted) / passed,
+                there=len(self._runs),
+                ended=self.ended,
+            )
+        )
+        self._counted = calls
 
-    @property
-    def slope(self) -> float:
-        """MB an hour, over the second half of the time: the first fills what is kept."""
-        half = self.memory[len(self.memory) // 2 :]
-        return statistics.linear_regression(*zip(*half, strict=True)).slope if len(half) > 2 else 0.0
+    def _count(self, listed: Callable[..., Any]) -> int:
+        """How many there are: a list of one says how many follow it."""
+        found = listed(self.namespace, limit=1)
+        return len(found.items) + (found.metadata.remaining_item_count or 0)
 
     def lines(self) -> Iterator[str]:
         """What is told, the result last."""
         calls = Counter(call.method for call in self.proxy.calls)
         yield from self.wrong
         yield f"did {dict(self.done)}; calls {dict(calls)}; faults {dict(self.proxy.faults)}"
-        yield f"soak: runs {self.made}, wrong {len(self.wrong)}, slope {self.slope:.2f} MB/h"
+        yield f"soak: runs {self.made}, wrong {len(self.wrong)}, slope {self.record.slope:.2f} MB/h"
 
 
 @contextmanager
@@ -226,18 +251,18 @@ def main() -> int:
     whole = argparse.ArgumentParser(description=__doc__)
     whole.add_argument("--minutes", type=float, default=10.0)
     whole.add_argument("--seed", type=int, default=0)
+    whole.add_argument("--out", type=Path, default=Path("out/soak"))
     options = whole.parse_args()
+    shutil.rmtree(options.out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
-        control_plane, run = Path(folder) / "cluster", Path(folder) / "soak"
-        control_plane.mkdir()
-        run.mkdir()
-        cluster = Cluster(control_plane)
+        cluster = Cluster(Path(folder))
         try:
             cluster.add_crd(Path(__file__).parents[2] / "crds" / "selfalignmentruns.yaml")
-            soak = Soak(cluster, run, options.seed)
+            soak = Soak(cluster, options.out, options.seed)
             soak.go(options.minutes * 60)
         finally:
             cluster.stop()
+    (options.out / "soak.svg").write_text(picture(soak.record.samples))
     print("\n".join(soak.lines()))
     return 1 if soak.wrong else 0
 
