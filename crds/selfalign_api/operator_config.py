@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -13,7 +14,16 @@ DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 Namespace = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Capability = Annotated[str, Field(max_length=64, pattern=r"^[A-Z]+(_[A-Z]+)*$")]
 
-__all__ = ["ClusterProfile", "GangScheduling", "Images", "Namespace", "Network", "OperatorConfig", "Peer"]
+__all__ = [
+    "ClusterProfile",
+    "GangScheduling",
+    "Images",
+    "Namespace",
+    "NamespaceSelector",
+    "Network",
+    "OperatorConfig",
+    "Peer",
+]
 
 
 class Images(ApiModel):
@@ -45,6 +55,50 @@ class GangScheduling(ApiModel):
         return self
 
 
+class LabelRequirement(ApiModel):
+    """What a label must be."""
+
+    key: Text
+    """Name of the label."""
+
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    """As in Kubernetes: NotIn holds too where the label is not there."""
+
+    values: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    """Of In and NotIn."""
+
+    @model_validator(mode="after")
+    def _has_its_values(self) -> LabelRequirement:
+        if bool(self.values) != (self.operator in ("In", "NotIn")):
+            raise ValueError("values are written with In and NotIn, at least one, and with no other operator")
+        return self
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Whether it is so."""
+        there, value = self.key in labels, labels.get(self.key)
+        match self.operator:
+            case "In":
+                return value in self.values
+            case "NotIn":
+                return value not in self.values
+        return there == (self.operator == "Exists")
+
+
+class NamespaceSelector(ApiModel):
+    """Which namespaces, by all that is said of their labels: a label selector of Kubernetes."""
+
+    match_labels: Annotated[dict[str, str], Field(max_length=32)] = {}
+    """Labels with these values."""
+
+    match_expressions: Annotated[tuple[LabelRequirement, ...], Field(max_length=32)] = ()
+    """Further requirements."""
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether a namespace with these labels is one of them."""
+        same = all(labels.get(name) == value for name, value in self.match_labels.items())
+        return same and all(each.holds(labels) for each in self.match_expressions)
+
+
 class ClusterProfile(Profile):
     """A profile of a cluster: what a run leaves open, and what only a platform sets."""
 
@@ -54,11 +108,17 @@ class ClusterProfile(Profile):
     namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1, max_length=256)] | None = None
     """Namespaces whose runs it is for; in others there is no such profile. Unset: all."""
 
+    namespace_selector: NamespaceSelector | None = None
+    """The same by the labels of the namespace. Unset: all."""
+
     gpu_claim_template_name: Annotated[str, Field(max_length=253, pattern=DNS_NAME)] | None = None
     """A ResourceClaimTemplate of one GPU, in the run's namespace: a pod has a claim of it for each GPU (DRA). Unset: none."""
 
     capabilities: Annotated[tuple[Capability, ...], Field(max_length=8)] = ()
     """Linux capabilities that engines and ranks have, such as IPC_LOCK for RDMA; a restricted namespace refuses them."""
+
+    host_network: bool = False
+    """Whether ranks of a training on several nodes are in the network of these, for RDMA; a baseline namespace refuses it."""
 
     disruption_budget: bool = False
     """Whether a PodDisruptionBudget keeps a run's pods from being evicted: a node is drained when its step is done."""
@@ -74,6 +134,18 @@ class ClusterProfile(Profile):
 
     propagate_labels: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
     """Names of the run's labels that go to all that is made for it, such as cost-center; team.example/ for all of those."""
+
+    @model_validator(mode="after")
+    def _is_bound_in_one_way(self) -> ClusterProfile:
+        if self.namespaces is not None and self.namespace_selector is not None:
+            raise ValueError("namespaces and namespaceSelector are two ways to say the same; write one of them")
+        return self
+
+    def is_for(self, namespace: str, labels: Mapping[str, str] | None) -> bool:
+        """Whether the runs of a namespace have it. Labels that nobody may read (None) are chosen by no selector."""
+        if self.namespace_selector is not None:
+            return labels is not None and self.namespace_selector.selects(labels)
+        return self.namespaces is None or namespace in self.namespaces
 
 
 class Peer(ApiModel):
@@ -110,11 +182,12 @@ class OperatorConfig(ApiModel):
     network: Network = Network()
     """Who may connect to a run's pods."""
 
-    def of_namespace(self, namespace: str) -> OperatorConfig:
-        """What counts for the runs of a namespace."""
-        profiles = {
-            name: profile
-            for name, profile in self.profiles.items()
-            if profile.namespaces is None or namespace in profile.namespaces
-        }
+    @property
+    def asks_for_labels(self) -> bool:
+        """Whether the labels of a run's namespace decide which profiles it has."""
+        return any(profile.namespace_selector is not None for profile in self.profiles.values())
+
+    def of_namespace(self, namespace: str, labels: Mapping[str, str] | None) -> OperatorConfig:
+        """What counts for the runs of a namespace with these labels."""
+        profiles = {name: profile for name, profile in self.profiles.items() if profile.is_for(namespace, labels)}
         return self.model_copy(update={"profiles": profiles})

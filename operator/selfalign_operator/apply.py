@@ -18,7 +18,8 @@ from typing import Any
 from selfalign_api.status import Status, read_status
 from selfalign_operator.cache import Cache, Key
 from selfalign_operator.decision import Decision, RunEvent
-from selfalign_operator.kube.client import FIELD_MANAGER, ApiError, Kube
+from selfalign_operator.events import event
+from selfalign_operator.kube.client import ApiError, Kube
 from selfalign_operator.kube.resources import JOB, KINDS, RAY_JOB, RUN, RUN_EVENT, resource_of
 from selfalign_operator.read import controller_uid, text
 from selfalign_operator.views import Manifest, Refusal, RunView
@@ -27,7 +28,6 @@ __all__ = ["Applied", "Applier"]
 
 QUIET_SECONDS = 30.0  # between two writes of a status in which only progress changed
 REFUSED = (400, 403, 404, 413, 422)  # answers that another try does not change
-NOTE_BYTES = 1024  # of an Event
 log = logging.getLogger(__name__)
 
 
@@ -77,8 +77,8 @@ class Applier:
             await self.kube.delete(resource, run.namespace, deletion.name, deletion.uid)
         if decision.delete_run:
             await self.kube.delete(RUN, run.namespace, run.name, run.uid)
-        for event in decision.events:
-            await self._tell(run, event, decision.events.index(event), step_fields(decision.status))
+        for told in decision.events:
+            await self._tell(run, told, decision.events.index(told), step_fields(decision.status))
         return Applied(status=written, wait_seconds=wait)
 
     def forget(self, key: Key) -> None:
@@ -181,39 +181,27 @@ class Applier:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    async def _tell(self, run: RunView, event: RunEvent, number: int, step: Mapping[str, object]) -> None:
+    async def _tell(self, run: RunView, told: RunEvent, number: int, step: Mapping[str, object]) -> None:
         """One Event a transition: its name says which, so that telling it twice is no second one.
 
         Names rise with the versions of the run: `kubectl describe` shows Events of one second in the order of their names.
         """
-        fields = {"namespace": run.namespace, "run": run.name, **step, "reason": event.reason}
-        log.info("run %s/%s: %s: %s", run.namespace, run.name, event.reason, event.message, extra=fields)
-        transition = f"{run.uid}/{run.resource_version}/{event.reason}/{event.message}"
+        fields = {"namespace": run.namespace, "run": run.name, **step, "reason": told.reason}
+        log.info("run %s/%s: %s: %s", run.namespace, run.name, told.reason, told.message, extra=fields)
+        transition = f"{run.uid}/{run.resource_version}/{told.reason}/{told.message}"
         version = int(run.resource_version) if run.resource_version.isdecimal() else 0
         digest = hashlib.sha256(transition.encode()).hexdigest()[:8]
-        manifest = {
-            "apiVersion": RUN_EVENT.api_version,
-            "kind": RUN_EVENT.kind,
-            "metadata": {
-                "name": f"{run.name}.{version:016x}{number % 256:02x}{digest}",
-                "namespace": run.namespace,
-            },
-            "eventTime": self.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": FIELD_MANAGER,
-            "reportingInstance": self.instance[:128],
-            "action": "Reconcile",
-            "reason": event.reason,
-            "type": event.type,
-            "regarding": {
-                "apiVersion": RUN.api_version,
-                "kind": RUN.kind,
-                "namespace": run.namespace,
-                "name": run.name,
-                "uid": run.uid,
-                "resourceVersion": run.resource_version,
-            },
-            "note": _cut(event.message, NOTE_BYTES),
-        }
+        about = {"namespace": run.namespace, "name": run.name, "uid": run.uid, "resourceVersion": run.resource_version}
+        manifest = event(
+            f"{run.name}.{version:016x}{number % 256:02x}{digest}",
+            RUN,
+            about,
+            type_=told.type,
+            reason=told.reason,
+            note=told.message,
+            instance=self.instance,
+            now=self.now(),
+        )
         try:
             await self.kube.create(RUN_EVENT, run.namespace, manifest)
         except ApiError as error:
@@ -249,8 +237,3 @@ def _with_uid(status: Status, step_name: str, workload: dict[str, Any]) -> Statu
         for step in status.steps
     )
     return status.model_copy(update={"steps": steps})
-
-
-def _cut(words: str, limit: int) -> str:
-    encoded = words.encode()
-    return words if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from pydantic import Field
+
 from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import Credential, Tracking
@@ -44,6 +46,9 @@ class Platform(ApiModel):
 
     capabilities: tuple[Text, ...] = ()
     """Linux capabilities of engines and ranks."""
+
+    host_network: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Whether ranks on several nodes are in the network of these."""
 
     disruption_budget: bool = False
     """Whether the run's pods are kept from being evicted."""

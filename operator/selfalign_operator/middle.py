@@ -13,6 +13,7 @@ from selfalign_operator.effective import Frozen
 from selfalign_operator.frozen import frozen_of
 from selfalign_operator.reconcile import decide
 from selfalign_operator.reconcile.turn import Render
+from selfalign_operator.resolve import is_resolved
 from selfalign_operator.views import Observed, RunView
 
 __all__ = ["Middle", "Reconciliation"]
@@ -26,6 +27,9 @@ class Middle(Protocol):
 
     def claims(self, run: RunView, frozen: Frozen | None) -> Collection[str]:
         """The PersistentVolumeClaims that the run's pods would mount; none when the run is not valid."""
+
+    def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
+        """Whether it depends on the labels of the run's namespace what counts for it."""
 
     def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
         """The content of a run's ConfigMap; or why it cannot be read."""
@@ -48,6 +52,15 @@ class Reconciliation:
             return tuple(self.render.effective(run, self.config, frozen).mounts)
         except ConfigError:
             return ()
+
+    def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
+        """Where a profile chooses by them, and nothing was resolved before."""
+        if not self.config.asks_for_labels:
+            return False
+        try:
+            return not is_resolved(run, frozen)
+        except ConfigError:
+            return False
 
     def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
         """See `frozen.frozen_of`."""

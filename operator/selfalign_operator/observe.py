@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from selfalign_api.status import Status, StepStatus, WorkloadRef
@@ -17,7 +17,15 @@ from selfalign_operator.effective import Frozen
 from selfalign_operator.kube.client import ApiError, Kube
 from selfalign_operator.kube.resources import CLAIM, CONFIG_MAP, EVENT, JOB, POD, RAY_JOB
 from selfalign_operator.middle import Middle
-from selfalign_operator.read import claim_view, controller_uid, event_view, pod_view, queue_words, workload_view
+from selfalign_operator.read import (
+    claim_view,
+    controller_uid,
+    event_view,
+    labels_of,
+    pod_view,
+    queue_words,
+    workload_view,
+)
 from selfalign_operator.views import (
     ASK_KUEUE_SECONDS,
     ATTEMPT_LABEL,
@@ -76,6 +84,7 @@ class Observer:
         pods = await self._pods(run, newest) if newest is not None and _pods_matter(newest, now) else ()
         found = await self._frozen_of(run)
         frozen = None if isinstance(found, str) else found
+        run = replace(run, namespace_labels=await self._namespace_labels(run, frozen))
         return Observed(
             run=run,
             now=now,
@@ -171,6 +180,17 @@ class Observer:
         if len(self._frozen) > FROZEN_KEPT:
             self._frozen.popitem(last=False)
         return frozen
+
+    async def _namespace_labels(self, run: RunView, frozen: Frozen | None) -> Mapping[str, str] | None:
+        """Of the run's namespace, where they decide; None also where they may not be read."""
+        if not self.middle.asks_for_labels(run, frozen):
+            return None
+        try:
+            return labels_of(await self.kube.read(f"/api/v1/namespaces/{run.namespace}"))
+        except ApiError as error:
+            if error.code in (403, 404):
+                return None
+            raise
 
     async def _kueue_says(self, run: RunView, workload: WorkloadView, now: datetime) -> str | None:
         """Why a Job that Kueue should admit waits, by the Workload that Kueue made of it; empty also without any Kueue."""

@@ -34,6 +34,7 @@ from selfalign_operator.middle import Middle
 from selfalign_operator.observe import Observer
 from selfalign_operator.progress import ProgressPoller
 from selfalign_operator.queue import WorkQueue
+from selfalign_operator.unread import UnreadNamespaces
 from selfalign_operator.watching import WatchedTraffic
 from selfalign_operator.worker import Worker, work
 
@@ -95,6 +96,15 @@ class OperatorProcess:
             metrics=self.metrics,
             leads=lambda: self._lease.leads,
         )
+        self._unread = UnreadNamespaces(
+            self._kube,
+            options.lease_namespace,
+            LEASE_NAME,
+            self.identity,
+            self.traffic.unread,
+            lambda: self._lease.leads,
+            now,
+        )
         self._health = HealthServer(
             Health(
                 self.traffic.ages,
@@ -154,7 +164,11 @@ class OperatorProcess:
         await self._connection.open()
         await self._serve_health()
         leasing = asyncio.create_task(self._lease.run(), name="lease")
-        watching = [asyncio.create_task(self._follow_lease()), asyncio.create_task(self._watch(), name="watches")]
+        watching = [
+            asyncio.create_task(self._follow_lease(), name="leadership"),
+            asyncio.create_task(self._watch(), name="watches"),
+            asyncio.create_task(self._unread.run(), name="unread namespaces"),
+        ]
         working = asyncio.create_task(self._work(), name="workers")
         stopping = asyncio.create_task(self._stopping.wait())
         try:

@@ -15,6 +15,7 @@ from selfalign_operator.views import (
     ATTEMPT_LABEL,
     COLLECT_LABEL,
     GPUS_ANNOTATION,
+    PROGRESS_PORT,
     STEP_LABEL,
     ClaimView,
     EventView,
@@ -25,7 +26,8 @@ from selfalign_operator.views import (
 )
 
 __all__ = [
-    "claim_view", "controller_uid", "event_view", "moment", "pod_view", "queue_words", "run_view", "text", "workload_view",
+    "claim_view", "controller_uid", "event_view", "labels_of", "moment", "pod_view", "queue_words", "run_view", "text",
+    "workload_view",
 ]  # fmt: skip
 
 Json = Mapping[str, Any]
@@ -59,6 +61,11 @@ def run_view(run: Json) -> RunView | None:
         status=status,
         status_problems=problems,
     )
+
+
+def labels_of(raw: Json) -> dict[str, str]:
+    """The labels of any object."""
+    return _texts(_object(raw, "metadata"), "labels")
 
 
 def workload_view(workload: Json) -> WorkloadView | None:
@@ -107,7 +114,16 @@ def _job(spec: Json, status: Json) -> dict[str, Any]:
         "failed": _number(status, "failed"),
         "terminating": _number(status, "terminating"),
         "keeps_policies": _keeps_policies(spec),
+        "progress_port": _progress_port(spec),
     }
+
+
+def _progress_port(spec: Json) -> int:
+    """Where its pods say how far they are: on the network of a node an attempt has a port of its own."""
+    containers = _objects(_object(_object(spec, "template"), "spec"), "containers")
+    ports = (port for container in containers[:1] for port in _objects(container, "ports"))
+    named = (_number(port, "containerPort") for port in ports if port.get("name") == "progress")
+    return next((port for port in named if 0 < port < 1 << 16), PROGRESS_PORT)
 
 
 def _phase_of(status: Json) -> tuple[JobPhase, Json]:

@@ -46,9 +46,15 @@ def read_config(file: Path) -> OperatorConfig:
 
 def rendered(run: SelfAlignmentRun, config: OperatorConfig) -> list[Manifest]:
     """The run's own objects, and the first attempt of each of its steps. Raises ConfigError."""
-    effective = effective_run(as_view(run), config)
+    effective = effective_run(as_view(run), _without_selectors(config))
     workloads = [attempt_workload(effective, attempt) for attempt in (ACCEPT, *first_attempts(effective, run))]
     return [*run_objects(effective, PLACEHOLDER_TOKEN), *workloads]
+
+
+def _without_selectors(config: OperatorConfig) -> OperatorConfig:
+    """Without a cluster nobody knows the labels of a namespace: whoever names a profile has it."""
+    open_to_all = {name: each.model_copy(update={"namespace_selector": None}) for name, each in config.profiles.items()}
+    return config.model_copy(update={"profiles": open_to_all})
 
 
 def as_view(run: SelfAlignmentRun) -> RunView:

@@ -11,7 +11,6 @@ from selfalign_operator.resolve import effective_run
 from selfalign_operator.views import Manifest, RunView, WorkloadView
 from selfalign_operator.workloads import objects
 from selfalign_operator.workloads.attempt import attempt_workload
-from selfalign_operator.workloads.objects import PROGRESS_PORT
 
 __all__ = ["Manifests"]
 
@@ -41,4 +40,4 @@ class Manifests:
             host = f"{workload.name}-head-svc"  # it has the ports of the head's container
         else:
             host = f"{workload.name}-0.{base_name(effective.name, effective.uid)}"
-        return f"http://{host}.{effective.namespace}.svc:{PROGRESS_PORT}/progress"
+        return f"http://{host}.{effective.namespace}.svc:{workload.progress_port}/progress"

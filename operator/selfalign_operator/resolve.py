@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from selfalign_api.cluster import ProfileNotFound, effective_spec, profile_of, resolve_on_cluster
-from selfalign_api.errors import ConfigError
+from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.load import parse_spec
 from selfalign_api.merge import merge
 from selfalign_api.operator_config import OperatorConfig
 from selfalign_api.plan import digest_of
 from selfalign_api.platform import claims_of
+from selfalign_api.profiles import DEFAULT_PROFILE
 from selfalign_api.run import LIFE_FIELDS
 from selfalign_operator.credentials import refuse_shadowing
 from selfalign_operator.effective import EffectiveRun, Frozen, Platform, RunError
@@ -26,10 +27,10 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
     What was resolved before (`frozen`) stands: the method for ever, compute until the run changes it. How a run lives is
     always what it says now. Raises ConfigError with all that is wrong, as RunError where Accepted has a reason for it.
     """
-    digest = _digest(run.spec.get("compute"))
-    if frozen is not None and frozen.platform.compute_digest == digest:
+    if frozen is not None and is_resolved(run, frozen):
         return as_resolved(run, config, frozen)
-    config = config.of_namespace(run.namespace)
+    _refuse_unread(run, config)
+    config = config.of_namespace(run.namespace, run.namespace_labels)
     written = run.spec if frozen is None else _with_own_compute(run, frozen)
     if is_cut(written):
         raise ConfigError.one("spec", f"is nested deeper than {MAX_DEPTH} levels; write it flatter")
@@ -55,11 +56,12 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
         reuse_from=tuple(url_in_pod(url, mounts) for url in spec.storage.reuse_from or ()),
         mounts=mounts,
         platform=Platform(
-            compute_digest=digest,
+            compute_digest=_digest(run.spec.get("compute")),
             images=config.images if frozen is None else frozen.platform.images,
             gpu_resource_name=profile.gpu_resource_name,
             gpu_claim_template_name=profile.gpu_claim_template_name,
             capabilities=profile.capabilities,
+            host_network=profile.host_network,
             disruption_budget=profile.disruption_budget,
             gang_scheduling=profile.gang_scheduling,
             credentials=profile.credentials or (),
@@ -68,6 +70,27 @@ def effective_run(run: RunView, config: OperatorConfig, frozen: Frozen | None = 
         ),
         config=config,
     )
+
+
+def is_resolved(run: RunView, frozen: Frozen | None) -> bool:
+    """Whether what was resolved before stands: the run has not changed its compute."""
+    return frozen is not None and frozen.platform.compute_digest == _digest(run.spec.get("compute"))
+
+
+def _refuse_unread(run: RunView, config: OperatorConfig) -> None:
+    """A profile that is chosen by labels which cannot be read is not left out in silence."""
+    if run.namespace_labels is not None:
+        return
+    compute = run.spec.get("compute")
+    named = compute.get("profileName") if isinstance(compute, dict) else None
+    wanted = DEFAULT_PROFILE if named is None else named
+    profile = config.profiles.get(wanted) if isinstance(wanted, str) else None
+    if profile is not None and profile.namespace_selector is not None:
+        said = (
+            f"profile {wanted} is for namespaces by their labels, and the operator may not get namespace {run.namespace}; the "
+            "platform gives it that right there (the chart's roles have it), or names namespaces in the profile"
+        )
+        raise RunError("ProfileNotFound", [Problem("spec.compute.profileName", named, said)])
 
 
 def as_resolved(run: RunView, config: OperatorConfig, frozen: Frozen) -> EffectiveRun:

@@ -25,6 +25,7 @@ GPUS_ANNOTATION = "selfalign.dev/gpus"  # of a workload: GPUs of each of its pod
 RETRY_ANNOTATION = "selfalign.dev/retry"
 PROCEED_ANNOTATION = "selfalign.dev/proceed"  # names the step before which a run is held
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PROGRESS_PORT = 8080  # of /progress and /metrics, in a network of the pod's own
 ASK_KUEUE_SECONDS = 10.0  # after which Kueue is asked why a Job waits
 
 
@@ -44,6 +45,7 @@ class RunView:
     spec: Mapping[str, Any]
     status: Status
     status_problems: tuple[str, ...] = ()  # status fields that were not readable and are computed again
+    namespace_labels: Mapping[str, str] | None = None  # read where profiles choose by them; None: they may not be read
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,6 +79,7 @@ class WorkloadView:
     message: str = ""
     size: int = 1  # pods wanted at once
     gpus: int = 0  # of each pod
+    progress_port: int = PROGRESS_PORT
     active: int = 0
     ready: int = 0
     failed: int = 0

@@ -9,6 +9,7 @@ RIGHTS = (
     ("", ["services", "configmaps"], ["get", "create"]),
     ("", ["secrets"], ["create"]),
     ("", ["persistentvolumeclaims"], ["get"]),
+    ("", ["namespaces"], ["get"]),
     ("networking.k8s.io", ["networkpolicies"], ["get", "create"]),
     ("policy", ["poddisruptionbudgets"], ["get", "create"]),
     ("scheduling.x-k8s.io", ["podgroups"], ["get", "create"]),

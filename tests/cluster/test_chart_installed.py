@@ -24,7 +24,10 @@ from testbed.waiting import until
 
 CRD = "selfalignmentruns.selfalign.dev"
 Right = tuple[str, str, str]  # API group, resource, verb
-LEASE: set[Right] = {("coordination.k8s.io", "leases", verb) for verb in ("get", "update", "create")}
+LEASE: set[Right] = {
+    *(("coordination.k8s.io", "leases", verb) for verb in ("get", "update", "create")),
+    ("events.k8s.io", "events", "create"),
+}
 FIELD = "ttlSecondsAfterFinished"
 
 

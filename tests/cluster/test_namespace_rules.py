@@ -6,7 +6,7 @@ import json
 
 import pytest
 from kubernetes import client
-from runs import Run, run
+from runs import Run, run, step_is
 
 from selfalign_api.merge import merge
 from testbed.cluster import Cluster
@@ -27,6 +27,19 @@ def test_a_quota_on_limits_and_a_small_default_stop_no_run(cluster: Cluster, nam
     )
     cluster.core.create_namespaced_limit_range(namespace, limits)
     Run(cluster, namespace, run("bounded")).until("Complete", "True")
+
+
+def test_a_budget_of_gpus_is_a_quota_that_a_step_waits_for(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("create", "quota", "gpus", "--hard=requests.nvidia.com/gpu=1", f"-n={namespace}")
+    first = Run(cluster, namespace, run("first", step_is("i1-train", trouble="Hang"), compute={"device": "GPU"}))
+    first.until_step("i1-train", "Running")
+    until(lambda: [pod for pod in first.pods("i1-train") if pod.status.phase == "Running"], "pod with the one GPU")
+    second = Run(cluster, namespace, run("second", compute={"device": "GPU"}))
+    said = second.until("Progressing", "False", "QuotaExceeded")["message"]
+    assert "requests.nvidia.com/gpu" in said
+    first.delete()
+    second.until("Complete", "True", seconds=150)
+    assert all(step.get("failures", 0) == 0 for step in second.status["steps"])
 
 
 def test_kubectl_apply_keeps_what_a_run_removes_of_its_pods(cluster: Cluster, namespace: str) -> None:

@@ -147,6 +147,11 @@ def test_in_one_namespace_it_needs_these_rights_only(cluster: Cluster, namespace
     assert operator.value("api_calls_total", code="403") == 0
 
 
+def of_lease(cluster: Cluster, namespace: str) -> str:
+    """What a person sees of it, with its Events."""
+    return cluster.kubectl("describe", "lease", "selfalign-operator", f"-n={namespace}")
+
+
 def test_a_tenant_that_takes_its_rights_away_stops_nobody_else(
     cluster: Cluster, make_namespace: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -165,11 +170,13 @@ def test_a_tenant_that_takes_its_rights_away_stops_nobody_else(
         wait_state(cluster, home, "run", "Complete")
         assert f"namespace {theirs} cannot be read" in (operator.read("/readyz") or "")
         assert operator.value("namespace_unreadable", namespace=theirs) == 1
+        until(lambda: f"namespace {theirs} cannot be read" in of_lease(cluster, home), "Event of the Lease")
         assert operator.read("/healthz") is not None
         role = ("--role=operator", f"--serviceaccount={home}:operator")
         cluster.kubectl("create", "rolebinding", "operator", *role, f"-n={theirs}")
         wait_state(cluster, theirs, "run", "Complete")
         until(lambda: operator.value("namespace_unreadable", namespace=theirs) == 0, "readable namespace")
+        until(lambda: f"namespace {theirs} can be read again" in of_lease(cluster, home), "Event of the Lease")
     finally:
         stop_all([operator])
 

@@ -240,7 +240,7 @@ def test_a_quota_that_is_used_up_is_named(cluster: Cluster, namespace: str) -> N
 
 
 def test_a_namespace_whose_admission_refuses_the_pods_is_told_of(cluster: Cluster, namespace: str) -> None:
-    template = {"spec": {"hostNetwork": True}}
+    template = {"spec": {"hostPID": True}}
     cluster.kubectl("label", "ns", namespace, "pod-security.kubernetes.io/enforce=restricted")
     made = Run(cluster, namespace, run("admission", compute={"generation": {"podTemplate": template}}))
     made.until("Progressing", "False", "PodRejected")

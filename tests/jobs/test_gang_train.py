@@ -57,17 +57,17 @@ class Node:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "SELFALIGN_GANG_SIZE": "2",
             "SELFALIGN_GANG_HEAD": HEAD,
+            "SELFALIGN_GANG_PORT": str(gang.port),  # as on the network of a node, which other gangs share
             "SELFALIGN_STARTUP_SECONDS": "60",
             "JOB_COMPLETION_INDEX": str(index),
             "POD_IP": HEAD,
             "OMP_NUM_THREADS": "1",
         }
         options = ["--address-file", str(self.address), "--termination-message", str(self.message_file)]
-        script = str(Path(__file__).with_name("gang_node.py"))
         arguments = entry_arguments(context.config, folder)
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                ["taskset", "--cpu-list", one_cpu(index), sys.executable, script, str(gang.port), *arguments, *options],
+                ["taskset", "--cpu-list", one_cpu(index), sys.executable, "-m", "selfalign_jobs", *arguments, *options],
                 env=os.environ | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,

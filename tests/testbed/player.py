@@ -24,7 +24,7 @@ from kubernetes import client
 
 from selfalign_api.outcome import TERMINATION_MESSAGE_BYTES, Exit
 from selfalign_api.platform import STEP_CONTAINER
-from selfalign_operator.workloads.objects import PROGRESS_PORT
+from selfalign_operator.views import PROGRESS_PORT
 from testbed.played_pod import ADDRESS, LOG, MESSAGE, RUN_FILE, Json, Launch, NotPlayable, launch_of
 from testbed.scripts import REAL
 

@@ -34,11 +34,10 @@ def test_the_values_are_the_charts_and_every_attempt_is_rendered(values: dict[st
     whole = merge(DEFAULTS, values)
     parse(Values, whole, "values")
     config = parse(OperatorConfig, {part: whole[part] for part in ("images", "profiles", "network")}, "operator.yaml")
-    for name in config.profiles:
+    for name, profile in config.profiles.items():
         compute = {"profileName": name, "generation": {"replicas": 2}, "training": {"nodes": 2}}
-        found = effective(
-            {"compute": compute, "storage": {"url": "s3://ml/runs"}, "model": {"url": "s3://ml/m"}}, config
-        )
+        spec = {"compute": compute, "storage": {"url": "s3://ml/runs"}, "model": {"url": "s3://ml/m"}}
+        found = effective(spec, config, namespace=(profile.namespaces or ("research",))[0])
         for attempt in ATTEMPTS:
             assert "$patch" not in str(attempt_workload(found, attempt))
 

@@ -21,6 +21,12 @@ def test_a_pod_knows_its_place() -> None:
     assert Gang.here(ENVIRONMENT) == Gang(4, 3, "run-1a2b3c4d-i1-train-1-0.run-1a2b3c4d", "10.0.0.7")
 
 
+def test_a_training_meets_at_the_port_that_its_pods_are_given() -> None:
+    """On the network of a node that other gangs share; else at its own."""
+    found = [Gang.here(ENVIRONMENT | more) for more in ({}, {"SELFALIGN_GANG_PORT": "20001"})]
+    assert [gang.port for gang in found if gang is not None] == [29500, 20001]
+
+
 @pytest.mark.parametrize("environment", [{}, {"SELFALIGN_GANG_SIZE": "1", "JOB_COMPLETION_INDEX": "0"}])
 def test_one_pod_is_no_gang(environment: dict[str, str]) -> None:
     assert Gang.here(environment) is None

@@ -226,6 +226,7 @@ def test_the_arguments_of_another_container_are_one_value() -> None:
         (step(env=[{"name": "RAY_AUTH_MODE", "value": "disabled"}]), "env: RAY_AUTH_MODE", "told by it"),
         (step(volumeMounts=[{"name": "x", "mountPath": "/etc/selfalign/"}]), "volumeMounts", "run.json is there"),
         ({"spec": {"securityContext": {"runAsNonRoot": False}}}, "securityContext.runAsNonRoot", "runAsUser"),
+        ({"spec": {"hostNetwork": True}}, "spec.hostNetwork", "the platform gives it to ranks by its profile"),
         ({"spec": {"restartPolicy": "Always"}}, "restartPolicy", "failurePolicy"),
         ({"spec": {"terminationGracePeriodSeconds": 5}}, "terminationGracePeriodSeconds", "gracePeriodSeconds"),
         ({"spec": {"automountServiceAccountToken": True}}, "automountServiceAccountToken", "serviceAccountName"),

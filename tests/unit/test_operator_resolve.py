@@ -14,14 +14,16 @@ from selfalign_api.load import parse
 from selfalign_api.operator_config import ClusterProfile, Images, OperatorConfig
 from selfalign_operator.effective import Frozen, RunError
 from selfalign_operator.frozen import frozen_of
+from selfalign_operator.middle import Reconciliation
+from selfalign_operator.rendering import Manifests
 from selfalign_operator.resolve import effective_run
 from selfalign_operator.views import RunView
 from selfalign_operator.workloads.attempt import attempt_workload
 from selfalign_operator.workloads.objects import config_map, config_map_name, run_objects
 
 
-def frozen(spec: dict[str, Any] | None = None, config: OperatorConfig = CONFIG) -> Frozen:
-    found = frozen_of(config_map(effective(spec, config)))
+def frozen(spec: dict[str, Any] | None = None, config: OperatorConfig = CONFIG, **fields: Any) -> Frozen:
+    found = frozen_of(config_map(effective(spec, config, **fields)))
     assert isinstance(found, Frozen)
     return found
 
@@ -126,6 +128,78 @@ def test_a_run_that_began_with_a_profile_keeps_it_when_its_namespace_loses_it() 
     before = frozen({"compute": {"profileName": "h100"}}, bound("research"))
     after = effective({"compute": {"profileName": "h100"}}, bound("b"), before)
     assert after.platform.gpu_resource_name == "x.com/gpu"
+
+
+def chosen(selector: dict[str, Any], name: str = "h100") -> OperatorConfig:
+    profile = parse(ClusterProfile, {"namespaceSelector": selector, "gpuResourceName": "x.com/gpu"}, "profile")
+    return CONFIG.model_copy(update={"profiles": {name: profile}})
+
+
+def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+TEAM = {"matchLabels": {"team": "ml"}}
+H100 = {"compute": {"profileName": "h100"}}
+
+
+@pytest.mark.parametrize(
+    ("selector", "for_ml", "for_nobody"),  # by whether the labels are {team: ml} or {}
+    [
+        ({}, True, True),
+        (TEAM, True, False),
+        ({"matchLabels": {"team": "ml", "tier": "gold"}}, False, False),
+        (expression("team", "In", "ml", "nlp"), True, False),
+        (expression("team", "In", "nlp"), False, False),
+        (expression("team", "NotIn", "ml"), False, True),
+        (expression("team", "Exists"), True, False),
+        (expression("team", "DoesNotExist"), False, True),
+        (TEAM | expression("tier", "Exists"), False, False),
+        (TEAM | expression("tier", "NotIn", "gold"), True, False),
+    ],
+)
+def test_a_selector_chooses_namespaces_as_kubernetes_does(selector: Any, for_ml: bool, for_nobody: bool) -> None:
+    for labels, there in (({"team": "ml"}, for_ml), ({}, for_nobody)):
+        found = effective({}, chosen(selector, "default"), namespace_labels=labels).platform.gpu_resource_name
+        assert (found == "x.com/gpu") == there
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"namespaces": ["a"], "namespaceSelector": TEAM},
+        {"namespaceSelector": expression("team", "In")},
+        {"namespaceSelector": expression("team", "Exists", "ml")},
+        {"namespaceSelector": expression("team", "Contains", "ml")},
+        {"namespaceSelector": {"team": "ml"}},
+    ],
+)
+def test_a_profile_that_is_bound_in_a_wrong_way_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="profile"):
+        parse(ClusterProfile, wrong, "profile")
+
+
+@pytest.mark.parametrize(("spec", "name"), [(H100, "h100"), ({}, "default")])
+def test_labels_that_may_not_be_read_leave_no_profile_out_in_silence(spec: dict[str, Any], name: str) -> None:
+    with pytest.raises(RunError, match=r"may not get namespace research; the platform gives it that right") as refused:
+        effective(spec, chosen(TEAM, name))
+    assert refused.value.reason == "ProfileNotFound"
+
+
+def test_a_run_whose_profile_asks_for_no_label_needs_none_read() -> None:
+    assert effective({}, chosen(TEAM)).platform.gpu_resource_name == "nvidia.com/gpu"
+
+
+def test_a_run_that_began_with_a_profile_keeps_it_when_its_namespace_loses_the_label() -> None:
+    config = chosen(TEAM)
+    view, began = run_view(H100, namespace_labels={"team": "ml"}), frozen(H100, config, namespace_labels={"team": "ml"})
+    middle = Reconciliation(config, Manifests())
+    assert middle.asks_for_labels(view, None)
+    assert not middle.asks_for_labels(view, began)
+    assert effective(H100, config, began).platform.gpu_resource_name == "x.com/gpu"
+    changed = run_view({"compute": {"profileName": "h100", "queueName": "q"}})
+    assert middle.asks_for_labels(changed, began)
+    assert not Reconciliation(bound("research"), Manifests()).asks_for_labels(view, None)
 
 
 def test_a_pod_template_that_overrides_the_entry_point_is_refused() -> None:

@@ -13,6 +13,7 @@ from fake_kube import FakeKube, job_object, run_object
 from selfalign_operator.cache import Cache
 from selfalign_operator.decision import Decision
 from selfalign_operator.effective import Frozen
+from selfalign_operator.kube.client import ApiError
 from selfalign_operator.observe import Observer
 from selfalign_operator.views import Observed, ProgressView, RunView
 
@@ -28,11 +29,16 @@ RUNNING = {"active": 2, "ready": 2, "startTime": "2026-11-24T10:00:00Z"}
 
 
 class FakeMiddle:
+    asks = False  # for the labels of namespaces
+
     def decide(self, observed: Observed) -> Decision:
         raise AssertionError("nobody decides here")
 
     def claims(self, run: RunView, frozen: Frozen | None) -> Collection[str]:
         return ("data", "lost")
+
+    def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
+        return self.asks
 
     def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
         made: Any = ("frozen", config_map["metadata"]["name"])
@@ -48,8 +54,9 @@ class Scene:
             self.cache.put(self.kube.has(job))
         self.progress: ProgressView | None = None
         kube: Any = self.kube
+        self.middle = FakeMiddle()
         self.observer = Observer(
-            kube, self.cache, FakeMiddle(), lambda key: self.progress, lambda key: False, lambda: False, lambda: NOW
+            kube, self.cache, self.middle, lambda key: self.progress, lambda key: False, lambda: False, lambda: NOW
         )
 
     def observe(self) -> Observed:
@@ -286,3 +293,24 @@ def test_the_pods_of_an_attempt_that_the_status_does_not_know_yet_are_listed() -
     scene = under_way(later, workload=None)
     scene.observe()
     assert "selfalign.dev/attempt=2" in scene.kube.queries[0][1]
+
+
+def test_the_labels_of_a_namespace_are_read_where_they_decide() -> None:
+    scene = Scene()
+    assert scene.observe().run.namespace_labels is None
+    assert ("get", "/api/v1/namespaces/ns") not in scene.asked
+    scene.middle.asks = True
+    scene.kube.reads["/api/v1/namespaces/ns"] = {"metadata": {"labels": {"team": "ml", "odd": 1}}}
+    assert scene.observe().run.namespace_labels == {"team": "ml"}
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_labels_that_may_not_be_read_stop_nothing(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    scene.middle.asks = True
+
+    async def read(path: str) -> Any:
+        raise ApiError(code, "", path)
+
+    monkeypatch.setattr(scene.kube, "read", read)
+    assert scene.observe().run.namespace_labels is None

@@ -38,6 +38,9 @@ class ScriptedMiddle:
     def claims(self, run: RunView, frozen: Frozen | None) -> Collection[str]:
         return ()
 
+    def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
+        return False
+
     def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
         return None
 

@@ -10,6 +10,8 @@ from effective_runs import UID, effective
 from reconcile_world import CONFIG, START, World
 
 from selfalign_api.kubectl_yaml import read_yaml
+from selfalign_api.load import parse
+from selfalign_api.operator_config import ClusterProfile
 from selfalign_operator.decision import Decision
 from selfalign_operator.names import base_name
 from selfalign_operator.reconcile import decide
@@ -73,6 +75,16 @@ def test_a_missing_profile_has_its_own_reason() -> None:
     accepted = decision.status.condition("Accepted")
     assert accepted is not None
     assert accepted.reason == "ProfileNotFound"
+
+
+def test_a_profile_that_labels_choose_is_looked_for_again_for_no_watch_tells_of_them() -> None:
+    chosen = {"namespaceSelector": {"matchLabels": {"team": "ml"}}}
+    config = CONFIG.model_copy(update={"profiles": {"h100": parse(ClusterProfile, chosen, "profile")}})
+    observed = World(spec=World().spec | {"compute": {"profileName": "h100"}}).observed()
+    assert decide(observed, config, Manifests()).look_again_seconds == 300
+    found = replace(observed, run=replace(observed.run, namespace_labels={"team": "ml"}))
+    assert decide(found, config, Manifests()).creations
+    assert decide(observed, CONFIG, Manifests()).look_again_seconds is None
 
 
 def test_progress_is_asked_of_index_0_or_of_the_head_that_kuberay_serves() -> None:

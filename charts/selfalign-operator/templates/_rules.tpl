@@ -27,6 +27,9 @@
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]  # where a profile has namespaceSelector: the labels of a run's namespace
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LOOK_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
+RENDEZVOUS_PORT = 29500
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Gang:
     index: int
     head: str  # host name of index 0, looked up anew each time: a pod that replaces it has another address
     address: str  # of this pod
+    port: int = RENDEZVOUS_PORT  # at which the head of a training meets the others
 
     @classmethod
     def here(cls, environment: Mapping[str, str]) -> Gang | None:
@@ -27,7 +29,8 @@ class Gang:
         if size == 1:
             return None
         index = int(environment["JOB_COMPLETION_INDEX"])
-        return cls(size, index, environment["SELFALIGN_GANG_HEAD"], environment["POD_IP"])
+        port = int(environment.get("SELFALIGN_GANG_PORT", RENDEZVOUS_PORT))
+        return cls(size, index, environment["SELFALIGN_GANG_HEAD"], environment["POD_IP"], port)
 
     def find_head(self, port: int, give_up: Callable[[], bool]) -> str | None:
         """The head's address once it listens on `port`; None when `give_up` says so before. Looks every second."""

@@ -18,7 +18,6 @@ from typing import Any
 POLL_SECONDS = 0.1
 RANK_DEATH_SECONDS = 5  # what ranks have left when another one has failed
 RANK = "selfalign_jobs.train.rank"  # the program of each
-GANG_PORT = 29500  # of the rendezvous of several nodes
 
 
 @dataclass(frozen=True)

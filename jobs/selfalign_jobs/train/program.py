@@ -36,7 +36,7 @@ from selfalign_jobs.step.reuse import finished_elsewhere
 from selfalign_jobs.train import checkpoint
 from selfalign_jobs.train.dataset import ROWS_A_CHUNK, Examples, examples, lengths_of
 from selfalign_jobs.train.job import EXAMPLES, JOB, LOG, MODEL, REFERENCE, REPORT, Job, error_of, read_outcomes
-from selfalign_jobs.train.launch import GANG_PORT, Nodes, launch
+from selfalign_jobs.train.launch import Nodes, launch
 from selfalign_jobs.train.memory import Estimate
 from selfalign_jobs.train.settings import (
     REFERENCE_LOSSES,
@@ -97,7 +97,7 @@ def train_share(context: StepContext, step: Train, gang: Gang) -> None:
     def done() -> bool:
         return read_manifest(context.folder) is not None
 
-    head = gang.find_head(GANG_PORT, lambda: context.stop.is_set() or done() or time.monotonic() > deadline)
+    head = gang.find_head(gang.port, lambda: context.stop.is_set() or done() or time.monotonic() > deadline)
     if head is not None:
         with told_of(step), _work_folder(context) as work:
             _run_ranks(context, step, work, _nodes(context, head))
@@ -196,7 +196,7 @@ def _nodes(context: StepContext, head: str | None = None) -> Nodes:
         return Nodes()
     if gang.size != means.nodes:
         raise RuntimeError(f"a gang of {gang.size} pods is to train on {means.nodes} nodes")
-    return Nodes(gang.size, gang.index, gang.address, head or gang.address, GANG_PORT, _startup_seconds())
+    return Nodes(gang.size, gang.index, gang.address, head or gang.address, gang.port, _startup_seconds())
 
 
 def _startup_seconds() -> int:

@@ -15,6 +15,7 @@ __all__ = ["acceptable", "readable", "refused"]
 
 NOT_VALID = (400, 413, 422)  # a field of another type is a bad request, and so is too large an object
 CHECK_AGAIN_SECONDS = 30.0
+LABELS_AGAIN_SECONDS = 300.0  # nobody tells of a namespace that has another label now
 UNREADABLE = ("InvalidSpec", "ProfileNotFound", "ModelPathNotMounted")  # what `readable` says
 NO_RAYJOB: tuple[EventReason, str] = (
     "RayJobNotInstalled",
@@ -43,6 +44,8 @@ def readable(turn: Turn) -> bool:
     try:
         turn.effective = turn.render.effective(run, turn.config, turn.observed.frozen)
     except RunError as error:
+        if error.reason == "ProfileNotFound" and turn.config.asks_for_labels:
+            turn.look_again(LABELS_AGAIN_SECONDS)
         return _not_accepted(turn, error.reason, str(error))
     except ConfigError as error:
         return _not_accepted(turn, "InvalidSpec", str(error))

@@ -13,6 +13,7 @@ from selfalign_operator.names import base_name, workload_name
 from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import suspended, workload_metadata
 from selfalign_operator.workloads.pod import pod_template, ray_token, shape_of
+from selfalign_operator.workloads.ports import ports_of
 
 
 def job(effective: EffectiveRun, attempt: Attempt) -> Manifest:
@@ -72,5 +73,8 @@ def _gang_environment(effective: EffectiveRun, attempt: Attempt, name: str, size
     ]
     if attempt.kind == "train":
         seconds = effective.spec.failure_policy.startup_deadline_seconds
-        return [*gang, {"name": "SELFALIGN_STARTUP_SECONDS", "value": str(seconds)}]
+        own = {"SELFALIGN_STARTUP_SECONDS": seconds}
+        if (port := ports_of(effective, attempt).rendezvous) is not None:
+            own["SELFALIGN_GANG_PORT"] = port
+        return [*gang, *({"name": name, "value": str(value)} for name, value in own.items())]
     return [*gang, *ray_token(effective)]

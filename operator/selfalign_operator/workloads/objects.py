@@ -15,13 +15,12 @@ from selfalign_api.run_file import RunFile
 from selfalign_operator.effective import EffectiveRun
 from selfalign_operator.names import base_name, ray_name
 from selfalign_operator.names import config_map_name as name_of_config_map
-from selfalign_operator.views import UID_LABEL, Manifest
+from selfalign_operator.views import PROGRESS_PORT, UID_LABEL, Manifest
 from selfalign_operator.workloads.metadata import object_metadata
 from selfalign_operator.workloads.pod_group import pod_groups
 
 RUN_FILE = "run.json"
 PLATFORM_FILE = "platform.json"  # for the operator
-PROGRESS_PORT = 8080
 DASHBOARD_PORT = 8265  # Ray's
 TOKEN_KEY = "auth_token"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"  # the apiserver sets it on every namespace

@@ -24,6 +24,7 @@ OF_POD = {
     "restartPolicy": "a failed step is tried again by the operator; see failurePolicy",
     "hostname": "a gang's pods find one another by it",
     "subdomain": "a gang's pods find one another by it",
+    "hostNetwork": "the platform gives it to ranks by its profile, with ports that do not clash",
     "automountServiceAccountToken": "no pod of a run holds Kubernetes credentials; serviceAccountName may be given",
     "terminationGracePeriodSeconds": "write gracePeriodSeconds in that section of compute",
     "activeDeadlineSeconds": "write spec.activeDeadlineSeconds",

@@ -14,9 +14,10 @@ from selfalign_operator.names import base_name, ray_name, volume_name
 from selfalign_operator.places import HOME, SHARED_MEMORY, TMP
 from selfalign_operator.views import Manifest
 from selfalign_operator.workloads.metadata import attempt_labels, kueue_annotations, run_annotations
-from selfalign_operator.workloads.objects import PROGRESS_PORT, RUN_FILE, TOKEN_KEY, config_map_name
+from selfalign_operator.workloads.objects import RUN_FILE, TOKEN_KEY, config_map_name
 from selfalign_operator.workloads.owned import RUN_FILE_FOLDER, RUN_VOLUME
 from selfalign_operator.workloads.pod_group import in_group
+from selfalign_operator.workloads.ports import is_on_host, ports_of
 from selfalign_operator.workloads.resources import with_defaults
 
 ENTRY_POINT = ("python", "-m", "selfalign_jobs")  # of every pod
@@ -32,6 +33,7 @@ NOT_INJECTED = {
     "consul.hashicorp.com/connect-inject": "false",
     "vault.hashicorp.com/agent-inject": "false",
 }
+ON_HOST = {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}  # so that names of the cluster are still found
 # A node is not taken from a training for want of work elsewhere: all of its ranks would begin again at their checkpoint.
 NOT_DISRUPTED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
@@ -100,7 +102,7 @@ def step_of(template: Manifest) -> Manifest:
 def step_arguments(effective: EffectiveRun, attempt: Attempt) -> list[str]:
     """What the entry point is told."""
     arguments = [f"{RUN_FILE_FOLDER}/{RUN_FILE}", "--step", attempt.step, "--attempt", str(attempt.number)]
-    arguments += ["--listen", f":{PROGRESS_PORT}", "--termination-message", TERMINATION_MESSAGE]
+    arguments += ["--listen", f":{ports_of(effective, attempt).progress}", "--termination-message", TERMINATION_MESSAGE]
     if attempt.collect:
         return [*arguments, "--collect"]
     if effective.spec.tracking is not None:  # not in the run file, which never changes: this may
@@ -141,6 +143,7 @@ def _base(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, e
             "containers": [_step(effective, attempt, shape, pods, environment)],
             "volumes": _volumes(effective, shape),
             **_claims(effective.platform, shape),
+            **(ON_HOST if is_on_host(effective, attempt) else {}),
         },
     }
 
@@ -165,7 +168,7 @@ def _step(effective: EffectiveRun, attempt: Attempt, shape: Shape, pods: Pods, e
         "command": list(ENTRY_POINT),
         "args": step_arguments(effective, attempt),
         "env": _environment(shape) + environment,
-        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
+        "ports": ports_of(effective, attempt).of_container,
         "resources": _resources(pods.resources, effective.platform, shape),
         "securityContext": {
             "allowPrivilegeEscalation": False,
