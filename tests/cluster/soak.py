@@ -3,7 +3,7 @@ and stopped. At the end every run is where its kind should be, nothing of a dele
 
     make soak MINUTES=10        a line at its end: soak: runs R, wrong W, slope S MB/h
 
-What it measured as it went is in out/soak, with a picture of it (soak_record.py) and the operators' logs.
+What it measured as it went is in a folder of out/soak, with a picture of it (soak_record.py) and the operators' logs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -64,6 +63,7 @@ class Soak:
     wrong: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)  # what was done, by its name
     ended: int = 0
+    left: int = 0  # objects of runs that are gone, at the end
     _runs: dict[str, tuple[Run, str]] = field(default_factory=dict)  # by name: with its kind
     _operators: list[OperatorProcess] = field(default_factory=list)
     _counted: int = 0  # calls, at the last sample
@@ -185,6 +185,7 @@ class Soak:
             until(over, "end of all runs", SETTLE_SECONDS, pause=1.0)
         with recording(self.wrong, lambda: [f"{name} is left" for name in self._left()]):
             until(lambda: not self._left(), "end of what they owned", SETTLE_SECONDS, pause=1.0)
+        self.left = len(self._left())
 
     def _let_go(self, made: Run, kind: str) -> None:
         """Resume it; one whose first attempt hangs goes on when that pod is deleted."""
@@ -234,6 +235,8 @@ class Soak:
         calls = Counter(call.method for call in self.proxy.calls)
         yield from self.wrong
         yield f"did {dict(self.done)}; calls {dict(calls)}; faults {dict(self.proxy.faults)}"
+        most = max((each.objects for each in self.record.samples), default=0)
+        yield f"objects {most} at most, {self.left} at the end; runs that ended {self.ended}"
         yield f"soak: runs {self.made}, wrong {len(self.wrong)}, slope {self.record.slope:.2f} MB/h"
 
 
@@ -253,16 +256,17 @@ def main() -> int:
     whole.add_argument("--seed", type=int, default=0)
     whole.add_argument("--out", type=Path, default=Path("out/soak"))
     options = whole.parse_args()
-    shutil.rmtree(options.out, ignore_errors=True)
+    out = options.out / time.strftime("%Y%m%d-%H%M%S")
+    print(f"soak: {out}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder))
         try:
             cluster.add_crd(Path(__file__).parents[2] / "crds" / "selfalignmentruns.yaml")
-            soak = Soak(cluster, options.out, options.seed)
+            soak = Soak(cluster, out, options.seed)
             soak.go(options.minutes * 60)
         finally:
             cluster.stop()
-    (options.out / "soak.svg").write_text(picture(soak.record.samples))
+    (out / "soak.svg").write_text(picture(soak.record.samples))
     print("\n".join(soak.lines()))
     return 1 if soak.wrong else 0
 

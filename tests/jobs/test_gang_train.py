@@ -56,11 +56,11 @@ class Node:
         environment = {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "SELFALIGN_GANG_SIZE": "2",
-            "SELFALIGN_GANG_HEAD": HEAD,
+            "SELFALIGN_GANG_HEAD": gang.head,
             "SELFALIGN_GANG_PORT": str(gang.port),  # as on the network of a node, which other gangs share
             "SELFALIGN_STARTUP_SECONDS": "60",
             "JOB_COMPLETION_INDEX": str(index),
-            "POD_IP": HEAD,
+            "POD_IP": gang.head,
             "OMP_NUM_THREADS": "1",
         }
         options = ["--address-file", str(self.address), "--termination-message", str(self.message_file)]
@@ -102,7 +102,7 @@ class Gang:
     """Its node programs, in a folder of the test's."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port, self.head = folder, free_port(), HEAD
         self.nodes: list[Node] = []
 
     def start(self, index: int, context: StepContext) -> Node:
@@ -141,6 +141,7 @@ def test_stopped_on_one_node_and_resumed_it_ends_as_two_ranks_on_one_node_do(
     assert f"stopped after step {saved.step} of {STEPS}" in head.message["stopped"]
     assert {"rng_state_0.pth", "rng_state_1.pth"} < set(saved.files)  # each from the node that has it
 
+    gang.head = "::1"  # as in a cluster of IPv6 alone
     second = trainings.context(plan, tmp_path / "gang", pairs, attempt=2, **TWO_RANKS)
     other, head = gang.start(1, second), gang.start(0, second)
     assert (head.process.wait(), other.process.wait()) == (0, 0), head.log.read_text()[-3000:]

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +89,23 @@ def answers(body: Any, status: int = 200, **headers: str) -> Answer:
     return answer
 
 
-def scene(
-    server: Server, use: Callable[[Kube, Heard], Awaitable[Any]], may_write: Callable[[], None] = lambda: None
-) -> Any:
+def with_connection(server: Server, use: Callable[[Connection, Heard], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         async with server() as heard:
             connection = Connection(server.kubeconfig, heard)
             await connection.open()
             try:
-                return await use(Kube(connection, may_write), heard)
+                return await use(connection, heard)
             finally:
                 await connection.close()
 
     return asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def scene(
+    server: Server, use: Callable[[Kube, Heard], Awaitable[Any]], may_write: Callable[[], None] = lambda: None
+) -> Any:
+    return with_connection(server, lambda connection, heard: use(Kube(connection, may_write), heard))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +129,19 @@ def test_verbs_have_the_names_of_kubernetes(method: str, path: str, verb: str) -
 def test_a_missing_object_is_none(tmp_path: Path) -> None:
     server = Server(tmp_path, answers({"kind": "Status", "reason": "NotFound"}, 404))
     assert scene(server, lambda kube, heard: kube.get(JOB, "ns", "job")) is None
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_the_time_is_taken_from_whatever_the_apiserver_answers(tmp_path: Path, hours: int) -> None:
+    there = datetime.now(UTC) + timedelta(hours=hours)
+    server = Server(tmp_path, answers({}, 404, Date=format_datetime(there, usegmt=True)))
+
+    async def use(connection: Connection) -> datetime:
+        with pytest.raises(ApiError):
+            await connection.call("GET", "/api/v1/namespaces/ns/pods/p")
+        return connection.server_time.now()
+
+    assert abs(with_connection(server, lambda connection, _: use(connection)) - there) < timedelta(seconds=30)
 
 
 def test_an_error_has_code_reason_message_and_how_long_to_wait(tmp_path: Path) -> None:
