@@ -43,8 +43,10 @@ FAULTS = Faults(
 GONE = (client.ApiException, IndexError)  # what was chosen may be gone meanwhile, or have changed
 FAILS = {"exit_code": 1, "message": {"error": "scripted"}}
 HANGS = {"trouble": "Hang"}
+GANG = {"generation": {"replicas": 2}, "training": {"nodes": 2}}
 KINDS: dict[str, tuple[tuple[Rule, ...], str]] = {  # what its pods do, and how it ends
     "plain": ((), "Complete"),
+    "gang": ((), "Complete"),
     "retried": ((attempt_is("i1-generate", 1, **FAILS), attempt_is("i1-train", 1, **FAILS)), "Complete"),
     "evicted": ((attempt_is("i1-train", 1, trouble="Evicted"),), "Complete"),
     "wrong": ((step_is("i1-evaluate", exit_code=64, message={"error": "scripted"}),), "Failed"),
@@ -117,7 +119,8 @@ class Soak:
         kind = self.chance.choice(list(KINDS))
         name = f"{kind}-{self.made}"
         slowly = Rule(script(run_seconds=round(self.chance.uniform(0.2, 3.0), 1)))
-        self._runs[name] = Run(self.cluster, self.namespace, run(name, slowly, *KINDS[kind][0])), kind
+        manifest = run(name, slowly, *KINDS[kind][0], compute=GANG if kind == "gang" else None)
+        self._runs[name] = Run(self.cluster, self.namespace, manifest), kind
         self.made += 1
 
     def _pick(self) -> Run:
