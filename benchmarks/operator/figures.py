@@ -37,6 +37,9 @@ class Unwatched:
     def frame(self, collection: Any) -> None:
         """A watch."""
 
+    def refused(self, collection: Any) -> None:
+        """A list or a watch that is forbidden."""
+
     def page(self, collection: Any, first: bool, body: Any) -> None:
         """A list."""
 

@@ -224,6 +224,7 @@ class Soak:
                 calls=(calls - self._counted) / passed,
                 there=len(self._runs),
                 ended=self.ended,
+                wrong=len(self.wrong),
             )
         )
         self._counted = calls

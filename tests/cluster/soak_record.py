@@ -45,6 +45,7 @@ class Sample:
     calls: float  # that reached the apiserver since the sample before, a second
     there: int  # runs
     ended: int  # runs, since the beginning
+    wrong: int  # of them, not as their kind should
 
 
 @dataclass
