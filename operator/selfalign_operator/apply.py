@@ -81,9 +81,12 @@ class Applier:
             await self._tell(run, told, decision.events.index(told), step_fields(decision.status))
         return Applied(status=written, wait_seconds=wait)
 
-    def forget(self, key: Key) -> None:
-        """The run is gone."""
-        self._written.pop(key, None)
+    def forget(self, key: Key | None = None) -> None:
+        """The run is gone; without one: any may be."""
+        if key is None:
+            self._written.clear()
+        else:
+            self._written.pop(key, None)
 
     # --- creations ----------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from selfalign_operator.views import UID_LABEL, RunView, WorkloadView
 __all__ = ["Cache", "Key"]
 
 Key = tuple[str, str]  # namespace and name of a run
-REMEMBERED_DELETIONS = 10_000
+REMEMBERED_DELETIONS = 4096  # what comes late is late by seconds
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # as large as the spec
 
 

@@ -66,17 +66,23 @@ class Observer:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
-        """ConfigMaps are immutable: those of the runs that are active stay here."""
-        self._frozen: OrderedDict[tuple[str, str], Frozen] = OrderedDict()
+        """ConfigMaps are immutable: those of the runs that are active stay here, and of no others."""
+        self._frozen: OrderedDict[Key, Frozen] = OrderedDict()
+
+    def forget(self) -> None:
+        """Of what happened to runs meanwhile, one that did not lead has not been told."""
+        self._frozen.clear()
 
     async def observe(self, key: Key) -> Observed | None:
         """All that counts for the run; None when there is none of that name. Raises ApiError."""
         run = self.cache.run(key)
         if run is None:
+            self._frozen.pop(key, None)
             return None
         now = self.now()
         status = run.status
         if run.deleting or status.has_ended:
+            self._frozen.pop(key, None)
             return Observed(run=run, now=now, workloads=self.cache.workloads(run.uid), rayjob_installed=self.ray_jobs())
         workloads = await self._workloads(run)
         current = status.current_step
@@ -165,18 +171,18 @@ class Observer:
         """What was resolved when the run began; in words why that cannot be had; None before anything was."""
         if run.status.plan is None:
             return None
-        name = (run.namespace, run.status.plan.config_map_name)
-        if name in self._frozen:
-            self._frozen.move_to_end(name)
-            return self._frozen[name]
-        raw = await self.kube.get(CONFIG_MAP, *name)
+        name, kept = run.status.plan.config_map_name, self._frozen.get(run.key)
+        if kept is not None and kept.config_map_name == name:
+            self._frozen.move_to_end(run.key)
+            return kept
+        raw = await self.kube.get(CONFIG_MAP, run.namespace, name)
         if raw is None:
             return "is gone"
         if controller_uid(raw.get("metadata", {})) != run.uid:
             return "is not this run's"
         if isinstance(frozen := self.middle.frozen(raw), str):
             return frozen
-        self._frozen[name] = frozen
+        self._frozen[run.key] = frozen
         if len(self._frozen) > FROZEN_KEPT:
             self._frozen.popitem(last=False)
         return frozen

@@ -210,6 +210,7 @@ class OperatorProcess:
             await self._lease.changed.wait()
             self._lease.changed.clear()
             self.queue.clear()
+            self._worker.forget()
             if self._lease.leads:
                 for key in self.cache.all_keys():
                     self.queue.add(key)

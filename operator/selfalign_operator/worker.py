@@ -48,6 +48,11 @@ class Worker:
             finally:
                 self.queue.done(key)
 
+    def forget(self) -> None:
+        """Who leads has changed: what was kept of runs is kept of them no longer."""
+        self.observer.forget()
+        self.applier.forget()
+
     async def _work(self, key: Key) -> None:
         try:
             with self.metrics.reconcile_seconds.time():
