@@ -39,6 +39,9 @@ class Profile(ApiModel):
     tracking: Tracking | None = None
     """Where runs are shown beside one another."""
 
+    gpu_hour_price: Annotated[float, Field(ge=0, examples=[2.5])] | None = None
+    """What a GPU costs for an hour, in any currency: `selfalign estimate` multiplies by it."""
+
 
 def profiles_file(environment: Mapping[str, str] = os.environ) -> Path:
     """`selfalign/profiles.yaml` under XDG_CONFIG_HOME, else under ~/.config: a map from profile name to `Profile`."""
@@ -67,5 +70,6 @@ def load_profile(name: str | None, environment: Mapping[str, str] = os.environ) 
 
 def with_profile(spec: Spec, profile: Profile) -> Spec:
     """The spec with the profile's values wherever it leaves compute, storage, credentials or tracking open."""
-    partial = profile.model_dump(mode="json", include=set(Profile.model_fields), exclude_unset=True, exclude_none=True)
+    filled = set(Profile.model_fields) & set(Spec.model_fields)
+    partial = profile.model_dump(mode="json", include=filled, exclude_unset=True, exclude_none=True)
     return parse_spec(merge(partial, as_json(spec)))

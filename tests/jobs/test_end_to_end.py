@@ -138,6 +138,42 @@ def test_a_preview_shows_the_first_records_and_keeps_nothing(
     assert [path for path in tmp_path.iterdir() if "selfalign" in path.name] == []
 
 
+def told(*arguments: str | Path, environment: dict[str, str]) -> dict[str, Any]:
+    """What an estimate says of each step."""
+    mount = f"selfalign={REPOSITORY / 'examples'}"
+    done = subprocess.run(
+        selfalign("estimate", *arguments, "--mount", mount, "--json"), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_an_estimate_by_a_few_records_is_near_what_the_run_took(
+    finished: tuple[Path, str], command: list[str], environment: dict[str, str]
+) -> None:
+    took = {}
+    run = Folder.open(finished[0].as_uri())
+    for name in ("i1-generate", "i1-train", "i1-evaluate"):
+        manifest = read_manifest(step_folder(run, 1, name))
+        assert manifest is not None
+        ways = {way: sum(n for role, n in manifest.tokens.items() if role.endswith(way)) for way in (".in", ".out")}
+        took[name] = (ways[".in"], ways[".out"], manifest.tokens.get("train", 0))
+    found = told(command[4], "-n", "60", environment=environment)
+    for step in found["steps"]:
+        assert [step["read"], step["written"], step["trained"]] == pytest.approx(took[step["name"]], rel=0.25), step
+
+
+def test_an_estimate_by_a_smaller_run_is_near_what_the_whole_example_took(
+    finished: tuple[Path, str], environment: dict[str, str]
+) -> None:
+    took = json.loads((REPOSITORY / "tests" / "unit" / "finished_tiny_runs.json").read_text())["sao-tiny"]
+    found = told(REPOSITORY / "examples" / "sao-tiny.yaml", "--like", finished[0], environment=environment)
+    for step in found["steps"]:
+        assert [step["read"], step["written"], step["trained"]] == pytest.approx(took[step["name"]], rel=0.25), step
+        assert step["seconds"] > 0
+
+
 def test_a_finished_run_starts_no_step(
     finished: tuple[Path, str], command: list[str], environment: dict[str, str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from selfalign_api.plan import Evaluate, Generate, Plan, Prepare, SourceRef, TableRef, Train
 from selfalign_jobs.recipes.base import recipe
@@ -35,8 +35,13 @@ def most_pairs(plan: Plan, step: Train, rows: Rows) -> int:
 
 def most_rows(plan: Plan, prepare: Prepare, rows: Rows) -> int:
     """Rows of a prepared table if no record of an earlier step is dropped."""
+    return rows_made(plan, prepare, lambda ref: _most_given(plan, ref, rows))
+
+
+def rows_made(plan: Plan, prepare: Prepare, given: Callable[[TableRef], int]) -> int:
+    """Rows of a prepared table at the most, of so many rows of a source, or records of a step's table, as are `given`."""
     made = recipe(plan.recipe).prepares[prepare.fn]
-    return made.most([_most_given(plan, ref, rows) for ref in learned_from(prepare)], prepare.options)
+    return made.most([given(ref) for ref in learned_from(prepare)], prepare.options)
 
 
 def _most_given(plan: Plan, ref: TableRef, rows: Rows) -> int:

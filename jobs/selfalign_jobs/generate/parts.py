@@ -189,6 +189,14 @@ class PartWriter:
         return _count_rows(table)
 
 
+def tokens_of(folder: Folder, parts: Iterable[str]) -> dict[str, list[int]]:
+    """Tokens read and written by role, of these parts of a finished table."""
+    found: dict[str, list[int]] = {}
+    for part in parts:
+        add_tokens(found, json.loads(folder.read_schema(part).metadata[_FACTS])["tokens"])
+    return found
+
+
 def read_ledger(folder: Folder, rows: PreparedRows, attempt: int) -> Ledger:
     """What earlier attempts made durable of the table that these rows become.
 

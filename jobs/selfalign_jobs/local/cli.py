@@ -1,4 +1,4 @@
-"""The command `selfalign`: run, validate, plan, preview, report, compare, recipes, crd; further ones by entry point (render)."""
+"""The command `selfalign`: run, validate, plan, preview, estimate, report, compare, recipes, crd; more by entry point (render)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,6 +47,7 @@ class Loaded:
     means: Means
     mounts: dict[str, str]
     beside: Path  # what `./PATH` is relative to
+    gpu_hour_price: float | None = None
 
     def examine(self) -> Resolved:
         """The run resolved, or ConfigError."""
@@ -95,8 +96,9 @@ def parser() -> argparse.ArgumentParser:
     check = command("validate", "Say what is wrong with a run file, or that it would start here.", validate_command)
     plan = command("plan", "Print the steps that would run, or the whole plan as JSON.", plan_command)
     look = command("preview", "Write and judge the first records, and print them; nothing is kept.", preview_command)
+    guess = command("estimate", "Say what a run will take: tokens, time, storage, cost.", estimate_command)
     run.add_argument("--proceed", metavar="STEP", help="let this step begin, which spec.holdBefore keeps waiting")
-    for sub in (run, check, plan, look):
+    for sub in (run, check, plan, look, guess):
         sub.add_argument("file", type=Path, help="the run file, YAML")
         sub.add_argument(
             "--mount",
@@ -105,12 +107,24 @@ def parser() -> argparse.ArgumentParser:
             metavar="CLAIM=DIR",
             help="the folder that stands for pvc://CLAIM here (or SELFALIGN_MOUNTS=CLAIM=DIR,…)",
         )
-        if sub is not look:
+        if sub not in (look, guess):
             sub.add_argument(
                 "--out", type=Path, metavar="DIR", help="keep artefacts here instead of in spec.storage.url"
             )
         sub.add_argument("--fit", action="store_true", help="take the GPUs that are here instead of those asked for")
     look.add_argument("-n", type=positive, default=5, metavar="N", dest="records", help="how many of each table; 5")
+    measured = guess.add_mutually_exclusive_group()
+    measured.add_argument(
+        "-n",
+        type=positive,
+        metavar="N",
+        dest="records",
+        help="go by the first N records of each table, as preview has them",
+    )
+    measured.add_argument(
+        "--like", metavar="RUN", help="go by the finished steps of another run of the recipe: its folder or URL"
+    )
+    guess.add_argument("--json", action="store_true", help="for programs; null is what is not known")
     plan.add_argument("--json", action="store_true", help="the whole plan, as the step programs read it")
 
     report = command("report", "Write the report of a run again, finished or not.", report_command)
@@ -136,7 +150,7 @@ def load(options: argparse.Namespace) -> Loaded:
     check_rules(run)
     keep = (run.spec.storage and run.spec.storage.keep_checkpoints) or 1
     means = resolve_compute(run.spec.compute, gpus=gpus_here(), fit=options.fit, keep_checkpoints=keep)
-    return Loaded(run, means, mounts, options.file.resolve().parent)
+    return Loaded(run, means, mounts, options.file.resolve().parent, profile.gpu_hour_price)
 
 
 def run_file(loaded: Loaded, storage_url: str) -> RunFile:
@@ -247,6 +261,34 @@ def preview_command(options: argparse.Namespace) -> int:
 
     loaded = load(options)
     preview(loaded.examine().plan, partial(run_file, loaded), options.records, Console())
+    return Exit.DONE
+
+
+def estimate_command(options: argparse.Namespace) -> int:
+    """`selfalign estimate`."""
+    from selfalign_jobs.local import look_ahead
+    from selfalign_jobs.local.estimate import estimate
+    from selfalign_jobs.local.show_estimate import estimate_json, estimate_table
+
+    loaded, assumed = load(options), list[str]()
+    found = loaded.examine()
+    tables = look_ahead.own_tables(found, partial(run_file, loaded))
+    most = look_ahead.at_most(found, loaded.mounts, tables)
+    if options.like is not None:
+        more, assumed = look_ahead.run_like(found.plan, loaded.means, folder_at(look_ahead.LIKE, options.like))
+    elif options.records is not None:
+        progress = Console(stderr=True)
+        more = look_ahead.first_records(found.plan, partial(run_file, loaded), options.records, progress)
+    else:
+        more, assumed = most, [look_ahead.AT_MOST]
+    measured = look_ahead.of_own(found, tables).over(more)
+    weights = look_ahead.weights_of(found, loaded.means)
+    told = estimate(found.plan, found.rows, measured, most, loaded.means, weights)
+    told = replace(told, assumed=(*assumed, *told.assumed))
+    if options.json:
+        print(json.dumps(estimate_json(told, loaded.gpu_hour_price), indent=2, ensure_ascii=False))
+    else:
+        Console().print(estimate_table(told, loaded.gpu_hour_price))
     return Exit.DONE
 
 

@@ -9,6 +9,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from selfalign_api.plan import EngineLoad, FlowJob, Generate, Plan, SourceRef, m
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.local.panel import PlainLines
 from selfalign_jobs.local.runner import LocalRun
-from selfalign_jobs.places.store import Folder, read_manifest, read_parts, write_plan
+from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_parts, write_plan
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.prepared import prepare_table
 from selfalign_jobs.step.progress import Progress
@@ -34,10 +35,22 @@ BOOKS = re.compile("^_|finish$|_forward$|_backward$")  # columns that are kept f
 ONCE = FailurePolicy(max_retries_per_step=0)
 
 
-def preview(plan: Plan, file_of: Callable[[str], RunFile], records: int, console: Console) -> None:
-    """Print so many records of each table of the run's first generation; nothing is kept.
+FileOf = Callable[[str], RunFile]  # the run as its step programs read it, by the URL of a folder for its artefacts
 
-    `file_of` is the run as its step programs read it, with the URL of a folder for its artefacts.
+
+def preview(plan: Plan, file_of: FileOf, records: int, console: Console) -> None:
+    """Print so many records of each table of the run's first generation; nothing is kept. Raises as `rehearsed`."""
+    with rehearsed(plan, file_of, records, console) as (_, folder, manifest):
+        for name, entry in manifest.tables.items():
+            console.print(shown(name, read_parts(folder, entry)))
+
+
+@contextmanager
+def rehearsed(
+    plan: Plan, file_of: FileOf, records: int, console: Console
+) -> Iterator[tuple[Generate, Folder, Manifest]]:
+    """The run's first generation of so many records a table, done: the step, its folder, which is gone afterwards, its manifest.
+
     Raises ConfigError for a run that generates nothing before it trains, and as the runner does.
     """
     step = first_generation(plan)
@@ -60,8 +73,7 @@ def preview(plan: Plan, file_of: Callable[[str], RunFile], records: int, console
         LocalRun(plan, file, work, ONCE, PlainLines(console)).run()
         manifest = read_manifest(context.folder)
         assert manifest is not None  # the runner has seen it
-        for name, entry in manifest.tables.items():
-            console.print(shown(name, read_parts(context.folder, entry)))
+        yield step, context.folder, manifest
 
 
 def first_generation(plan: Plan) -> Generate:

@@ -152,6 +152,11 @@ class Folder:
             mend = "put it back from a copy, or delete its step's folder: then the step is done again"
             raise ConfigError.one(f"{self.place}/{name}", f"is no whole Parquet file ({error}); {mend}") from error
 
+    def read_schema(self, name: str) -> pa.Schema:
+        """The schema of a Parquet file, without its rows."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+            return pq.read_schema(file)
+
     def read_batches(self, name: str, columns: Sequence[str], rows: int) -> pa.RecordBatchReader:
         """A Parquet file by so many rows at a time; of its columns these, where it has them all."""
         parquet = pq.ParquetFile(self.filesystem.open_input_file(f"{self.path}/{name}"), buffer_size=1 << 20)

@@ -43,6 +43,11 @@ def with_ids(context: StepContext, step: Train, table: pa.Table) -> pa.Table:
         if context.stop.is_set():
             raise Stopped(f"stopped while {step.rows} were tokenised; the next attempt begins there")
 
+    return ids_by(chat, step, table, show)
+
+
+def ids_by(chat: ModelChat, step: Train, table: pa.Table, show: Callable[[int], None] = lambda _: None) -> pa.Table:
+    """The same with the model's chat at hand; how many rows are done is shown now and then."""
     fit = Fit(step.data.options["turn"], step.settings) if "shots" in table.column_names else None
     return written(table, chat, ANSWERS[step.objective], show, fit, _given(step))
 
@@ -85,7 +90,7 @@ def written(
     fit: Fit | None = None,
     given: str = "preferences",
 ) -> pa.Table:
-    """The same with the model's chat at hand; how many rows are done is shown now and then.
+    """The rows with the ids of prompt and answers of these names.
 
     The user's turn is `user`, in a table that has it, else `prompt`; before it stands `history`. `given` is the table of the
     user's that the rows are of.
