@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,10 @@ import pyarrow.compute as pc
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import TrainSettings
 from selfalign_jobs.recipes.tables import counts_of
-from selfalign_jobs.train.batch import Example
 from selfalign_jobs.train.settings import Reads
+
+if TYPE_CHECKING:
+    from selfalign_jobs.train.batch import Example  # which loads torch
 
 
 @dataclass(frozen=True)
