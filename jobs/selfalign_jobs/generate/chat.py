@@ -105,12 +105,18 @@ class ModelChat:
         self.reasoning = self._reasoning(markers, opening.rpartition(LAST)[2]) if markers else None
 
     @classmethod
-    def of(cls, model: Path, given: ModelSource | None, fallback: str | None = None) -> ModelChat:
+    def of(
+        cls,
+        model: Path,
+        given: ModelSource | None,
+        fallback: str | None = None,
+        read: Callable[..., Tokenizer] = load_tokenizer,
+    ) -> ModelChat:
         """The chat of a model folder, as the run gave its model (None: a model that only training makes)."""
         rows, ends = _vocabulary(model), _ends(model)
         if given is None:
-            return cls(load_tokenizer(model), rows=rows, ends=ends)
-        tokenizer = load_tokenizer(model, remote_code=given.remote_code)
+            return cls(read(model), rows=rows, ends=ends)
+        tokenizer = read(model, remote_code=given.remote_code)
         template, variables = given.chat_template, given.chat_template_kwargs
         return cls(tokenizer, template, variables, rows, ends, fallback=fallback)
 

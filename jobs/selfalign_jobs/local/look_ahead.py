@@ -19,6 +19,7 @@ from selfalign_jobs.accept.foreseen import most_rows
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.accept.weights import BYTES, LAYER, Tensors, linear_modules, parameters_of, read_weights
 from selfalign_jobs.generate.chat import ModelChat
+from selfalign_jobs.generate.tokenizer import read_tokenizer
 from selfalign_jobs.local.estimate import Weights
 from selfalign_jobs.local.measured import Measured, of_loads, of_run, tokens_of_row
 from selfalign_jobs.local.played import Play
@@ -93,7 +94,7 @@ def at_most(resolved: Resolved, mounts: Mapping[str, str], tables: Sequence[OwnT
 
 def _chat(resolved: Resolved, model: ModelRef) -> ModelChat:
     origin = resolved.plan.origin(model)
-    return ModelChat.of(resolved.models[origin].folder, resolved.plan.models[origin])
+    return ModelChat.of(resolved.models[origin].folder, resolved.plan.models[origin], read=read_tokenizer)
 
 
 def first_records(plan: Plan, file_of: FileOf, records: int, console: Console) -> Measured:

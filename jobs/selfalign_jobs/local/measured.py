@@ -86,8 +86,9 @@ def of_run(plan: Plan, run: Folder, means: Means | None) -> Measured:
     for step in plan.steps:
         folder = step_folder(run, step.iteration, step.name)
         manifest = read_manifest(folder)
-        if manifest is None:
+        if manifest is None or not {"pairs", "outcomes"} & manifest.result.keys():  # of an older version, or a copy
             continue
+        tokens: float = sum(manifest.tokens.values())
         if isinstance(step, Generate | Evaluate):
             tables |= of_loads(plan, step, folder, manifest)
             jobs = [job for load in step.loads for job in load.jobs]
@@ -95,14 +96,11 @@ def of_run(plan: Plan, run: Folder, means: Means | None) -> Measured:
             made |= {(step.name, out): share for out, share in shares.items() if share is not None}
         elif isinstance(step, Train):
             rows = manifest.result["pairs"]
-            row_tokens[step.name] = manifest.tokens["train"] / sum(passes(rows, step.settings.epochs))
+            row_tokens[step.name] = tokens / sum(passes(rows, step.settings.epochs))
+            tokens = row_tokens[step.name] * rows  # as often as they stand in its table
             if (share := share_made(plan, step.data, rows, tables)) is not None:
                 made[step.name, ""] = share
-        if (
-            tokens := sum(manifest.tokens.values())
-            if step.kind != "train"
-            else row_tokens[step.name] * manifest.result["pairs"]
-        ):
+        if tokens:
             stored[step.name] = folder.size(name for name in folder.files() if not name.startswith(WEIGHTS)) / tokens
         if means is not None and (speed := _speed(step, manifest, means)) is not None:
             speeds[step.name] = speed

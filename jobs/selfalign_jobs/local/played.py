@@ -33,6 +33,7 @@ from selfalign_jobs.generate.pair_ranker import RankerConfig, read_ranker_tokens
 from selfalign_jobs.generate.records import Batch
 from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.score_render import AsTrained, Conversations, PairRenderer, ScoreRenderer
+from selfalign_jobs.generate.tokenizer import read_tokenizer
 from selfalign_jobs.local.measured import Key, Measured, Table, share_made, tokens_of_row
 from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.base import recipe
@@ -188,4 +189,4 @@ class Play:
         return ScoreRenderer((AsTrained if trained else Conversations)(self._chat(origin, load.chat_template)), CONTEXT)
 
     def _chat(self, origin: str, fallback: str | None) -> ModelChat:
-        return ModelChat.of(self.models[origin], self.plan.models[origin], fallback)
+        return ModelChat.of(self.models[origin], self.plan.models[origin], fallback, read_tokenizer)
