@@ -77,7 +77,7 @@ def _words(found: Estimate, price: float | None) -> list[str]:
             f"checkpoints take up to {size(checkpoints)} beside that, where trainings last long enough to save any"
         )
     paid = found.total("gpu_hours")
-    if price is not None and paid is not None:
+    if price is not None and paid:
         words.append(f"cost: {price * paid:,.2f} ({hours(paid) or 0} GPU-hours at {price:g})")
     if paid is None:
         words.append("time is told by --like RUN, of the steps that a run of the recipe on such a machine has finished")
