@@ -63,7 +63,13 @@ def test_a_run_is_followed_through_a_kill_and_read_when_its_pods_are_gone(
     assert following.wait(timeout=120) == 0
     followed = output.read_bytes().decode()
     heads = [line for line in followed.split("\n") if line.startswith("==> ")]
-    pieces = [("i1-generate", 1), ("i1-train", 1), ("i1-train", 2), ("i1-evaluate", 1), ("gates", 1)]  # accept said nothing
+    pieces = [
+        ("i1-generate", 1),
+        ("i1-train", 1),
+        ("i1-train", 2),
+        ("i1-evaluate", 1),
+        ("gates", 1),
+    ]  # accept said nothing
     assert heads == [f"==> {step}, attempt {attempt} <==" for step, attempt in pieces]
     person.sees("report", "watched", "-o", str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").read_bytes() == run.folder.read("report.html")
