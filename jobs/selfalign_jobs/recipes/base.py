@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -141,7 +140,6 @@ class Recipe:
     remarks: Callable[[Mapping[str, pa.Table]], Iterator[Remark]] = no_remarks
 
 
-@cache
 def recipe(name: str) -> Recipe:
     """The recipe of that name, with what evaluations of every recipe may ask; ConfigError for one that is not built yet."""
     from selfalign_jobs.recipes.benchmarks import benchmarked
