@@ -68,11 +68,21 @@ class ExactMatch(ApiModel):
     """Sampling temperatures, one figure each; 0 is greedy. Unset: 0 and 1."""
 
 
-class Export(ApiModel):
-    """The new model's answers to the held-out prompts, in a file that another tool reads."""
+class Questions(ApiModel):
+    """MT-Bench's questions: rows of question_id, category and turns."""
 
-    format: Annotated[Literal["AlpacaEval", "ArenaHard"], Field(examples=["AlpacaEval"])]
-    """AlpacaEval's model outputs, a JSON list; or Arena-Hard's model answers, a JSON object a line with the question's uid."""
+    url: Annotated[Url, Field(examples=["pvc://data/mt_bench/question.jsonl"])]
+    """Where the rows are: hf://datasets/ORG/NAME[@REVISION][/FILE], s3://, gs://, pvc:// or file://."""
+
+
+class Export(ApiModel):
+    """The new model's answers to the held-out prompts, or to MT-Bench's questions, in a file that another tool reads."""
+
+    format: Annotated[Literal["AlpacaEval", "ArenaHard", "MTBench"], Field(examples=["AlpacaEval"])]
+    """AlpacaEval's model outputs, a JSON list; or Arena-Hard's or MT-Bench's model answers, a JSON object a line."""
+
+    questions: Questions | None = None
+    """With format: MTBench: what is asked in the place of the held-out prompts, two turns each."""
 
 
 class Benchmark(ApiModel):

@@ -253,7 +253,12 @@ class Check(Frozen):
     verdicts: ArtifactRef | None = None  # SelfWinRate: the table of verdicts, made by an engine load of this step
     temperatures: tuple[float, ...] = ()
     against: Annotated[Literal["previous", "answers"] | None, ADDED] = None  # of a win rate; None: the initial model
-    format: Annotated[Literal["AlpacaEval", "ArenaHard"] | None, ADDED] = None  # of an Export
+    format: Annotated[Literal["AlpacaEval", "ArenaHard", "MTBench"] | None, ADDED] = None  # of an Export
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether it asks its own, and not the held-out prompts of the run."""
+        return self.type == "Benchmark" or self.format == "MTBench"
 
 
 class Evaluate(Frozen):

@@ -12,6 +12,10 @@ from cases.table_files import lines
 HELD = [{"prompt": f"Count these words: {word} cat"} for word in ("dog", "pear", "axe", "lime")]
 RIVAL = [row | {"response": "two"} for row in HELD]
 QUESTIONS = [row | {"uid": number, "category": "hard_prompt"} for number, row in enumerate(HELD)]
+TURNS = [
+    {"question_id": id, "category": "writing", "turns": [f"Say {colour}.", "Again."], "reference": []}
+    for id, colour in ((81, "red"), (82, "blue"))
+]
 BY_UID = {"id": "uid"}
 REWARD = {"name": "reward", "kind": "RewardModel", "url": "pvc://selfalign/tiny-model/reward-model"}
 STRONG = {"name": "strong", "url": "pvc://selfalign/tiny-model/strong"}
@@ -45,6 +49,16 @@ def arena_hard(
         held = {"url": room.data("held.jsonl", lines(questions)), "columns": columns}
         check = {"name": "arena", "type": "Export", "export": {"format": format}}
         return room.run({"evaluation": {"when": "EachIteration", "prompts": held, "checks": [check]}})
+
+    return write
+
+
+def mt_bench(questions: Iterable[object]) -> Callable[[Room], Path]:
+    """A run that is asked these questions of two turns."""
+
+    def write(room: Room) -> Path:
+        asked = {"url": room.data("question.jsonl", lines(questions))}
+        return _run(room, {"name": "mt", "type": "Export", "export": {"format": "MTBench", "questions": asked}})
 
     return write
 
@@ -139,7 +153,40 @@ CASES = [
         "1 of 4 rows have an empty id, the first held.jsonl, line 1",
     ),
     refused("questions without ids", arena_hard(columns={"prompt": "prompt"}), "ArenaHard finds answers by the ids"),
-    refused("the two turns of MT-Bench", arena_hard(format="MTBench"), "export.format", "AlpacaEval, ArenaHard"),
+    refused(
+        "MT-Bench's answers without its questions",
+        arena_hard(format="MTBench"),
+        "are MT-Bench's own, of two turns each; write format: MTBench and questions: {url: ...} together",
+    ),
+    Case(
+        "MT-Bench's questions",
+        mt_bench(TURNS),
+        reads={
+            "questions-mt": {
+                "question_id": ["81", "82"],
+                "turns": ['["Say red.", "Again."]', '["Say blue.", "Again."]'],
+            }
+        },
+    ),
+    refused(
+        "a question of MT-Bench's as one text",
+        mt_bench([TURNS[0], TURNS[1] | {"turns": "one"}]),
+        "line 2",
+        "is text, where the turns of a question, a list of texts, are read",
+    ),
+    refused(
+        "a question of MT-Bench's without turns",
+        mt_bench([TURNS[0] | {"turns": []}]),
+        "where the turns of a question, a list of texts, are read",
+    ),
+    refused(
+        "a question of MT-Bench's without an id",
+        mt_bench([TURNS[0] | {"question_id": None}]),
+        "1 of 1 rows have an empty question_id",
+    ),
+    refused(
+        "questions without a category", mt_bench([{"question_id": 1, "turns": ["a", "b"]}]), "has no column category"
+    ),
     refused(
         "a helper that nobody asks",
         judged({"modelName": "initial"}, STRONG),

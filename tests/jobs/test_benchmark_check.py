@@ -29,6 +29,10 @@ from selfalign_jobs.step.prepared import rows_of
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 STEP, LIMIT, PAIRS = "i1-evaluate", 60, 96
+TURNS = [
+    {"question_id": id, "category": category, "turns": [f"Reverse these words: {words}", f"Count these words: {words}"]}
+    for id, category, words in ((81, "writing", "cow rake blue"), (82, "math", "red axe"))
+]
 TASKS = ("tiny_requests", "tiny_numbers", "tiny_words")
 
 
@@ -50,8 +54,13 @@ def written(folder: Path, **gate: Any) -> Path:
     (folder / "pairs.jsonl").write_text("\n".join(pairs) + "\n")
     spec["data"]["preferences"]["url"] = (folder / "pairs.jsonl").as_uri()
     tasks = {"tasks": [*TASKS], "tasksUrl": "pvc://selfalign/tiny-model/tasks", "limit": LIMIT, "prompts": "Chat"}
+    questions = folder / "question.jsonl"
+    questions.write_text("".join(json.dumps(question) + "\n" for question in TURNS))
     spec["evaluation"] |= {
-        "checks": [{"name": "board", "type": "Benchmark", "benchmark": tasks}],
+        "checks": [
+            {"name": "board", "type": "Benchmark", "benchmark": tasks},
+            {"name": "mt", "type": "Export", "export": {"format": "MTBench", "questions": {"url": questions.as_uri()}}},
+        ],
         "gates": [{"check": "board", **gate}],
     }
     spec["output"] = {"url": (folder / "published").as_uri()}
@@ -151,6 +160,13 @@ def test_the_figures_are_those_of_the_harnesss_own_account(finished: tuple[Path,
         assert math.isfinite(found["gain"])
         assert name in said
     assert summary["benchmarks"]["tiny_requests.exact_match"]["before"] > 0.3  # the chat template is its own
+
+
+def test_both_turns_of_mt_bench_s_questions_are_answered(finished: tuple[Path, str]) -> None:
+    lines = [json.loads(line) for line in (finished[0] / "exports" / "mt.jsonl").read_text().splitlines()]
+    assert [line["question_id"] for line in lines] == [81, 82]
+    assert all(len(line["choices"][0]["turns"]) == 2 for line in lines)
+    assert all(turn for line in lines for turn in line["choices"][0]["turns"])
 
 
 def test_a_gate_on_a_benchmark_is_held_against_each_metric_of_which_more_is_better(finished: tuple[Path, str]) -> None:

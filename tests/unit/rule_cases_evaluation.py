@@ -52,7 +52,21 @@ WHICH = (
     "benchmark: {tasks: [...]} together"
 )
 
+ASKED = "questions: {url: 's3://b/q.jsonl'}"
+TWO_TURNS = (
+    "spec.evaluation.checks[x].export.questions: are MT-Bench's own, of two turns each; write format: MTBench and "
+    "questions: {url: ...} together"
+)
+
 CASES_OF_WIN_RATES = (
+    *(
+        (
+            f"spec: {{evaluation: {{checks: [{{name: x, type: Export, export: {{format: MTBench, {ASKED}}}}}]}}}}",
+            f"spec: {{evaluation: {{checks: [{{name: x, type: Export, export: {{{wrong}}}}}]}}}}",
+            TWO_TURNS,
+        )
+        for wrong in ("format: MTBench", f"format: AlpacaEval, {ASKED}")
+    ),
     *(
         (
             f"spec: {{evaluation: {{checks: [{{name: x, type: Benchmark, {BOARD}}}]}}}}",

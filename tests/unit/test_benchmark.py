@@ -384,6 +384,17 @@ def test_other_tasks_make_another_evaluation(tmp_path: Path) -> None:
     assert len({plan.step_digest("i1-train") for plan in (one, other, fewer)}) == 1
 
 
+def test_the_questions_of_mt_bench_are_asked_of_the_trained_model_alone(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question_id": 81, "category": "math", "turns": ["a", "b"]}\n')
+    asked = {"format": "MTBench", "questions": {"url": (tmp_path / "q.jsonl").as_uri()}}
+    plan = planned(EXAMPLES / "sao-tiny.yaml", [{"name": "mt", "type": "Export", "export": asked}], tmp_path)
+    (step,) = [step for step in plan.steps if isinstance(step, Evaluate)]
+    assert [[job.out for job in load.jobs] for load in step.loads] == [["answers", "dialogues-mt"]]
+    assert [(check.name, check.format, check.after.name) for check in step.checks] == [
+        ("mt", "MTBench", "dialogues-mt")
+    ]
+
+
 def test_a_folder_of_tasks_that_is_not_there_is_refused(tmp_path: Path) -> None:
     nowhere = BOARD | {"benchmark": {"tasks": ["x"], "tasksUrl": "file:///nowhere"}}
     with pytest.raises(ConfigError, match="there is no folder /nowhere; write the URL of a folder of task files"):

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from report_run import Chances, make_run
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import DataSource, Plan
+from selfalign_api.plan import DataSource, FlowJob, Plan, Prepare, Role
 from selfalign_jobs.compare.comparison import read_comparison
-from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard
+from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard, mt_bench
+from selfalign_jobs.flow import Ask, Completion
+from selfalign_jobs.recipes.dialogues import DIALOGUES, TEMPERATURES, dialogue, role_of, roles
 from selfalign_jobs.report.finish import render_report, summary
 
 PLAN = Plan(version="0", name="a-run", recipe="sao", seed=0, digest="", models={}, sources={}, steps=())
@@ -101,3 +103,69 @@ def test_a_run_that_only_exports_has_a_report_and_cannot_be_compared(tmp_path: P
     assert render_report(run.folder, run.plan)
     with pytest.raises(ConfigError, match="is evaluated by Exports alone, which give no figure; write a SelfWinRate"):
         read_comparison([run.folder, run.folder])
+
+
+# --- MT-Bench -------------------------------------------------------------------------------------------------------------
+
+
+def asked_in_turn(question: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The rows of a question, and what was asked, of a model that numbers its answers."""
+    job = FlowJob(
+        flow="dialogue",
+        rows=Prepare(fn="dialogues"),
+        out="x",
+        roles=roles(Role(template="{{ prompt }}!", max_tokens=9)),
+    )
+    flow = dialogue(question, Ask(job, 0, "r", lambda template, variables: template))
+    asked = [next(flow)]
+    try:
+        while True:
+            said = f"answer {len(asked)}"
+            asked.append(flow.send([Completion(said, (1, 2), (), "stop", 0)]))
+    except StopIteration as done:
+        return [*done.value], asked
+
+
+@given(st.lists(texts.filter(str.strip), min_size=1, max_size=4), st.sampled_from([*TEMPERATURES, "other", None]))
+def test_each_turn_is_asked_behind_what_was_said_to_those_before(turns: list[str], category: str | None) -> None:
+    question = {"question_id": "81", "category": category, "turns": json.dumps(turns)}
+    (row,), asked = asked_in_turn(question)
+    assert json.loads(row["answers"]) == [f"answer {number + 1}" for number in range(len(turns))]
+    assert [each.user for each in asked] == turns
+    for number, each in enumerate(asked):
+        said = [(message["role"], message["content"]) for message in each.history]
+        before = [(turn, f"answer {place + 1}") for place, turn in enumerate(turns[:number])]
+        assert said == [line for turn, answer in before for line in (("user", turn), ("assistant", answer))]
+        assert each.role == role_of(category)
+
+
+def test_a_category_has_the_temperature_that_fastchat_has_for_it() -> None:
+    made = roles(Role(max_tokens=9))
+    found = {category: made[role_of(category)].temperature for category in ("writing", "math", "stem", "another")}
+    assert found == {"writing": 0.7, "math": 0.0, "stem": 0.1, "another": 0.7}
+    assert {role.max_tokens for role in made.values()} == {9}
+
+
+def read_as_fastchat_does(file: bytes) -> dict[str | int, dict[str, Any]]:
+    """Model answers by question (fastchat/llm_judge/common.py, load_model_answers), as its judge takes their turns."""
+    found = {}
+    for line in io.StringIO(file.decode(), newline=None):
+        answer = json.loads(line)
+        assert set(answer) == {"question_id", "answer_id", "model_id", "choices", "tstamp"}
+        first, second = answer["choices"][0]["turns"][:2]
+        assert isinstance(first, str) and isinstance(second, str)
+        found[answer["question_id"]] = answer
+    return found
+
+
+@given(st.dictionaries(st.one_of(st.integers(0, 999).map(str), st.just("a-1")), st.tuples(texts, texts), max_size=5))
+def test_mt_bench_finds_both_turns_of_each_question(said: dict[str, tuple[str, str]]) -> None:
+    rows = [
+        {"question_id": id, "category": "math", "turns": "[]", "answers": json.dumps(both), "tokens": 2}
+        for id, both in said.items()
+    ]
+    found = read_as_fastchat_does(mt_bench(pa.Table.from_pylist(rows, DIALOGUES), PLAN, 2, 1.5))
+    wanted = {(int(id) if id.isdecimal() else id): [*both] for id, both in said.items()}
+    assert {id: answer["choices"][0]["turns"] for id, answer in found.items()} == wanted
+    assert len({answer["answer_id"] for answer in found.values()}) == len(said)
+    assert {answer["model_id"] for answer in found.values()} <= {"a-run-i2"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign_api.evaluation import Check, CheckJudge, Evaluation, Gate, SelfWinRate
+from selfalign_api.evaluation import Check, CheckJudge, Evaluation, Export, Gate, SelfWinRate
 from selfalign_api.life import FailurePolicy
 from selfalign_api.means import Compute, GenerationCompute, TrainingCompute
 from selfalign_api.method import Columns
@@ -84,6 +84,13 @@ OTHER_RULES: tuple[Rule[Any], ...] = (
         "(self.type == 'Export') == has(self.export)",
         "is the file that type: Export writes; write type: Export and export: {format: AlpacaEval} together",
         lambda check: (check.type == "Export") == (check.export is not None),
+    ),
+    Rule(
+        Export,
+        "questions",
+        "(self.format == 'MTBench') == has(self.questions)",
+        "are MT-Bench's own, of two turns each; write format: MTBench and questions: {url: ...} together",
+        lambda export: (export.format == "MTBench") == (export.questions is not None),
     ),
     Rule(
         Evaluation,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from selfalign_api.plan import Evaluate, Generate, Plan, Prepare, SourceRef, TableRef, Train
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.recipes.benchmarks import FLOW as BENCHMARK
+from selfalign_jobs.recipes.benchmarks import OWN_QUESTIONS
 from selfalign_jobs.recipes.tables import learned_from
 from selfalign_jobs.step import second_look
 from selfalign_jobs.train.steps import step_count
@@ -23,7 +23,7 @@ def foreseen(plan: Plan, rows: Rows) -> Iterator[str]:
             told |= dict.fromkeys(second_look.on_batches(pairs, settings.global_batch_size, step.rows))
             told |= dict.fromkeys(second_look.on_learning_rate(settings.learning_rate))
         if isinstance(step, Evaluate):
-            asked = min(most_rows(plan, job.rows, rows) for job in step.loads[0].jobs if job.flow != BENCHMARK)
+            asked = min(most_rows(plan, job.rows, rows) for job in step.loads[0].jobs if job.flow not in OWN_QUESTIONS)
             told |= dict.fromkeys(second_look.on_held_out(asked))
     yield from told
 

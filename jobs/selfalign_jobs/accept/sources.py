@@ -13,7 +13,7 @@ from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest, folder_digest
 from selfalign_jobs.places.sources import DIALOGUES, field_of, given_as, source_files, task_folder, url_key
-from selfalign_jobs.recipes.benchmarks import SOURCE
+from selfalign_jobs.recipes.benchmarks import QUESTIONS, SOURCE
 from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import Method
 
@@ -24,7 +24,8 @@ def source_names(method: Method) -> tuple[str, ...]:
     others = (OF_FILE + check.name for check in method.evaluation.checks if check.against == "answers")
     asked = method.evaluation.when != "Never"
     benchmarks = (SOURCE + check.name for check in method.evaluation.checks if check.type == "Benchmark" and asked)
-    return (*method.data, *held_out, *others, *benchmarks)
+    questions = (QUESTIONS + check.name for check in method.evaluation.checks if check.format == "MTBench" and asked)
+    return (*method.data, *held_out, *others, *benchmarks, *questions)
 
 
 def source_of(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:

@@ -28,7 +28,7 @@ MEND = f"only answers to the same prompts compare: write the same evaluation.pro
 def asked(run: ComparedRun) -> Asked:
     """The prompts of its newest evaluation with their reference answers, whatever became of the answers."""
     rows: set[tuple[str, str | None]] = set()
-    for ref in {check.after for check in run.evaluation.checks if check.type != "Benchmark"}:
+    for ref in {check.after for check in run.evaluation.checks if not check.has_questions}:
         folder = step_folder(run.folder, run.evaluation.iteration, ref.step)
         with whole(run.folder):
             table = folder.read_table(f"prepared/{ref.name}.parquet", columns=["prompt", "reference"])

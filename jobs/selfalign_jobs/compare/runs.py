@@ -172,7 +172,7 @@ def _columns_read(evidence: Evidence) -> dict[ArtifactRef, frozenset[str]]:
     answers = {
         check.after: LEDGER | {"prompt", "reference", "role", "answer"}
         for check in checks
-        if not check.verdicts and check.type != "Benchmark"
+        if not check.verdicts and not check.has_questions
     }
     return answers | {check.verdicts: LEDGER | {"prompt", "p_first"} for check in checks if check.verdicts}
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from selfalign_api.plan import Check, Json, Plan
 
 EXPORTS = "exports"  # the folder of the run that they lie in
-ENDINGS = {"AlpacaEval": "json", "ArenaHard": "jsonl"}  # those tools go by them
+ENDINGS = {"AlpacaEval": "json", "ArenaHard": "jsonl", "MTBench": "jsonl"}  # those tools go by them
 
 
 def export_file(check: Check) -> str:
@@ -49,7 +49,7 @@ def arena_hard(answers: pa.Table, questions: pa.Table, plan: Plan, iteration: in
     lines = [
         {
             "uid": row["id"],
-            "ans_id": hashlib.blake2b(f"{plan.digest} {model} {row['id']}".encode(), digest_size=11).hexdigest(),
+            "ans_id": _answer_id(plan, model, row["id"]),
             "model": model,
             "messages": [
                 {"role": "user", "content": row["prompt"]},
@@ -61,6 +61,26 @@ def arena_hard(answers: pa.Table, questions: pa.Table, plan: Plan, iteration: in
         if row["prompt"] in answered
     ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def mt_bench(dialogues: pa.Table, plan: Plan, iteration: int, now: float) -> bytes:
+    """Answers to MT-Bench's questions as FastChat's llm_judge reads model answers: a JSON object a line, in their order."""
+    model = _generator(plan, iteration)
+    lines = [
+        {
+            "question_id": int(row["question_id"]) if row["question_id"].isdecimal() else row["question_id"],
+            "answer_id": _answer_id(plan, model, row["question_id"]),
+            "model_id": model,
+            "choices": [{"index": 0, "turns": json.loads(row["answers"])}],
+            "tstamp": now,
+        }
+        for row in dialogues.to_pylist()
+    ]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def _answer_id(plan: Plan, model: str, question: str) -> str:
+    return hashlib.blake2b(f"{plan.digest} {model} {question}".encode(), digest_size=11).hexdigest()
 
 
 def _generator(plan: Plan, iteration: int) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from selfalign_api.plan import ArtifactRef, Check, Evaluate, Judge, SourceRef
 from selfalign_jobs.evaluate.benchmark import benchmark_figures, score
 from selfalign_jobs.evaluate.checks import Figures, exact_match_figures, win_rate_figures
-from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard, export_file
+from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard, export_file, mt_bench
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.chat import ModelChat
@@ -54,6 +54,8 @@ def evaluate(
 
 def _exported(context: StepContext, step: Evaluate, check: Check) -> bytes:
     answers, plan = read_input(context, check.after), context.config.plan
+    if check.format == "MTBench":
+        return mt_bench(answers, plan, step.iteration, time.time())
     if check.format == "ArenaHard":
         questions = read_input(context, SourceRef(name="evaluation"))
         return arena_hard(answers, questions, plan, step.iteration, time.time())
@@ -69,9 +71,7 @@ def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
             asked = context.folder.read_table(f"prepared/{check.after.name}.parquet").num_rows
             made = read_input(context, check.after, ("fills",))
             yield from second_look.on_benchmark(check.name, asked, made.num_rows, pc.sum(made["fills"]).as_py() or 0)
-    for before, after in dict.fromkeys(
-        (check.before, check.after) for check in step.checks if check.type != "Benchmark"
-    ):
+    for before, after in dict.fromkeys((check.before, check.after) for check in step.checks if not check.has_questions):
         if isinstance(before, ArtifactRef):  # a file does not say how many tokens
             yield from notes.on_answers(read_input(context, before), read_input(context, after))
     for check in step.checks:

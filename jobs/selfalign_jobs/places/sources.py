@@ -21,7 +21,7 @@ from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
 from selfalign_jobs.recipes import personas, users
-from selfalign_jobs.recipes.benchmarks import SOURCE
+from selfalign_jobs.recipes.benchmarks import QUESTIONS, SOURCE
 from selfalign_jobs.recipes.evaluation import OF_FILE
 
 # What a table of each kind must have, and may have.
@@ -32,10 +32,16 @@ REQUIRED = {
     "evaluation": "prompt",
     "corpus": "text",
     "answers": "prompt",
+    "questions": "turns",
 }
 BUILT_IN = {"personas": personas.table, "users": users.table}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference", "id")}
-BESIDE: Mapping[str, tuple[str, ...]] = {"answers": ("response",)}  # must be there, and may be empty
+BESIDE: Mapping[str, tuple[str, ...]] = {
+    "answers": ("response",),
+    "questions": ("question_id", "category"),
+}  # must be there, and may be empty
+IDS = ("id", "question_id")  # which no row may leave empty
+CELLS = {"prompt": cells.prompt, "turns": cells.turns}  # how the column that a row must have is read; else as text
 DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be
 
 
@@ -95,6 +101,8 @@ def field_of(name: str) -> str:
         return f"spec.evaluation.checks[{name.removeprefix(SOURCE)}].benchmark"
     if name.startswith(OF_FILE):
         return f"spec.evaluation.checks[{name.removeprefix(OF_FILE)}].selfWinRate.answers"
+    if name.startswith(QUESTIONS):
+        return f"spec.evaluation.checks[{name.removeprefix(QUESTIONS)}].export.questions"
     return "spec.evaluation.prompts" if name == "evaluation" else f"spec.data.{name}"
 
 
@@ -116,6 +124,9 @@ def given_as(spec: Mapping[str, Json], name: str) -> dict[str, Json]:
     elif name.startswith(SOURCE):
         (check,) = (check for check in evaluation["checks"] if SOURCE + check["name"] == name)
         found = check["benchmark"]
+    elif name.startswith(QUESTIONS):
+        (check,) = (check for check in evaluation["checks"] if QUESTIONS + check["name"] == name)
+        found = check["export"]["questions"]
     else:
         found = evaluation["prompts"] if name == "evaluation" else spec["data"][name]
     return found
@@ -163,7 +174,7 @@ def _refusing(field: str, path: Path) -> Iterator[None]:
 
 def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
     """What is read of each file; first the column that a row must have."""
-    kind = "answers" if name.startswith(OF_FILE) else name
+    kind = "answers" if name.startswith(OF_FILE) else "questions" if name.startswith(QUESTIONS) else name
     given, main, field = source.columns, REQUIRED[kind], f"{field_of(name)}.columns"
     beside, optional = BESIDE.get(kind, ()), OPTIONAL.get(kind, ())
     chats = [MESSAGES] if main == "prompt" and not beside else []
@@ -175,10 +186,10 @@ def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
     else:
         # A text has one column, whatever it is called.
         named = read_text.COLUMN if is_text and given.get(main) in (None, main) else given.get(main, main)
-        first = Column(named, main, cells.prompt if main == "prompt" else cells.text)
+        first = Column(named, main, CELLS.get(main, cells.text))
     others = [Column(given.get(other, other), other, cells.text) for other in beside]
     others += [Column(given[other], other, cells.text) for other in optional if other in given]
-    filled = (main, *(column.standard for column in others if column.standard == "id"))
+    filled = (main, *(column.standard for column in others if column.standard in IDS))
     return Reading((first, *others), filled=filled)
 
 

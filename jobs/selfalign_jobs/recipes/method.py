@@ -131,7 +131,12 @@ class EvaluationCheck(Frozen):
     temperatures: tuple[float, ...] = ()
     against: Literal["initial", "previous", "answers"] = "initial"  # answers: of a file
     judging: Judging | None = None  # None: as the run judges
-    format: Literal["AlpacaEval", "ArenaHard"] | None = None  # of an Export
+    format: Literal["AlpacaEval", "ArenaHard", "MTBench"] | None = None  # of an Export
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether it asks its own, and not the held-out prompts of the run."""
+        return self.type == "Benchmark" or self.format == "MTBench"
 
 
 class Evaluation(Frozen):

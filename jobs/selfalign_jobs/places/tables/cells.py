@@ -6,6 +6,7 @@ conversation, of which a prompt is one user turn; whatever else is refused in wo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TypeGuard
 
@@ -32,6 +33,16 @@ def prompt(value: object) -> str | None:
             "whole conversations as columns: {messages: COLUMN}, whose first user turn is the prompt"
         )
     return _first_user_turn(messages)
+
+
+def turns(value: object) -> str | None:
+    """The turns of a question, a list of texts, as JSON."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(turn, str) and turn.strip() for turn in value):
+        what = "text" if isinstance(value, str) else _a(value)
+        raise ValueError(f"is {what}, where the turns of a question, a list of texts, are read")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def first_user_turn(value: object) -> str | None:
