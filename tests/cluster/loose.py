@@ -68,7 +68,8 @@ def told(made: dict[str, Any]) -> str:
         return ""
     conditions = status["conditions"] if isinstance(status.get("conditions"), list) else []
     found = {each.get("type"): each for each in conditions if isinstance(each, dict)}
-    for kind, value in (("Accepted", "False"), ("Complete", "True"), ("Failed", "True"), ("Suspended", "True")):
+    ended = (("Accepted", "False"), ("Complete", "True"), ("Failed", "True"), ("Suspended", "True"))
+    for kind, value in (*ended, ("Stalled", "True")):  # held, by the plan of another run that a hand has written, say
         if found.get(kind, {}).get("status") == value:
             assert found[kind]["reason"]
             return kind
