@@ -155,6 +155,7 @@ def test_the_figures_are_those_of_the_harnesss_own_account(finished: tuple[Path,
             told = account[moment]["results"][task]
             assert found[moment] == pytest.approx(told[f"{metric},none"], abs=1e-6)
             low, high = found[f"{moment}Interval"]
+            assert (low is None) == (metric == "word_perplexity")  # of which the harness gives no standard error
             if metric != "word_perplexity":
                 assert high - low == pytest.approx(2 * 1.959964 * told[f"{metric}_stderr,none"], abs=1e-5)
         assert math.isfinite(found["gain"])

@@ -26,6 +26,7 @@ from selfalign_jobs.generate.render import Renderer
 from selfalign_jobs.generate.tokenizer import read_tokenizer
 from selfalign_jobs.places.benchmark_tasks import requests_table
 from selfalign_jobs.recipes.benchmarks import ANSWERED, ROLE, answer_request, chat_context, context_of
+from selfalign_jobs.step import second_look
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = EXAMPLES / "tiny-model"
@@ -225,6 +226,13 @@ def test_a_metric_that_is_no_mean_has_the_gain_of_two_independent_figures() -> N
         "n": 100,
         "lowerIsBetter": True,
     }
+
+
+def test_a_metric_without_a_standard_error_has_no_interval_and_is_not_told_as_a_gain() -> None:
+    before, after = (Metric(value, None, 100, False, {}) for value in (2127.0, 1690.0))
+    figures = benchmark_figures("board", {"t.perplexity": before}, {"t.perplexity": after}, seed=0)
+    assert all(figure["noInterval"] for figure in figures.values())
+    assert list(second_look.on_results(figures)) == []
 
 
 # --- what is asked of the engine ------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ def _by_doc(
 def benchmark_figures(check: str, before: Metrics, after: Metrics, seed: int) -> dict[str, dict[str, Json]]:
     """`CHECK.TASK.METRIC.before`, `.after` and `.gain`; of a metric that falls as a model improves, `lowerIsBetter` too.
 
+    Of one without a standard error, `noInterval`: its ends are the value.
     The gain of a mean is paired by question, as that of an ExactMatch; that of any other metric has the interval of two
     independent figures, which is wider than it need be.
     """
@@ -150,6 +151,8 @@ def benchmark_figures(check: str, before: Metrics, after: Metrics, seed: int) ->
     for metric in (name for name in after if name in before):
         old, new = before[metric], after[metric]
         turned = {} if new.higher_is_better else {"lowerIsBetter": True}
+        if not new.by_doc and (old.error is None or new.error is None):
+            turned |= {"noInterval": True}
         name = f"{check}.{metric}"
         for part, estimate in (
             ("before", old.estimate),

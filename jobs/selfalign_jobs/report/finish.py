@@ -17,7 +17,7 @@ from selfalign_jobs.report.diversity import diversities
 from selfalign_jobs.report.evidence import Evidence, Trained, read_evidence
 from selfalign_jobs.report.of_tables import makes_pairs, remarks_of
 from selfalign_jobs.report.page import render
-from selfalign_jobs.report.result import checks_of, chosen_of, gates_of, name_of, roles_of, signed
+from selfalign_jobs.report.result import checks_of, chosen_of, gates_of, name_of, roles_of, shown, signed
 from selfalign_jobs.report.scale import count, duration
 from selfalign_jobs.report.win_rates import told_of, words_of
 from selfalign_jobs.tracking.follow import state_of, told
@@ -104,9 +104,9 @@ def _summary(evidence: Evidence) -> dict[str, Json]:
                 "before": before["value"],
                 "after": after["value"],
                 "gain": gain["value"],
-                "beforeInterval": [before["low"], before["high"]],
-                "afterInterval": [after["low"], after["high"]],
-                "gainInterval": [gain["low"], gain["high"]],
+                "beforeInterval": _interval(before),
+                "afterInterval": _interval(after),
+                "gainInterval": _interval(gain),
                 "prompts": gain["n"],
             }
     done = [facts for facts in evidence.steps if facts.manifest is not None]
@@ -196,6 +196,11 @@ def _remarked(evidence: Evidence) -> dict[str, float]:
     return figures
 
 
+def _interval(figure: Json) -> list[float | None]:
+    """Its ends; of a metric without a standard error none."""
+    return [None, None] if figure.get("noInterval") else [figure["low"], figure["high"]]
+
+
 def _by_iteration(evidence: Evidence) -> dict[str, dict[str, float]]:
     """The same of every iteration."""
     found = recipe(evidence.plan.recipe)
@@ -211,8 +216,8 @@ def _table(figures: dict[str, Json]) -> Table:
     measured = {f"accuracy, {role}": found for role, found in figures["accuracy"].items()}
     for name, found in (measured | figures.get("benchmarks", {})).items():  # a summary of an older version has none
         low, high = found["gainInterval"]
-        gain = f"{signed(found['gain'])} (95 %: {signed(low)} to {signed(high)})"
-        table.add_row(name, f"{found['before']:.3f} → {found['after']:.3f}", gain)
+        interval = f" (95 %: {signed(low)} to {signed(high)})" if low is not None else ""
+        table.add_row(name, f"{shown(found['before'])} → {shown(found['after'])}", signed(found["gain"]) + interval)
     for name, found in figures["winRate"].items():
         for words, rate in ((words_of(found), found), ("  length-controlled", found.get("lengthControlled"))):
             if rate is not None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from selfalign_jobs.report.result import signed
+from selfalign_jobs.report.result import shown, signed
 from selfalign_jobs.report.scale import count, duration, number
 from selfalign_jobs.report.section import Section
 from selfalign_jobs.report.tiles import Tile
@@ -34,6 +34,7 @@ def _environment() -> Environment:
         "percent": percent,
         "number": number,
         "duration": duration,
+        "shown": shown,
         "signed": signed,
         "printable": printable,
         "sentence": sentence,

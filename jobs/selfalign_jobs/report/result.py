@@ -147,6 +147,15 @@ def _row(label: str, k: int, before: Json, after: Json, gain: Json) -> dict[str,
     return {"label": label, "iteration": k, "before": before, "after": after, "gain": gain, "n": after["n"]}
 
 
+def shown(value: float) -> str:
+    """A figure of any size: 0.125, 12.5, 2,127."""
+    return f"{value:,.{_digits(value)}f}".replace("-", "−")
+
+
 def signed(value: float) -> str:
     """A gain with its sign: +0.125, −0.031."""
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{value:+,.{_digits(value)}f}".replace("-", "−")
+
+
+def _digits(value: float) -> int:
+    return 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0

@@ -11,7 +11,7 @@ from selfalign_jobs.evaluate.checks import controlled_name
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.report.evidence import Evidence
 from selfalign_jobs.report.of_tables import makes_pairs, stages_of
-from selfalign_jobs.report.result import checks_of, name_of, roles_of, signed
+from selfalign_jobs.report.result import checks_of, name_of, roles_of, shown, signed
 from selfalign_jobs.report.scale import count, duration
 from selfalign_jobs.report.win_rates import told_of, words_of
 from selfalign_jobs.step.second_look import percent
@@ -49,10 +49,10 @@ def _results(evidence: Evidence) -> Iterator[Tile]:
             continue
         for role in roles_of(check.name, results):
             before, after, gain = (results[f"{check.name}.{role}.{part}"] for part in ("before", "after", "gain"))
-            detail = f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
+            interval = "" if gain.get("noInterval") else f" [{signed(gain['low'])}, {signed(gain['high'])}]"
             what = check.name if check.type == "Benchmark" else name_of(evidence, check, "exact match")
             label = f"{what}, {role}"
-            yield Tile(label, f"{before['value']:.3f} → {after['value']:.3f}", detail)
+            yield Tile(label, f"{shown(before['value'])} → {shown(after['value'])}", signed(gain["value"]) + interval)
 
 
 def _pairs(evidence: Evidence) -> Iterator[Tile]:

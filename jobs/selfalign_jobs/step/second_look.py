@@ -168,7 +168,7 @@ def on_results(results: Mapping[str, Json]) -> Iterator[str]:
         n = min(few)
         yield f"Figures rest on {n} held-out prompts: an interval of 95 % is up to ±{0.98 / math.sqrt(max(1, n)):.2f} wide."
     for name, figure in results.items():
-        if not name.endswith(".gain"):
+        if not name.endswith(".gain") or figure.get("noInterval"):
             continue
         what = name.removesuffix(".gain").replace(".", ", ")
         low, high = figure["low"], figure["high"]
