@@ -68,7 +68,7 @@ def result_section(evidence: Evidence) -> Iterator[Section]:
     if accuracy:
         charts["accuracy"] = interval_chart("Exact match before and after", "share of answers that are right", accuracy)
     if benchmarks:
-        charts["benchmarks"] = interval_chart("Benchmarks before and after", "the tasks' own metrics", benchmarks)
+        charts["benchmarks"] = interval_chart("Benchmarks before and after", "metric", benchmarks)
     if wins:
         title = "win rate" if against else "win rate against the initial model"
         charts["wins"] = interval_chart("Self-win rate", title, wins, level=0.5)
