@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from hypothesis import given
@@ -18,8 +19,9 @@ from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
 from selfalign_jobs.accept.program import examine
 from selfalign_jobs.local.cli import main
 from selfalign_jobs.local.estimate import Estimate, Weights, estimate
-from selfalign_jobs.local.measured import Measured, Speed, Table
+from selfalign_jobs.local.measured import Measured, Speed, Table, first_with_rows
 from selfalign_jobs.local.show_estimate import duration, estimate_json, size, tokens
+from selfalign_jobs.places.store import Folder
 
 # Tokens read, written and trained on by each step of the examples, as their manifests have them.
 TINY: dict[str, dict[str, tuple[int, int, int]]] = json.loads(
@@ -194,3 +196,14 @@ def test_a_run_that_tells_nothing_is_refused(
     assert main(["estimate", run, "--mount", mount, "--like", str(tmp_path)]) == 64
     said = capsys.readouterr().err
     assert says in said and "--like" in said
+
+
+def test_rows_are_measured_of_the_first_part_that_has_any(tmp_path: Path) -> None:
+    folder = Folder.open(tmp_path.as_uri())
+    for number, statuses in enumerate((["dropped", "dropped"], ["dropped", "rows"], ["rows"])):
+        place = [{"prompt": f"{number}", "_source": each, "_status": status} for each, status in enumerate(statuses)]
+        folder.write_table(f"part-{number}.parquet", pa.Table.from_pylist(place))
+    parts = [f"part-{number}.parquet" for number in range(3)]
+    found = first_with_rows(folder, parts)
+    assert found is not None and found["prompt"].to_pylist() == ["1", "1"]
+    assert first_with_rows(folder, parts[:1]) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from selfalign_jobs.accept.foreseen import rows_made
 from selfalign_jobs.generate.parts import tokens_of
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, step_folder
 from selfalign_jobs.recipes.tables import learned_from
+from selfalign_jobs.step.prepared import rows_of
 from selfalign_jobs.train.dataset import lengths_of
 from selfalign_jobs.train.settings import Reads
 from selfalign_jobs.train.steps import passes
@@ -73,10 +74,16 @@ def of_loads(plan: Plan, step: Generate | Evaluate, folder: Folder, manifest: Ma
         parts = manifest.tables[job.out].parts
         tokens = {role: (read, written) for role, (read, written) in tokens_of(folder, parts).items()}
         records, outcomes = manifest.result["records"][job.out], manifest.result["outcomes"][job.out]
-        rows = folder.read_table(parts[0]) if parts else None
+        rows = first_with_rows(folder, parts)
         scores = plan.kind_of(model) != "Causal"
         found[step.name, job.out] = Table(job.flow, records, outcomes.get("rows", 0), tokens, scores, rows)
     return found
+
+
+def first_with_rows(folder: Folder, parts: Sequence[str]) -> pa.Table | None:
+    """The first part in which a record ended with rows; None where none did."""
+    tables = (folder.read_table(part) for part in parts)
+    return next((table for table in tables if rows_of(table).num_rows), None)
 
 
 def of_run(plan: Plan, run: Folder, means: Means | None) -> Measured:
