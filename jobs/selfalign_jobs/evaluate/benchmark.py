@@ -159,7 +159,7 @@ def benchmark_figures(check: str, before: Metrics, after: Metrics, seed: int) ->
             ("after", new.estimate),
             ("gain", _gain(old, new, seed_of(seed, name, "bootstrap"))),
         ):
-            figures[f"{name}.{part}"] = _figure(estimate) | turned
+            figures[f"{name}.{part}"] = estimate.figure | turned
     return figures
 
 
@@ -170,12 +170,3 @@ def _gain(old: Metric, new: Metric, seed: int) -> Estimate:
     wide = Z * hypot(old.error or 0.0, new.error or 0.0)
     value = new.value - old.value
     return Estimate(value, value - wide, value + wide, new.n)
-
-
-def _figure(estimate: Estimate) -> dict[str, Json]:
-    return {
-        "value": round(estimate.value, 6),
-        "low": round(estimate.low, 6),
-        "high": round(estimate.high, 6),
-        "n": estimate.n,
-    }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.plan import Check, Json
 from selfalign_jobs.evaluate.length_controlled import length_controlled
-from selfalign_jobs.evaluate.statistics import Estimate, exact_match, paired_gain, points, wilson, win_rate
+from selfalign_jobs.evaluate.statistics import exact_match, paired_gain, points, wilson, win_rate
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.answers import role_at
 
@@ -34,9 +32,9 @@ def exact_match_figures(check: Check, before: pa.Table, after: pa.Table, seed: i
             )
         was, now = [old[prompt] for prompt in prompts], [new[prompt] for prompt in prompts]
         name = f"{check.name}.{role}"
-        figures[f"{name}.before"] = _figure(wilson(sum(was), len(was)))
-        figures[f"{name}.after"] = _figure(wilson(sum(now), len(now)))
-        figures[f"{name}.gain"] = _figure(paired_gain(was, now, seed_of(seed, name, "bootstrap")))
+        figures[f"{name}.before"] = wilson(sum(was), len(was)).figure
+        figures[f"{name}.after"] = wilson(sum(now), len(now)).figure
+        figures[f"{name}.gain"] = paired_gain(was, now, seed_of(seed, name, "bootstrap")).figure
     return figures
 
 
@@ -56,13 +54,9 @@ def win_rate_figures(check: Check, verdicts: pa.Table, compared: pa.Table, tie_m
     texts = compared.take(pc.index_in(verdicts["prompt"], compared["prompt"].combine_chunks()))
     after, before = (pc.utf8_length(texts[name]).to_numpy() for name in ("after", "before"))
     controlled = length_controlled([points(p, tie_margin) for p in p_first], after, before)
-    return {check.name: _figure(rate), controlled_name(check.name): _figure(controlled)}
+    return {check.name: rate.figure, controlled_name(check.name): controlled.figure}
 
 
 def controlled_name(check: str) -> str:
     """The figure of a win rate as if both answers were equally long."""
     return f"{check}.lengthControlled"
-
-
-def _figure(estimate: Estimate) -> dict[str, Json]:
-    return {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(estimate).items()}

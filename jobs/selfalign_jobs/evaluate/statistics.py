@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
+from selfalign_api.plan import Json
 from selfalign_jobs.recipes.answers import normalised
 
 LEVEL = 0.95
@@ -24,6 +25,11 @@ class Estimate:
     low: float
     high: float
     n: int
+
+    @property
+    def figure(self) -> dict[str, Json]:
+        """As a step's result has it: value, low, high, n."""
+        return {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
 def wilson(successes: int, trials: int) -> Estimate:

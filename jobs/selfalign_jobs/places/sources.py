@@ -36,10 +36,8 @@ REQUIRED = {
 }
 BUILT_IN = {"personas": personas.table, "users": users.table}
 OPTIONAL: Mapping[str, tuple[str, ...]] = {"evaluation": ("reference", "id")}
-BESIDE: Mapping[str, tuple[str, ...]] = {
-    "answers": ("response",),
-    "questions": ("question_id", "category"),
-}  # must be there, and may be empty
+# These must be there, and may be empty.
+BESIDE: Mapping[str, tuple[str, ...]] = {"answers": ("response",), "questions": ("question_id", "category")}
 IDS = ("id", "question_id")  # which no row may leave empty
 CELLS = {"prompt": cells.prompt, "turns": cells.turns}  # how the column that a row must have is read; else as text
 DIALOGUES = ("demonstrations", "preferences")  # whose rows are conversations, or can be

@@ -35,6 +35,7 @@ from selfalign_jobs.recipes.method import EvaluationCheck, Method
 SOURCE = "benchmark-"  # and a check's name: the source of its requests
 QUESTIONS = "questions-"  # and the name of an Export: the source of its questions
 FLOW, PREPARE, ROLE = "benchmark", "benchmark-requests", "benchmark"
+CHAT = "\x02chat\x03"  # begins a context that is a chat, and no text of people's
 OWN_QUESTIONS = (FLOW, dialogues.FLOW)  # flows that ask no held-out prompt
 
 REQUESTS = pa.schema(
@@ -123,8 +124,6 @@ def context_of(context: str) -> Context:
     *history, last = messages
     return Context(begun + context[end:], last["content"], tuple(history))
 
-
-CHAT = "\x02chat\x03"  # begins no text of people's
 
 # --- the plan -------------------------------------------------------------------------------------------------------------
 

@@ -12,10 +12,15 @@ from selfalign_api.plan import Role
 from selfalign_jobs.flow import Ask, Request, Row
 
 FLOW, PREPARE = "dialogue", "dialogues"
-ASKED = pa.schema(
-    [("question_id", pa.string()), ("category", pa.string()), ("turns", pa.string())]
-)  # a JSON list of texts
-DIALOGUES = pa.schema([*ASKED, ("answers", pa.string()), ("tokens", pa.int32())])  # a JSON list of as many
+DIALOGUES = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("category", pa.string()),
+        ("turns", pa.string()),  # a JSON list of texts
+        ("answers", pa.string()),  # a JSON list of as many
+        ("tokens", pa.int32()),  # of all answers
+    ]
+)
 
 # FastChat's own, by category (fastchat/llm_judge/common.py, temperature_config); of any other it is 0.7.
 TEMPERATURES = {
