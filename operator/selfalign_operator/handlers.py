@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import aiohttp
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory  # not public: kopf is pinned
 
 from selfalign_operator.kube.resources import JOB, RAY_JOB, RUN, Resource
 from selfalign_operator.views import UID_LABEL
@@ -54,6 +55,13 @@ class _Nothing(kopf.DiffBaseStorage):
         raise AssertionError("Kopf writes nothing here")
 
 
+class _NoMemories(ResourceMemories):
+    """Kopf remembers each object until it sees it deleted: of one that goes while no watch looks, for ever. We need none."""
+
+    async def recall(self, raw_body: Any, **options: Any) -> ResourceMemory:
+        return await super().recall(raw_body, **options | {"ephemeral": True})
+
+
 @dataclass(frozen=True)
 class Watches:
     """What Kopf serves: all namespaces when none is given."""
@@ -68,6 +76,7 @@ class Watches:
         tasks = await kopf.spawn_tasks(
             registry=self._registry(resources),
             settings=_settings(),
+            memories=_NoMemories(),
             clusterwide=not self.namespaces,
             namespaces=self.namespaces,
             standalone=True,

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import traceback
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +259,8 @@ class OperatorProcess:
                 return False
             error = serving.exception()
             log.error("watching failed and is started anew: %s: %s", type(error).__name__, error)
+            if error is not None:  # its frames hold all of that Kopf, in a circle that no garbage collection finds
+                traceback.clear_frames(error.__traceback__)
             return True
         finally:
             await _cancel([serving, changed])

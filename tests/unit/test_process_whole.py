@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import kopf
 import pytest
 from fake_apiserver import FakeApiserver
 from fake_kube import run_object
+from kopf._core.reactor.inventory import ResourceMemory
 from one_job import OneJob
 
 from selfalign_operator.process import OperatorProcess, Options
@@ -139,6 +142,43 @@ def test_a_watch_that_fails_is_started_anew_and_nothing_is_missed(play: Callable
         scene.apiserver.put(run_object(), silent=True)
         scene.apiserver.say("selfalignmentruns", BROKEN)
         await scene.until(lambda: scene.state() == "Running")
+
+    play(use)
+
+
+def alive(kind: type) -> int:
+    """Objects of a kind, once all that is garbage is gone."""
+    gc.collect()
+    return sum(isinstance(each, kind) for each in gc.get_objects())
+
+
+def test_of_a_kopf_that_failed_nothing_is_kept(play: Callable[[Use], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfalign_operator.process.RESTART_SECONDS", (0.01,))
+
+    async def use(scene: Scene) -> None:
+        scene.start()
+        for _ in range(4):
+            await scene.until(
+                lambda: scene.apiserver.watching("selfalignmentruns") and scene.apiserver.watching("jobs")
+            )
+            scene.apiserver.say("jobs", BROKEN)
+            await scene.until(lambda: not scene.apiserver.watching("jobs"))
+        await scene.until(lambda: scene.apiserver.watching("selfalignmentruns") and scene.apiserver.watching("jobs"))
+        await scene.until(
+            lambda: alive(kopf.OperatorSettings) <= 2
+        )  # each Kopf has its own; connections keep the last context
+
+    play(use)
+
+
+def test_kopf_remembers_no_object(play: Callable[[Use], None]) -> None:
+    async def use(scene: Scene) -> None:
+        scene.start()
+        await scene.until(lambda: scene.apiserver.watching("jobs"))
+        for number in range(5):
+            scene.apiserver.put(run_object(f"run-{number}"))
+        await scene.until(lambda: all(scene.state(f"run-{number}") == "Running" for number in range(5)))
+        await scene.until(lambda: alive(ResourceMemory) == 0)
 
     play(use)
 
