@@ -1,8 +1,10 @@
 """How long it takes to find the near duplicates of a million prompts, and in how much memory.
 
-    python benchmarks/near_duplicates.py --texts 1000000
+    python benchmarks/near_duplicates.py --texts 1000000 [--width 384 --threshold 0.9]
 
-Prompts of 12 to 40 words, of 50 000 by Zipf's law; one in ten is an earlier one with one word changed. Prints one row of Markdown.
+Prompts of 12 to 40 words, of 50 000 by Zipf's law; one in ten is an earlier one with one word changed. With --width, vectors of
+so many numbers instead, as an embedder gives them: drawn at random, one in ten an earlier one turned a little (cosine .95).
+Prints one row of Markdown.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import resource
 import time
 
 import numpy as np
+import numpy.typing as npt
 
 from selfalign_jobs.recipes.near_duplicates import near_duplicates
 
 WORDS = 50_000
 CHANGED = 0.1
+COSINE = 0.95  # of a turned vector with what it was
+AT_A_TIME = 65_536  # vectors
 
 
 def prompts(count: int, seed: int = 0) -> list[str]:
@@ -37,20 +42,40 @@ def prompts(count: int, seed: int = 0) -> list[str]:
     return found
 
 
+def vectors(count: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """The vectors, of length 1, the same each time."""
+    rng = np.random.default_rng(seed)
+    found = np.empty((count, width), np.float32)
+    for at in range(0, count, AT_A_TIME):
+        part = rng.standard_normal((min(AT_A_TIME, count - at), width), np.float32)
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+        found[at : at + len(part)] = part
+    turned = np.flatnonzero(rng.random(count) < CHANGED)
+    turned = turned[turned > 0]
+    earlier = (rng.random(len(turned)) * turned).astype(np.int64)
+    for one, other in zip(turned, earlier, strict=True):
+        away = found[one] - (found[one] @ found[other]) * found[other]
+        found[one] = COSINE * found[other] + (1 - COSINE**2) ** 0.5 * away / np.linalg.norm(away)
+    return found
+
+
 def main() -> None:
     """One row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=1_000_000)
     parser.add_argument("--threshold", type=float, default=0.78)
     parser.add_argument("--ngram", type=int, default=1)
+    parser.add_argument("--width", type=int, help="vectors instead, of so many numbers")
     options = parser.parse_args()
-    texts = prompts(options.texts)
+    embedded = None if options.width is None else vectors(options.texts, options.width)
+    texts = prompts(options.texts) if embedded is None else [""] * options.texts
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     began = time.monotonic()
-    rule = {"method": "MinHash", "threshold": options.threshold, "ngram": options.ngram}
-    dropped = int((near_duplicates(texts, rule) >= 0).sum())
+    method = "MinHash" if embedded is None else "Embedding"
+    rule = {"method": method, "threshold": options.threshold, "ngram": options.ngram}
+    dropped = int((near_duplicates(texts, rule, embedded) >= 0).sum())
     seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print("| prompts | near duplicates | s | peak, GB | of it the prompts, GB |\n|---|---|---|---|---|")
+    print("| prompts | near duplicates | s | peak, GB | of it what is compared, GB |\n|---|---|---|---|---|")
     print(f"| {options.texts:,} | {dropped:,} | {seconds:.0f} | {peak:.1f} | {held:.1f} |")
 
 

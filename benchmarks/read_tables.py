@@ -25,7 +25,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfalign_api.plan import DataSource
+from selfalign_api.sources import DataSource
 from selfalign_jobs.places.sources import open_source
 from selfalign_jobs.recipes.personas import persona
 from selfalign_jobs.recipes.tables import draw

@@ -107,8 +107,9 @@ def ours(case: str, pairs: int, budget: int, *, packed: bool) -> dict[str, float
     """Reference and training as a rank does them (train/work.py), without its files."""
     import torch
 
-    from selfalign_api.plan import Loss, ModelRef, Prepare, Train, TrainSettings
+    from selfalign_api.plan import ModelRef, Prepare, Train
     from selfalign_api.run_file import TrainingMeans
+    from selfalign_api.training_values import Loss, TrainSettings
     from selfalign_jobs.train import reference
     from selfalign_jobs.train.attention import NAME
     from selfalign_jobs.train.dataset import TokenIds, lengths_of

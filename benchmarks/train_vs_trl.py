@@ -29,7 +29,7 @@ def ours(pairs: int, epochs: int) -> dict[str, float]:
     """The step program's own way: agent, rank, artefacts and all."""
     import trainings
 
-    from selfalign_api.plan import Loss
+    from selfalign_api.training_values import Loss
     from selfalign_jobs.train.program import train
 
     settings = {"global_batch_size": BATCH, "epochs": epochs, "learning_rate": RATE, "seed": SEED}

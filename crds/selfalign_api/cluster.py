@@ -18,7 +18,7 @@ from selfalign_api.means import (
     TrainingCompute,
 )
 from selfalign_api.operator_config import ClusterProfile, OperatorConfig
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_api.platform import STEP_CONTAINER, platform_problems
 from selfalign_api.profiles import DEFAULT_PROFILE, with_profile
 from selfalign_api.resolved import Engines, resolved_means, trains_on_cpu

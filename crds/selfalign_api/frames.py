@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 
 MARK, END = "selfalign-read ", "selfalign-read-end "
 LINE_CHARACTERS = 8192  # container runtimes break a line of 16 KiB

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 from enum import IntEnum
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 
 ACCEPT = "accept"  # the step that checks a run and claims its folder before any GPU is taken; no plan has it
 TERMINATION_MESSAGE_BYTES = 4096  # what a kubelet keeps of /dev/termination-log

@@ -10,22 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Json = Any  # a JSON value; pydantic checks it when a plan is read
-
-
-class Frozen(BaseModel):
-    """Plan types are values: immutable, closed, comparable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-# A field that came later: left out of JSON while it is unset, so that the digests of older plans hold.
-ADDED = Field(exclude_if=lambda value: value in (None, (), {}, "Causal"))
-
+from selfalign_api.plan_values import ADDED, Frozen, Json
+from selfalign_api.sources import DataSource, Kind, ModelSource
+from selfalign_api.training_values import Loss, TrainSettings
 
 # --- references -------------------------------------------------------------------------------------------------------
 
@@ -150,70 +141,6 @@ class Generate(Frozen):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-_OF_PAIRS = {"beta": "β", "label_smoothing": "ε"}
-LOSS_CONSTANTS: dict[str, dict[str, str]] = {  # field -> letter; of the losses that have none: nothing
-    **dict.fromkeys(("dpo", "ipo", "hinge", "orpo"), _OF_PAIRS),
-    "simpo": {"beta": "β", "gamma": "γ"},
-    "selm": {"beta": "β", "alpha": "α"},
-}
-
-
-class Loss(Frozen):
-    """The objective of a training: which function of summed log-probabilities and lengths (train/losses.py)."""
-
-    type: Literal["dpo", "ipo", "simpo", "orpo", "hinge", "selm", "sft", "bradley-terry", "gap"]
-    beta: float = 0.1
-    gamma: float = 0.0
-    alpha: float = 0.0
-    label_smoothing: float = 0.0
-
-    @property
-    def constants(self) -> dict[str, float]:
-        """Those of its constants that count, by their letter."""
-        letters = LOSS_CONSTANTS.get(self.type, {})
-        found = {letter: float(getattr(self, name)) for name, letter in letters.items()}
-        return {letter: value for letter, value in found.items() if letter != "ε" or value}
-
-
-class Optimizer(Frozen):
-    """The optimiser and its constants."""
-
-    type: Literal["adamw", "rmsprop", "adafactor"] = "adamw"
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-
-class Lora(Frozen):
-    """Low-rank adapters; no target modules named means all linear layers but the output head."""
-
-    rank: int = 16
-    alpha: float = 32
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = ()
-    dora: bool = False
-    rank_stabilized: bool = False
-
-
-class TrainSettings(Frozen):
-    """Everything of a training that changes its result."""
-
-    learning_rate: float
-    learning_rate_schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_ratio: float = 0.1
-    optimizer: Optimizer = Optimizer()
-    max_gradient_norm: float = 1.0
-    epochs: float = 1.0
-    global_batch_size: int = 128
-    max_length_tokens: int = 2048
-    max_prompt_tokens: int = 1800
-    overlong: Literal["Drop", "Truncate"] = "Drop"
-    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    lora: Lora | None = None
-    seed: int = 0
-
-
 class Train(Frozen):
     """Train `start` on the table that `data` prepares into `result`."""
 
@@ -325,55 +252,6 @@ Step = Annotated[AnyStep, Field(discriminator="kind")]
 
 
 # What a model gives: text, a score, how two answers compare, numbers of labels, a vector.
-Kind = Literal["Causal", "RewardModel", "PairRanker", "Classifier", "Embedder"]
-
-
-class ModelSource(Frozen):
-    """A model as given: a URL (api.md, places) and the digest of its content (files or commit)."""
-
-    url: str
-    digest: str = ""
-    chat_template: str | None = None
-    chat_template_kwargs: dict[str, Json] = {}
-    remote_code: bool = False
-    kind: Annotated[Kind, ADDED] = "Causal"
-    label: Annotated[str | None, ADDED] = None  # of a Classifier
-
-    @property
-    def identity(self) -> Json:
-        """What a result depends on: the content, wherever it lies."""
-        unset = set() if self.chat_template_kwargs else {"chat_template_kwargs"}
-        return self.model_dump(mode="json", exclude={"url", "remote_code"} | unset)
-
-
-class BenchmarkTasks(Frozen):
-    """Tasks of lm-evaluation-harness, whose requests are the rows of a source."""
-
-    tasks: tuple[str, ...]
-    shots: int | None = None
-    limit: int | None = None
-    chat: bool = False
-
-
-class DataSource(Frozen):
-    """A table as given: where, which columns carry what, the digest of its content. No URL: the built-in generator.
-
-    Or what benchmark tasks ask, whose folder, where it is not the harness's, has the URL.
-    """
-
-    url: str | None = None
-    columns: dict[str, str] = {}
-    subset: str | None = None  # of a whole dataset of the hub
-    split: str | None = None
-    digest: str = ""
-    turn: Literal["First", "Last"] | None = None  # of rows that are conversations: whose answer is taken
-    benchmark: Annotated[BenchmarkTasks | None, ADDED] = None
-
-    @property
-    def identity(self) -> Json:
-        """What a result depends on: the content, wherever it lies."""
-        unset = {"subset", "split"} if self.subset is None and self.split is None else set()
-        return self.model_dump(mode="json", exclude={"url"} | unset | (set() if self.turn else {"turn"}))
 
 
 class Plan(Frozen):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from selfalign_api.plan import ADDED, Frozen, Json, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.plan_values import ADDED, Frozen, Json
 
 
 class EngineCounts(Frozen):

@@ -29,6 +29,7 @@ CONDITION_TYPES: tuple[ConditionType, ...] = get_args(ConditionType)
 MAX_STEPS = 256
 MAX_LOST_ATTEMPTS = 8  # of one step, the newest
 MAX_FIGURES = 48
+PACKED_MAX_CHARACTERS = 16_384  # of what a run was resolved to: some 2 000
 MAX_ATTEMPTS = 1_000_000  # of one step; a label holds more of them
 Whole = Annotated[int, Field(ge=0, le=2**53)]  # what one may be added to: a status may be edited by hand
 
@@ -234,6 +235,9 @@ class PlanStatus(ApiModel):
 
     version: Text | None = None
     """Version of selfalign that made the plan."""
+
+    content: Annotated[str, Field(max_length=PACKED_MAX_CHARACTERS)] | None = None
+    """What that ConfigMap holds (zlib, base64), until the run is complete: lost, it is made again from here."""
 
 
 class Status(ApiModel):

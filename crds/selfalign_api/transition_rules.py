@@ -12,7 +12,8 @@ from typing import Any
 from selfalign_api.base import ApiModel
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.messages import list_key
-from selfalign_api.plan import Json, digest_of
+from selfalign_api.plan import digest_of
+from selfalign_api.plan_values import Json
 from selfalign_api.run import METHOD_FIELDS, Spec
 
 __all__ = ["TRANSITION_RULES", "TransitionRule", "check_transition"]

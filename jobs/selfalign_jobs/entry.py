@@ -23,7 +23,8 @@ from types import MappingProxyType
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import Tracking
 from selfalign_api.outcome import ACCEPT, Exit, termination_message
-from selfalign_api.plan import Evaluate, Generate, Json, Plan, Publish, Train
+from selfalign_api.plan import Evaluate, Generate, Plan, Publish, Train
+from selfalign_api.plan_values import Json
 from selfalign_api.rounds import VALUE
 from selfalign_api.run_file import RunFile, StepConfig
 from selfalign_jobs.accept.program import accept

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.frames import frames
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.places.store import PLAN_FILE, REPORT, Folder, read_plan
 from selfalign_jobs.step.kept_log import LOGS
 

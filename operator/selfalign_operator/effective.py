@@ -12,7 +12,7 @@ from selfalign_api.base import ApiModel, Text
 from selfalign_api.errors import ConfigError, Problem
 from selfalign_api.life import Credential, Tracking
 from selfalign_api.operator_config import GangScheduling, Images, OperatorConfig
-from selfalign_api.plan import ADDED, Json
+from selfalign_api.plan_values import ADDED, Json
 from selfalign_api.run import Spec
 from selfalign_api.run_file import Means, RunFile
 from selfalign_api.status import StepKind

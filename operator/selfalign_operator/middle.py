@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.operator_config import OperatorConfig
+from selfalign_api.status import PlanStatus
 from selfalign_operator.decision import Decision
 from selfalign_operator.effective import Frozen
-from selfalign_operator.frozen import frozen_of
+from selfalign_operator.frozen import frozen_of, frozen_of_status
 from selfalign_operator.reconcile import decide
 from selfalign_operator.reconcile.turn import Render
 from selfalign_operator.resolve import is_resolved
@@ -33,6 +34,9 @@ class Middle(Protocol):
 
     def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
         """The content of a run's ConfigMap; or why it cannot be read."""
+
+    def frozen_of_status(self, plan: PlanStatus) -> Frozen | str:
+        """What a run's ConfigMap held that is gone; or why that cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,7 @@ class Reconciliation:
     def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
         """See `frozen.frozen_of`."""
         return frozen_of(config_map)
+
+    def frozen_of_status(self, plan: PlanStatus) -> Frozen | str:
+        """See `frozen.frozen_of_status`."""
+        return frozen_of_status(plan)

@@ -171,16 +171,16 @@ class Observer:
         """What was resolved when the run began; in words why that cannot be had; None before anything was."""
         if run.status.plan is None:
             return None
-        name, kept = run.status.plan.config_map_name, self._frozen.get(run.key)
+        plan, kept = run.status.plan, self._frozen.get(run.key)
+        name = plan.config_map_name
         if kept is not None and kept.config_map_name == name:
             self._frozen.move_to_end(run.key)
             return kept
         raw = await self.kube.get(CONFIG_MAP, run.namespace, name)
-        if raw is None:
-            return "is gone"
-        if controller_uid(raw.get("metadata", {})) != run.uid:
+        if raw is not None and controller_uid(raw.get("metadata", {})) != run.uid:
             return "is not this run's"
-        if isinstance(frozen := self.middle.frozen(raw), str):
+        frozen = self.middle.frozen_of_status(plan) if raw is None else self.middle.frozen(raw)
+        if isinstance(frozen, str):
             return frozen
         self._frozen[run.key] = frozen
         if len(self._frozen) > FROZEN_KEPT:

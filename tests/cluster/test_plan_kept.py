@@ -38,17 +38,50 @@ def test_objects_that_somebody_deleted_are_there_again_before_the_next_steps_pod
         operator.stop()
 
 
-def test_a_lost_plan_is_not_resolved_anew_in_silence(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    first = OperatorProcess(tmp_path / "first", cluster.kubeconfig, "--no-leader-election", f"--namespace={namespace}")
-    made = Run(cluster, namespace, run("planned", attempt_is("i1-generate", 1, **HANGS)))
+def robbed(cluster: Cluster, namespace: str, folder: Path, name: str) -> Run:
+    """A run under way whose ConfigMap and Job somebody deletes while no operator looks."""
+    first = OperatorProcess(folder / "first", cluster.kubeconfig, "--no-leader-election", f"--namespace={namespace}")
+    made = Run(cluster, namespace, run(name, attempt_is("i1-generate", 1, **HANGS)))
     until(lambda: made.pods("i1-generate"), "pods of generate")
     first.stop()
     cluster.kubectl("delete", "configmap", f"-n={namespace}", f"-l=selfalign.dev/run-uid={made.uid}")
     cluster.batch.delete_namespaced_job(made.jobs()[-1].metadata.name, namespace, propagation_policy="Background")
-    upgraded = CONFIG.replace("invalid/", "invalid/new-")
-    second = OperatorProcess(
-        tmp_path / "second", cluster.kubeconfig, "--no-leader-election", f"--namespace={namespace}", config=upgraded
+    return made
+
+
+def upgraded(cluster: Cluster, namespace: str, folder: Path) -> OperatorProcess:
+    """An operator with other images."""
+    where = ("--no-leader-election", f"--namespace={namespace}")
+    return OperatorProcess(
+        folder / "second", cluster.kubeconfig, *where, config=CONFIG.replace("invalid/", "invalid/new-")
     )
+
+
+def images(made: Run) -> set[str]:
+    return {container.image for job in made.jobs() for container in job.spec.template.spec.containers}
+
+
+def test_a_lost_plan_is_made_again_of_the_status(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    made = robbed(cluster, namespace, tmp_path, "restored")
+    then, there = images(made), made.status["plan"]
+    second = upgraded(cluster, namespace, tmp_path)
+    try:
+        made.until("Complete", "True")
+        assert images(made) == then  # not those of today
+        cluster.kubectl("get", "configmap", f"-n={namespace}", there["configMapName"])
+        assert "content" not in made.status["plan"]
+        assert "PlanLost" not in made.events()
+    finally:
+        second.stop()
+
+
+def test_a_lost_plan_is_not_resolved_anew_in_silence(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    made = robbed(cluster, namespace, tmp_path, "planned")
+    forgotten = '{"status": {"plan": {"content": null}}}'
+    cluster.kubectl(
+        "patch", f"-n={namespace}", "sar", made.name, "--subresource=status", "--type=merge", "-p", forgotten
+    )
+    second = upgraded(cluster, namespace, tmp_path)
     try:
         lost = made.until("Progressing", "False", "PlanLost")
         assert "is gone" in lost["message"]

@@ -12,7 +12,7 @@ from kubernetes import client
 from runs import Run
 
 from selfalign_api.kubectl_yaml import read_yaml
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.places.store import Folder, Manifest, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.train.checkpoint import newest
 from testbed.real_cluster import RealCluster

@@ -15,7 +15,7 @@ from tiny_run import EXAMPLES, MOUNTS
 from trainings import MODEL, TINY
 
 from selfalign_api.load import load_run
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.accept.resolve import Resolved, resolve
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.recipes.rows import IDS

@@ -22,7 +22,8 @@ import psutil
 from logged_engine import LettersChat, LoggedEngine
 
 import selfalign_jobs.places.store as store
-from selfalign_api.plan import Generate, ModelSource
+from selfalign_api.plan import Generate
+from selfalign_api.sources import ModelSource
 from selfalign_jobs import entry
 from selfalign_jobs.generate import helper, parts, session
 from selfalign_jobs.generate.program import generate

@@ -21,7 +21,8 @@ import trainings
 from run_files import entry_arguments
 from safetensors.torch import load_file
 
-from selfalign_api.plan import Loss, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.training_values import Loss
 from selfalign_jobs.entry import run_step
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.ending import ending

@@ -26,7 +26,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Lora, Loss, Optimizer, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.training_values import Lora, Loss, Optimizer
 from selfalign_jobs.entry import run_step
 from selfalign_jobs.places.store import Manifest, read_manifest, read_parts
 from selfalign_jobs.step.context import StepContext

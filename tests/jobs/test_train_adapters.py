@@ -15,7 +15,8 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selfalign_api.plan import Lora, Plan, Publish
+from selfalign_api.plan import Plan, Publish
+from selfalign_api.training_values import Lora
 from selfalign_jobs.places.store import Manifest, read_parts, write_manifest
 from selfalign_jobs.publish.program import publish
 from selfalign_jobs.step.context import StepContext

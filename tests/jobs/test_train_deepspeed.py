@@ -17,7 +17,7 @@ pytestmark = pytest.mark.heavy
 GRADIENTS = """
 import json, sys
 import torch
-from selfalign_api.plan import TrainSettings
+from selfalign_api.training_values import TrainSettings
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.settings import deepspeed_config
 from selfalign_jobs.train.work import _start_deepspeed
@@ -48,7 +48,7 @@ RELEASED = """
 import gc, sys, weakref
 from pathlib import Path
 import torch
-from selfalign_api.plan import TrainSettings
+from selfalign_api.training_values import TrainSettings
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train import policy
 from selfalign_jobs.train.settings import deepspeed_config

@@ -13,7 +13,8 @@ import torch
 import trainings
 from safetensors.torch import load_file
 
-from selfalign_api.plan import Lora, Loss, Optimizer, Train
+from selfalign_api.plan import Train
+from selfalign_api.training_values import Lora, Loss, Optimizer
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.train import program
 

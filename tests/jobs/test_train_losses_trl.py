@@ -22,7 +22,7 @@ from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from selfalign_api.plan import Loss
+from selfalign_api.training_values import Loss
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs
 
 pytestmark = pytest.mark.heavy

@@ -14,7 +14,9 @@ import torch
 import trainings
 from safetensors.torch import load_file
 
-from selfalign_api.plan import Lora, Loss, ModelRef, ModelSource, Optimizer
+from selfalign_api.plan import ModelRef
+from selfalign_api.sources import ModelSource
+from selfalign_api.training_values import Lora, Loss, Optimizer
 from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.train import launch, program

@@ -19,8 +19,9 @@ import torch
 import trainings
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-from selfalign_api.plan import Lora, Loss, ModelRef, Optimizer, Prepare, Train, TrainSettings
+from selfalign_api.plan import ModelRef, Prepare, Train
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Lora, Loss, Optimizer, TrainSettings
 from selfalign_jobs.places.store import read_parts
 from selfalign_jobs.train import program
 from selfalign_jobs.train.attention import NAME

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from selfalign_api.plan import Lora, TrainSettings
+from selfalign_api.training_values import Lora, TrainSettings
 from selfalign_jobs.train.policy import attention_of, load, training_dtype, with_adapters, without_dropout
 
 TOKENS = torch.arange(20)[None]

@@ -9,8 +9,9 @@ import packed_models
 import pyarrow as pa
 import torch
 
-from selfalign_api.plan import Loss, ModelRef, Prepare, Train, TrainSettings
+from selfalign_api.plan import ModelRef, Prepare, Train
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Loss, TrainSettings
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.train.attention import NAME
 from selfalign_jobs.train.checkpoint import fetch, newest, published

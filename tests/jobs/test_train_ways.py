@@ -11,7 +11,7 @@ import torch
 import trainings
 from safetensors.torch import load_file
 
-from selfalign_api.plan import Lora, Loss, Optimizer
+from selfalign_api.training_values import Lora, Loss, Optimizer
 from selfalign_jobs.places.store import Manifest
 from selfalign_jobs.train import program
 

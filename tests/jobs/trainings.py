@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 from tiny_run import MOUNTS
 
-from selfalign_api.plan import Loss, ModelRef, ModelSource, Plan, Prepare, Train, TrainSettings
+from selfalign_api.plan import ModelRef, Plan, Prepare, Train
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.sources import ModelSource
+from selfalign_api.training_values import Loss, TrainSettings
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.progress import Progress
 from selfalign_jobs.train.program import train

@@ -13,21 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    EngineLoad,
-    FlowJob,
-    Generate,
-    Loss,
-    ModelRef,
-    ModelSource,
-    Plan,
-    Prepare,
-    SourceRef,
-    Train,
-    TrainSettings,
-)
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Plan, Prepare, SourceRef, Train
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.sources import ModelSource
+from selfalign_api.training_values import Loss, TrainSettings
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, step_folder, write_manifest
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.prepared import prepared_file

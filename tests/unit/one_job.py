@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from selfalign_api.status import Status, StepStatus, WorkloadRef
+from selfalign_api.status import PlanStatus, Status, StepStatus, WorkloadRef
 from selfalign_operator.decision import Decision, RunEvent
 from selfalign_operator.effective import Frozen
 from selfalign_operator.views import Manifest, Observed, RunView
@@ -42,8 +42,11 @@ class OneJob:
     def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
         return False
 
-    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
-        return None
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
+        return "is not read here"
+
+    def frozen_of_status(self, plan: PlanStatus) -> Frozen | str:
+        return "is gone"
 
 
 def job(run: RunView) -> Manifest:

@@ -8,21 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    DataSource,
-    EngineLoad,
-    FlowJob,
-    Generate,
-    Loss,
-    ModelRef,
-    ModelSource,
-    Plan,
-    Prepare,
-    SourceRef,
-    Train,
-    TrainSettings,
-)
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Plan, Prepare, SourceRef, Train
+from selfalign_api.sources import DataSource, ModelSource
+from selfalign_api.training_values import Loss, TrainSettings
 from selfalign_jobs.recipes.base import Step
 
 SETTINGS = TrainSettings(learning_rate=5e-7)

@@ -17,17 +17,8 @@ import numpy as np
 import pyarrow as pa
 from plans import RECIPES, SETTINGS, given, made, plan_of, policy, rows
 
-from selfalign_api.plan import (
-    Check,
-    EngineLoad,
-    Evaluate,
-    FlowJob,
-    Generate,
-    Loss,
-    Plan,
-    Train,
-    prepares_of,
-)
+from selfalign_api.plan import Check, EngineLoad, Evaluate, FlowJob, Generate, Plan, Train, prepares_of
+from selfalign_api.training_values import Loss
 from selfalign_jobs.generate.records import Record, to_table
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, step_folder, write_manifest
 from selfalign_jobs.recipes import base

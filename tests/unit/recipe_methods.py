@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import parse
-from selfalign_api.plan import DataSource, ModelSource, Plan, models_of
+from selfalign_api.plan import Plan, models_of
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.sources import DataSource, ModelSource
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.recipes.base import Recipe
 from selfalign_jobs.recipes.evaluation import OF_FILE

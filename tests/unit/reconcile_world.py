@@ -49,7 +49,14 @@ class FakeRender:
         )
 
     def run_objects(self, effective: EffectiveRun) -> tuple[Manifest, ...]:
-        return ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{effective.name}-plan"}},)
+        return (
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": f"{effective.name}-plan"},
+                "data": {"run.json": "{}"},
+            },
+        )
 
     def config_map_name(self, effective: EffectiveRun) -> str:
         return f"{effective.name}-plan"

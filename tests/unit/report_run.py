@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from selfalign_api.digest import method_of as digested_method
-from selfalign_api.plan import DataSource, Evaluate, Generate, ModelSource, Plan, Train, digest_of
+from selfalign_api.plan import Evaluate, Generate, Plan, Train, digest_of
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.sources import DataSource, ModelSource
 from selfalign_jobs.accept.owner import claim
 from selfalign_jobs.accept.resolve import method_of
 from selfalign_jobs.evaluate.program import evaluate

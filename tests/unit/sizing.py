@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Lora, TrainSettings
 from selfalign_jobs.train.memory import Estimate, state_bytes, token_bytes
 from selfalign_jobs.train.settings import uses_deepspeed
 

@@ -16,7 +16,8 @@ from lm_eval.api.model import TemplateLM
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run
-from selfalign_api.plan import BenchmarkTasks, Evaluate, ModelRef, Plan, Role
+from selfalign_api.plan import Evaluate, ModelRef, Plan, Role
+from selfalign_api.sources import BenchmarkTasks
 from selfalign_jobs.accept.resolve import resolve
 from selfalign_jobs.evaluate.benchmark import Metric, benchmark_figures, score
 from selfalign_jobs.flow import Context, Continue, Likelihood, Likely

@@ -18,7 +18,7 @@ from selfalign_api.plan import Generate, Plan, Train
 from selfalign_api.run_file import GenerationMeans, Means, TrainingMeans
 from selfalign_jobs.accept.program import examine
 from selfalign_jobs.local.cli import main
-from selfalign_jobs.local.estimate import Estimate, Weights, estimate
+from selfalign_jobs.local.estimate import Estimate, Weights, estimate, unsure
 from selfalign_jobs.local.measured import Measured, Speed, Table, first_with_rows
 from selfalign_jobs.local.show_estimate import duration, estimate_json, size, tokens
 from selfalign_jobs.places.store import Folder
@@ -136,6 +136,26 @@ def test_together_is_the_sum_of_the_steps(rows: int, read: int, written: int, ke
 def test_records_that_were_dropped_are_not_trained_on() -> None:
     all_of_them, half = (of(1000, measured_of(PLAN, kept=kept)).total("trained") or 0 for kept in (10, 5))
     assert half == pytest.approx(all_of_them / 4, rel=0.01)  # of two tables, one made of the other
+
+
+def test_a_share_that_few_records_tell_is_said_with_its_interval_and_how_many_would_do() -> None:
+    assert unsure(7, 40).startswith("7 of 40 measured records were kept: 9% to 32% of all will be (95 %), ")
+    assert unsure(7, 40).endswith("; some 290 records tell it within 25%")
+    assert unsure(0, 16).startswith("0 of 16 measured records were kept: 0% to 19% of all will be (95 %), ")
+    assert unsure(340, 600) == unsure(40, 40) == ""
+
+
+@given(st.integers(1, 2000), st.integers(0, 2000), st.integers(1, 50))
+def test_more_records_of_a_share_tell_no_less_of_it(records: int, kept: int, times: int) -> None:
+    kept = min(kept, records)
+    if not unsure(kept, records):
+        assert not unsure(kept * times, records * times)
+
+
+def test_it_is_said_once_of_all_iterations() -> None:
+    said = [words for words in of(1000, measured_of(PLAN, kept=3)).assumed if "measured records were kept" in words]
+    assert said
+    assert len(said) == len({words.split(", ")[0] for words in said})
 
 
 def test_what_was_not_measured_is_not_told_and_said_to_be_missing() -> None:

@@ -24,9 +24,9 @@ from chart_values import Values
 from selfalign_api.load import load_run, parse
 from selfalign_api.merge import merge
 from selfalign_api.operator_config import OperatorConfig
-from selfalign_api.plan import TrainSettings
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.train.settings import rank_count, zero_stage_of
 from selfalign_operator.render import as_view, rendered

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from report_run import Chances, make_run
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import DataSource, FlowJob, Plan, Prepare, Role
+from selfalign_api.plan import FlowJob, Plan, Prepare, Role
+from selfalign_api.sources import DataSource
 from selfalign_jobs.compare.comparison import read_comparison
 from selfalign_jobs.evaluate.exports import alpaca_eval, arena_hard, mt_bench
 from selfalign_jobs.flow import Ask, Completion

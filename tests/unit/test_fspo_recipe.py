@@ -16,18 +16,10 @@ from test_generate_loop import Letters
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.load import load_run, parse
-from selfalign_api.plan import (
-    DataSource,
-    Evaluate,
-    FlowJob,
-    ModelRef,
-    ModelSource,
-    Plan,
-    SourceRef,
-    Train,
-    TrainSettings,
-)
+from selfalign_api.plan import Evaluate, FlowJob, ModelRef, Plan, SourceRef, Train
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.sources import DataSource, ModelSource
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.accept.foreseen import most_pairs, most_rows
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.generate.engine import Answer, EngineRequest, Sample

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model_folders import TEMPLATE, TINY, Change, adds, model_folder
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import ModelSource
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.flow import SetAside
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.chat_template import render_chat, variables_of

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfalign_api.plan import Loss
+from selfalign_api.training_values import Loss
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs, PairLoss, bradley_terry, gap, sft
 
 Arrays = dict[str, np.ndarray]

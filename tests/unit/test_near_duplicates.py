@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfalign_api.load import parse
-from selfalign_api.plan import AnyStep, ArtifactRef, Generate, Json, Train
+from selfalign_api.plan import AnyStep, ArtifactRef, Generate, Train
+from selfalign_api.plan_values import Json
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values

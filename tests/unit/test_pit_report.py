@@ -13,8 +13,9 @@ from published import MEANS
 from test_pit_recipe import PIT, SPEC, Played, method
 
 from selfalign_api.method import Output
-from selfalign_api.plan import DataSource, Generate, ModelSource, Plan, Publish, Train
+from selfalign_api.plan import Generate, Plan, Publish, Train
 from selfalign_api.run_file import StepConfig
+from selfalign_api.sources import DataSource, ModelSource
 from selfalign_jobs.accept.resolve import publish_steps
 from selfalign_jobs.generate.records import to_table
 from selfalign_jobs.places.store import Folder, TableEntry, step_folder

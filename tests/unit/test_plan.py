@@ -11,18 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import RECIPES, plan_of
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    DataSource,
-    Evaluate,
-    Generate,
-    ModelRef,
-    ModelSource,
-    Plan,
-    Train,
-    artifacts_of,
-    models_of,
-)
+from selfalign_api.plan import ArtifactRef, Evaluate, Generate, ModelRef, Plan, Train, artifacts_of, models_of
+from selfalign_api.sources import DataSource, ModelSource
 from selfalign_jobs.accept.resolve import method_of
 from selfalign_jobs.recipes.base import recipe
 from selfalign_jobs.recipes.method import Method

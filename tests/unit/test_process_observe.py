@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_kube import FakeKube, job_object, run_object
 
+from selfalign_api.status import PlanStatus
 from selfalign_operator.cache import Cache
 from selfalign_operator.decision import Decision
 from selfalign_operator.effective import Frozen
@@ -41,9 +42,13 @@ class FakeMiddle:
     def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
         return self.asks
 
-    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
         made: Any = SimpleNamespace(config_map_name=config_map["metadata"]["name"])
         return made
+
+    def frozen_of_status(self, plan: PlanStatus) -> Frozen | str:
+        made: Any = SimpleNamespace(config_map_name=plan.config_map_name)
+        return "is gone" if plan.content is None else made
 
 
 class Scene:
@@ -286,6 +291,14 @@ def test_the_config_map_is_read_once_and_only_when_the_run_owns_it() -> None:
     calls = [call for call in scene.kube.calls if call[0] == "get"]
     assert scene.observe().frozen is not None
     assert [call for call in scene.kube.calls if call[0] == "get"] == calls
+
+
+def test_a_config_map_that_is_gone_is_read_from_the_status() -> None:
+    plan = {"configMapName": "plan", "content": "of then"}
+    scene = Scene(conditions=[ACCEPTED], steps=[step(workload=None)], plan=plan)
+    found = scene.observe()
+    assert found.frozen is not None
+    assert (found.frozen.config_map_name, found.not_frozen) == ("plan", "")
 
 
 def test_the_pods_of_an_attempt_that_the_status_does_not_know_yet_are_listed() -> None:

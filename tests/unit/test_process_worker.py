@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fake_kube import FakeKube, job_object, run_object
 
-from selfalign_api.status import Status
+from selfalign_api.status import PlanStatus, Status
 from selfalign_operator.apply import Applier
 from selfalign_operator.cache import Cache, Key
 from selfalign_operator.decision import Decision
@@ -41,8 +41,11 @@ class ScriptedMiddle:
     def asks_for_labels(self, run: RunView, frozen: Frozen | None) -> bool:
         return False
 
-    def frozen(self, config_map: dict[str, Any]) -> Frozen | None:
-        return None
+    def frozen(self, config_map: dict[str, Any]) -> Frozen | str:
+        return "is not read here"
+
+    def frozen_of_status(self, plan: PlanStatus) -> Frozen | str:
+        return "is gone"
 
 
 class Scene:

@@ -10,7 +10,8 @@ import pytest
 from test_sao_flow import ask_with, margins, play, said
 
 from selfalign_api.load import load_run
-from selfalign_api.plan import DataSource, Generate, ModelSource, Plan, Train
+from selfalign_api.plan import Generate, Plan, Train
+from selfalign_api.sources import DataSource, ModelSource
 from selfalign_jobs.accept import resolve
 from selfalign_jobs.flow import Dropped, Row
 from selfalign_jobs.recipes.base import Recipe

@@ -14,7 +14,7 @@ from selfalign_api.operator_config import OperatorConfig
 from selfalign_operator.effective import EffectiveRun, Frozen
 from selfalign_operator.reconcile import decide
 from selfalign_operator.reconcile.results import notes_of, told
-from selfalign_operator.views import PROCEED_ANNOTATION, RETRY_ANNOTATION, RunView
+from selfalign_operator.views import PROCEED_ANNOTATION, RETRY_ANNOTATION, ProgressView, RunView
 
 
 def test_a_run_goes_from_accepted_to_complete_one_step_after_the_other() -> None:
@@ -122,6 +122,21 @@ def test_how_far_a_step_is_that_can_never_be_read_is_said() -> None:
     world.wait(31)
     world.turn()
     assert "its port 8080 does not answer the operator" in message(world)
+
+
+@pytest.mark.parametrize("how", ["unread", "read", "new"])
+def test_an_operator_that_has_asked_no_pod_yet_leaves_what_was_said(how: str) -> None:
+    world = World()
+    world.run(world.until("i1-train"))
+    world.extra = {"progress_unread": how == "unread"}
+    world.progress = ProgressView(10, 100, "steps", "train", 0.5, world.now, world.now) if how == "read" else None
+    world.wait(31)
+    world.settle()
+    said = message(world)
+    world.extra, world.progress = {}, None  # another process leads
+    world.wait(31)
+    world.settle()
+    assert message(world) == said
 
 
 def test_a_finished_run_follows_its_generation() -> None:

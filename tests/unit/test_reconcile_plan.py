@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import random
+import zlib
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -12,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reconcile_world import CONFIG, FakeRender, World, finish, message, reason
 
+from selfalign_api.status import PACKED_MAX_CHARACTERS, PlanStatus
 from selfalign_operator.effective import Frozen
-from selfalign_operator.frozen import FORMAT, frozen_of
+from selfalign_operator.frozen import FORMAT, frozen_of, frozen_of_status
 from selfalign_operator.names import config_map_name
+from selfalign_operator.packed import packed, unpacked
 from selfalign_operator.reconcile import decide
 from selfalign_operator.views import RETRY_ANNOTATION
 from selfalign_operator.workloads.attempt import attempt_workload
@@ -101,6 +106,17 @@ def test_a_runs_objects_are_made_sure_of_at_every_attempt(step: str) -> None:
     assert [manifest["kind"] for manifest in decision.creations] == ["Job"]
 
 
+def test_the_status_keeps_what_the_config_map_holds_until_the_run_is_complete() -> None:
+    world = World()
+    world.until("i1-train")
+    plan = world.status.plan
+    assert plan is not None and plan.content is not None
+    assert unpacked(plan.content) == {"run.json": "{}"}  # as FakeRender has it
+    finish(world)
+    assert world.status.plan is not None
+    assert world.status.plan.content is None
+
+
 # --- what a ConfigMap says, by any version ------------------------------------------------------------------------------
 
 
@@ -153,6 +169,44 @@ def test_a_platform_of_a_newer_version_is_read() -> None:
     found = frozen_of(rewritten(platform=PLATFORM | {"ofTheFuture": 1}))
     assert isinstance(found, Frozen)
     assert found.platform == frozen().platform
+
+
+# --- what is made again of the status -------------------------------------------------------------------------------------
+
+
+def plan_of(manifest: Json) -> PlanStatus:
+    return PlanStatus(config_map_name=manifest["metadata"]["name"], content=packed(manifest["data"]))
+
+
+def test_a_config_map_that_is_gone_is_what_it_was() -> None:
+    assert frozen_of_status(plan_of(config_map(effective()))) == frozen()
+    assert config_map(effective(frozen=frozen())) == config_map(effective())
+
+
+@given(st.dictionaries(st.text(), st.text(), max_size=5))
+def test_what_is_packed_is_unpacked(data: dict[str, str]) -> None:
+    kept = packed(data)
+    assert kept is not None
+    assert unpacked(kept) == data
+
+
+def test_what_is_too_large_for_a_status_is_not_kept() -> None:
+    assert packed({"run.json": random.Random(0).randbytes(PACKED_MAX_CHARACTERS).hex()}) is None
+
+
+@given(
+    st.one_of(st.text(max_size=40), st.binary(max_size=40).map(lambda data: b64encode(zlib.compress(data)).decode()))
+)
+def test_a_status_that_somebody_edited_is_held_in_words(content: str) -> None:
+    found = frozen_of_status(PlanStatus(config_map_name="run-plan", content=content))
+    assert isinstance(found, str)
+    assert found.startswith("is gone, and status.plan.content ")
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    bomb = b64encode(zlib.compress(b" " * (1 << 26), 9)).decode()
+    with pytest.raises(ValueError, match="Expecting value"):
+        unpacked(bomb)
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,13 @@ from typing import Any, get_args
 import pytest
 
 from selfalign_api.load import parse
-from selfalign_api.plan import (
-    DataSource,
-    Loss,
-    ModelRef,
-    ModelSource,
-    Plan,
-    Prepare,
-    SourceRef,
-    Train,
-    TrainSettings,
-    digest_of,
-)
+from selfalign_api.plan import ModelRef, Plan, Prepare, SourceRef, Train, digest_of
 from selfalign_api.rule_table import stage_rules
 from selfalign_api.run import Recipe, SelfAlignmentRun, Spec
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.sources import DataSource, ModelSource
 from selfalign_api.training import STAGES, Stage
+from selfalign_api.training_values import Loss, TrainSettings
 from selfalign_jobs.accept import resolve
 from selfalign_jobs.accept.training import training_problems
 from selfalign_jobs.recipes import base, sao

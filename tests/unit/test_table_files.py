@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import DataSource
+from selfalign_api.sources import DataSource
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.places import source_rows
 from selfalign_jobs.places.sources import open_source, read_source

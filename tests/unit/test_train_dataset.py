@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import TrainSettings
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.recipes.tables import with_counts
 from selfalign_jobs.train.dataset import Examples, TokenIds
 from selfalign_jobs.train.dataset import examples as written_examples

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Lora, TrainSettings
 from selfalign_jobs.train import memory
 from selfalign_jobs.train.memory import ROOMY, Estimate, dora_bytes, state_bytes, token_bytes
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_api.run_file import TrainingMeans
 from selfalign_jobs.train.rank import ALLOCATOR, environment
 from selfalign_jobs.train.settings import threads_of

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Lora, Loss, ModelRef, Prepare, Train, TrainSettings
+from selfalign_api.plan import ModelRef, Prepare, Train
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Lora, Loss, TrainSettings
 from selfalign_jobs.train.settings import batches_of, check, deepspeed_config, rank_count, uses_deepspeed, zero_stage_of
 from selfalign_jobs.train.steps import Layout, order
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from report_run import Chances, MadeRun, make_run
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import ArtifactRef, DataSource, Evaluate, SourceRef, job_of
+from selfalign_api.plan import ArtifactRef, Evaluate, SourceRef, job_of
+from selfalign_api.sources import DataSource
 from selfalign_jobs.accept.context import longest_texts
 from selfalign_jobs.accept.given_answers import answers_notes
 from selfalign_jobs.accept.resolve import method_of

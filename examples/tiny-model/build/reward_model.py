@@ -21,8 +21,10 @@ from ranker import row_of, spoil
 from tables import preferences
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from selfalign_api.plan import Loss, ModelRef, ModelSource, Plan, Prepare, Train, TrainSettings
+from selfalign_api.plan import ModelRef, Plan, Prepare, Train
 from selfalign_api.run_file import GenerationMeans, Means, StepConfig, TrainingMeans
+from selfalign_api.sources import ModelSource
+from selfalign_api.training_values import Loss, TrainSettings
 from selfalign_jobs.generate.chat import ModelChat
 from selfalign_jobs.generate.score_render import Conversations
 from selfalign_jobs.recipes.rows import IDS

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.plan import ModelSource
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.accept.model_files import json_of
 from selfalign_jobs.accept.prompts import sample_turns, template_field
 from selfalign_jobs.generate.chat import PROBE, ModelChat

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from selfalign_api.digest import differing_fields
 from selfalign_api.errors import ConfigError, refused_as
-from selfalign_api.plan import Frozen, Json, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.plan_values import Frozen, Json
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_json, read_plan
 
 OWNER = "owner.json"

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError, Problem, refused_as
-from selfalign_api.plan import Evaluate, Generate, ModelSource, Plan, Role, SourceRef, Train, prepares_of
+from selfalign_api.plan import Evaluate, Generate, Plan, Role, SourceRef, Train, prepares_of
 from selfalign_api.run import Spec
 from selfalign_api.run_file import GenerationMeans, Means
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.accept.architecture import architecture_problems, code_problems, quantised_problems, text_config
 from selfalign_jobs.accept.chat import look_at_chat
 from selfalign_jobs.accept.given_answers import answers_notes

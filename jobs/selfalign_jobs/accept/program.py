@@ -17,7 +17,8 @@ from selfalign_api.errors import ConfigError
 from selfalign_api.life import Tracking
 from selfalign_api.load import parse
 from selfalign_api.outcome import ACCEPT, pack_steps
-from selfalign_api.plan import Json, Plan, Publish
+from selfalign_api.plan import Plan, Publish
+from selfalign_api.plan_values import Json
 from selfalign_api.rules import check_rules
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_api.run_file import Means, RunFile

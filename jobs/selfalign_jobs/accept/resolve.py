@@ -23,22 +23,18 @@ from selfalign_api.plan import (
     ArtifactRef,
     EngineSettings,
     Gate,
-    Json,
     Judge,
-    Kind,
-    Lora,
-    Loss,
-    ModelSource,
-    Optimizer,
     Plan,
     Publish,
     Role,
     Round,
     Train,
-    TrainSettings,
     models_of,
 )
+from selfalign_api.plan_values import Json
 from selfalign_api.run import SelfAlignmentRun
+from selfalign_api.sources import Kind, ModelSource
+from selfalign_api.training_values import Lora, Loss, Optimizer, TrainSettings
 from selfalign_jobs.accept.foreseen import foreseen
 from selfalign_jobs.accept.sources import path_of, source_names, source_of
 from selfalign_jobs.places.models import POLICY, GivenModel, given_model, model_field

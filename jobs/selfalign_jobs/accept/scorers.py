@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.plan import ModelSource
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.accept.architecture import known, text_config
 from selfalign_jobs.accept.model_files import json_of
 from selfalign_jobs.accept.room import model_context

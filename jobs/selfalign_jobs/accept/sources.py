@@ -8,7 +8,8 @@ from pathlib import Path
 
 from selfalign_api.errors import ConfigError, refused_as
 from selfalign_api.places import Bucket, HubDataset, absolute, local_path, parse_place
-from selfalign_api.plan import BenchmarkTasks, DataSource, Json
+from selfalign_api.plan_values import Json
+from selfalign_api.sources import BenchmarkTasks, DataSource
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest, folder_digest

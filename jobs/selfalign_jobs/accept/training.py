@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.plan import Lora, Plan, Train
+from selfalign_api.plan import Plan, Train
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Lora
 from selfalign_jobs.accept.weights import HEADS, Tensors, linear_modules
 from selfalign_jobs.train.settings import check, told_of
 

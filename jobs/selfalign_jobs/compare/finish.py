@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.compare.comparison import Comparison, read_comparison
 from selfalign_jobs.compare.costs import Costs
 from selfalign_jobs.compare.page import render

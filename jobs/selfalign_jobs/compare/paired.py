@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Check, Json
+from selfalign_api.plan import Check
+from selfalign_api.plan_values import Json
 from selfalign_jobs.compare.runs import RUN, ComparedRun
 from selfalign_jobs.evaluate.checks import controlled_name, right_answers
 from selfalign_jobs.evaluate.statistics import Estimate, paired_gain, points

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from selfalign_api import __version__
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.plan import ArtifactRef, Evaluate, Json, Plan
+from selfalign_api.plan import ArtifactRef, Evaluate, Plan
+from selfalign_api.plan_values import Json
 from selfalign_jobs.accept.owner import Owner
 from selfalign_jobs.places.store import PLAN_FILE, Folder, read_plan
 from selfalign_jobs.recipes.base import recipe

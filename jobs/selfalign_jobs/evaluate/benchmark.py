@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfalign_api.plan import BenchmarkTasks, Json
+from selfalign_api.plan_values import Json
+from selfalign_api.sources import BenchmarkTasks
 from selfalign_jobs.evaluate.statistics import Estimate, Z, paired_gain
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.places.benchmark_tasks import LIKELY, ROLLING, WRITES, load_tasks, request_of

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Check, Json
+from selfalign_api.plan import Check
+from selfalign_api.plan_values import Json
 from selfalign_jobs.evaluate.length_controlled import length_controlled
 from selfalign_jobs.evaluate.statistics import exact_match, paired_gain, points, wilson, win_rate
 from selfalign_jobs.flow import seed_of

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import Check, Json, Plan
+from selfalign_api.plan import Check, Plan
+from selfalign_api.plan_values import Json
 
 EXPORTS = "exports"  # the folder of the run that they lie in
 ENDINGS = {"AlpacaEval": "json", "ArenaHard": "jsonl", "MTBench": "jsonl"}  # those tools go by them

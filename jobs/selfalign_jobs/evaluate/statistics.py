@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.recipes.answers import normalised
 
 LEVEL = 0.95

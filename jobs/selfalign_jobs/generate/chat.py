@@ -11,7 +11,8 @@ from typing import Protocol
 import jinja2
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, ModelSource
+from selfalign_api.plan_values import Json
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.flow import SetAside
 from selfalign_jobs.generate.chat_template import DEFAULT, render_chat
 from selfalign_jobs.generate.reasoning import Markers, Reasoning, markers_of

@@ -15,7 +15,7 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 
 DEFAULT = "default"  # which of several templates is rendered
 # Set by us or by the tokenizer, whatever a run says.

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import ModelSource
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.generate.chat import History, ModelChat
 from selfalign_jobs.generate.score_render import Conversations, Reading
 from selfalign_jobs.generate.tokenizer import chat_templates

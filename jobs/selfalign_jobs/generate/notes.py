@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import DataSource, FlowJob, Judge, SourceRef
+from selfalign_api.plan import FlowJob, Judge, SourceRef
+from selfalign_api.sources import DataSource
 from selfalign_jobs.places.store import Folder, TableEntry
 from selfalign_jobs.recipes.answers import repetition
 from selfalign_jobs.recipes.base import FlowDef

@@ -11,20 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from selfalign_api.plan import (
-    EngineLoad,
-    EngineSettings,
-    Evaluate,
-    FlowJob,
-    Generate,
-    Json,
-    Kind,
-    ModelRef,
-    ModelSource,
-    Plan,
-    origin_of,
-)
+from selfalign_api.plan import EngineLoad, EngineSettings, Evaluate, FlowJob, Generate, ModelRef, Plan, origin_of
+from selfalign_api.plan_values import Json
 from selfalign_api.run_file import GenerationMeans, StepConfig
+from selfalign_api.sources import Kind, ModelSource
 from selfalign_jobs.generate import notes
 from selfalign_jobs.generate.actors import RayWorkers
 from selfalign_jobs.generate.chat import Chat, ModelChat

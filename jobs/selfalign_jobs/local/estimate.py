@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Plan, Prepare, TableRef, Train
 from selfalign_api.run_file import Means
 from selfalign_jobs.accept.foreseen import Rows, most_rows, rows_made
+from selfalign_jobs.evaluate.statistics import Z, wilson
 from selfalign_jobs.local.measured import Key, Measured, T, Table, gpus_of, same_step, tokens_of_row
 from selfalign_jobs.step.prepared import rows_of
 from selfalign_jobs.train.settings import Reads
 from selfalign_jobs.train.steps import passes
 
-STORED_BYTES = (
-    16  # of a token in the tables of a run at the most: its id, its text, and again where a training reads it
-)
+# Of a token in the tables of a run at the most: its id, its text, and again where a training reads it.
+STORED_BYTES = 16
+NEAR = 0.25  # how far a share of the records may lie from what was measured, until that is said
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ class _Model:
         found_at = self._like(step.name, job, scores=scores)
         self.kept[step.name, job.out] = records * found_at.kept
         self.assumed += [found_at.assumed] if found_at.assumed else []
+        if found_at.records and (words := unsure(found_at.kept_records, found_at.records)):
+            self.assumed.append(f"{same_step(step.name)}: of {job.out}, {words}")
         read, written = found_at.tokens or (None, None)
         found.read = _sum(found.read, read, records)
         found.written = _sum(found.written, written, records)
@@ -210,7 +213,7 @@ class _Model:
         }
         if alike:
             found = _PerRecord.of([*alike.values()], roles, f"{takes} {_listed(alike)} for {_listed(sorted(roles))}")
-            return replace(found, kept=1)
+            return replace(found, kept=1, records=0)
         if (most := _of_table(self.bounds.tables, step, job.out)) is not None:
             said = f"{step}: nothing was measured that is like {job.out}: its tokens are the most that there can be"
             return _PerRecord.of([most], assumed=said)
@@ -224,14 +227,31 @@ class _PerRecord:
     kept: float
     tokens: tuple[float, float] | None
     assumed: str = ""
+    records: int = 0  # that the share rests on, and those of them that were kept
+    kept_records: int = 0
 
     @classmethod
     def of(cls, tables: Sequence[Table], roles: Container[str] | None = None, assumed: str = "") -> _PerRecord:
         """The mean over all records of some tables; of these roles alone, where they are given."""
-        records = sum(table.records for table in tables)
+        records, kept = (sum(getattr(table, what) for table in tables) for what in ("records", "kept"))
         counts = [count for table in tables for role, count in table.tokens.items() if roles is None or role in roles]
         read, written = (sum(count[which] for count in counts) / records for which in (0, 1))
-        return cls(sum(table.kept for table in tables) / records, (read, written), assumed)
+        return cls(kept / records, (read, written), assumed, records, kept)
+
+
+def unsure(kept: int, records: int) -> str:
+    """Words where so few records say little of how many a run keeps, and so of what is trained on; else none."""
+    found = wilson(kept, records)
+    if max(found.high - found.value, found.value - found.low) <= NEAR * found.value:
+        return ""
+    said = (
+        f"{kept} of {records} measured records were kept: {found.low:.0%} to {found.high:.0%} of all will be (95 %), and what "
+        "is made of them is as unsure"
+    )
+    if not kept:
+        return said
+    enough = (Z / NEAR) ** 2 * (1 - found.value) / found.value
+    return f"{said}; some {enough:,.0f} records tell it within {NEAR:.0%}"
 
 
 def _sum(so_far: float | None, each: float | None, records: float) -> float | None:

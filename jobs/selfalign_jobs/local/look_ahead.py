@@ -13,8 +13,9 @@ from rich.console import Console
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import file_url
-from selfalign_api.plan import AnyStep, ModelRef, Plan, Prepare, SourceRef, Train, TrainSettings
+from selfalign_api.plan import AnyStep, ModelRef, Plan, Prepare, SourceRef, Train
 from selfalign_api.run_file import Means, RunFile, StepConfig
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.accept.foreseen import most_rows
 from selfalign_jobs.accept.resolve import Resolved
 from selfalign_jobs.accept.weights import BYTES, LAYER, Tensors, linear_modules, parameters_of, read_weights

@@ -82,8 +82,8 @@ def first_generation(plan: Plan) -> Generate:
     if isinstance(step, Generate) and all(plan.trainer_of(model) is None for model in models_of(step)):
         return step
     message = (
-        f"recipe {plan.recipe} trains ({step.name}) before it generates anything; `selfalign plan` prints its steps, and "
-        "a run with a small data.….count shows what they make"
+        f"recipe {plan.recipe} trains ({step.name}) before it generates anything; `selfalign plan` prints its steps, a run "
+        "with a small data.….count shows what they make, and `selfalign estimate --like` that run what this one will take"
     )
     raise ConfigError.one("spec.recipe", message)
 

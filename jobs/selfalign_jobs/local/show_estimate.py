@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.local.estimate import Estimate, StepEstimate
 
 UNKNOWN = "?"

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from selfalign_api.load import parse
 from selfalign_api.places import file_url
-from selfalign_api.plan import Json, Train
+from selfalign_api.plan import Train
+from selfalign_api.plan_values import Json
 from selfalign_api.run import SelfAlignmentRun
 from selfalign_jobs.accept.resolve import method_of, method_values
 from selfalign_jobs.local.show_plan import training_words

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import BenchmarkTasks
+from selfalign_api.sources import BenchmarkTasks
 from selfalign_jobs.recipes.benchmarks import REQUESTS, chat_context
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubModel, absolute, local_path, parse_place
-from selfalign_api.plan import ModelRef, ModelSource
+from selfalign_api.plan import ModelRef
 from selfalign_api.run_file import StepConfig
+from selfalign_api.sources import ModelSource
 from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import folder_digest

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, local_path, parse_place
-from selfalign_api.plan import DataSource, Json
+from selfalign_api.plan_values import Json
+from selfalign_api.sources import DataSource
 from selfalign_jobs.places import benchmark_tasks, hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.source_look import MESSAGES, Reading, looked_at

@@ -28,7 +28,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import local_path
-from selfalign_api.plan import Frozen, Json, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.plan_values import Frozen, Json
 from selfalign_jobs.places.committed import committed_here
 
 PLAN_FILE = "plan.json"

@@ -18,7 +18,8 @@ from functools import partial
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.places import Bucket, HubDataset, HubModel, file_url, local_path, parse_place
-from selfalign_api.plan import Evaluate, Json, ModelRef, Plan, Publish, Round
+from selfalign_api.plan import Evaluate, ModelRef, Plan, Publish, Round
+from selfalign_api.plan_values import Json
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.gates import refuse_unmet
 from selfalign_jobs.publish.repository import Repository

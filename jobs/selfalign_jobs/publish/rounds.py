@@ -8,7 +8,8 @@ from itertools import takewhile
 from statistics import mean
 from typing import Literal
 
-from selfalign_api.plan import AnyStep, Check, Evaluate, Json, Plan, Publish, Round
+from selfalign_api.plan import AnyStep, Check, Evaluate, Plan, Publish, Round
+from selfalign_api.plan_values import Json
 from selfalign_api.rounds import best_round, ends_after
 from selfalign_jobs.places.store import Folder, read_manifest, step_folder
 from selfalign_jobs.recipes.answers import role_at

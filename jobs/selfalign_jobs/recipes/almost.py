@@ -22,10 +22,7 @@ from selfalign_api.plan import (
     ArtifactRef,
     EngineLoad,
     FlowJob,
-    Frozen,
     Generate,
-    Json,
-    Loss,
     ModelRef,
     Prepare,
     Role,
@@ -33,6 +30,8 @@ from selfalign_api.plan import (
     TableRef,
     Train,
 )
+from selfalign_api.plan_values import Frozen, Json
+from selfalign_api.training_values import Loss
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, Scores
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step

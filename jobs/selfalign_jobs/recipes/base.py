@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import AnyStep, Json, Plan
+from selfalign_api.plan import AnyStep, Plan
+from selfalign_api.plan_values import Json
 from selfalign_api.run import Recipe as RecipeName
 from selfalign_jobs.flow import Flow
 

@@ -14,18 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    Check,
-    EngineLoad,
-    Evaluate,
-    FlowJob,
-    Json,
-    ModelRef,
-    Prepare,
-    Role,
-    SourceRef,
-)
+from selfalign_api.plan import ArtifactRef, Check, EngineLoad, Evaluate, FlowJob, ModelRef, Prepare, Role, SourceRef
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import Ask, Context, Continue, Continued, Likelihood, Likely, Request, Row, SetAside
 from selfalign_jobs.recipes import dialogues
 from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Step

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import Rows

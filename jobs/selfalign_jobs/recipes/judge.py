@@ -12,7 +12,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selfalign_api.plan import Json, Judge
+from selfalign_api.plan import Judge
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import Ask, Comparison, Completion, Ranking, Reply, Request, Scores
 
 Outcome = Literal["first", "second", "tie", "unparsed"]

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from selfalign_api.plan import (
-    EngineLoad,
-    EngineSettings,
-    FlowJob,
-    Frozen,
-    Gate,
-    Json,
-    Judge,
-    Kind,
-    Loss,
-    ModelRef,
-    Role,
-    TrainSettings,
-)
+from selfalign_api.plan import EngineLoad, EngineSettings, FlowJob, Gate, Judge, ModelRef, Role
+from selfalign_api.plan_values import Frozen, Json
+from selfalign_api.sources import Kind
+from selfalign_api.training_values import Loss, TrainSettings
 
 
 class Draw(Frozen):

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.hashes import Hashes, Numbers, mixed, rows_a_band
 from selfalign_jobs.recipes.vectors import Vectors

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, Prepare, SourceRef, TableRef
+from selfalign_api.plan import Prepare, SourceRef, TableRef
+from selfalign_api.plan_values import Json
 from selfalign_jobs.gather import gathered, row_numbers
 from selfalign_jobs.recipes.base import PrepareDef, Rows
 from selfalign_jobs.recipes.evaluation import HELD_OUT

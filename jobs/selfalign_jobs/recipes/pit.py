@@ -24,7 +24,6 @@ from selfalign_api.plan import (
     Evaluate,
     FlowJob,
     Generate,
-    Loss,
     ModelRef,
     Plan,
     Prepare,
@@ -32,6 +31,7 @@ from selfalign_api.plan import (
     TableRef,
     Train,
 )
+from selfalign_api.training_values import Loss
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Step
 from selfalign_jobs.recipes.evaluation import answers_job, evaluate_answers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Json, ModelRef, Prepare, SourceRef, TableRef
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, ModelRef, Prepare, SourceRef, TableRef
+from selfalign_api.plan_values import Json
 from selfalign_jobs.recipes.embedding import prompt_tables
 from selfalign_jobs.recipes.method import Method
 from selfalign_jobs.recipes.own_tables import HELD, draw_options, held_out_table

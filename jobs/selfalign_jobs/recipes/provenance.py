@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.answers import normalised
 from selfalign_jobs.recipes.tables import with_counts

@@ -19,16 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import (
-    ArtifactRef,
-    EngineLoad,
-    Generate,
-    Json,
-    Loss,
-    ModelRef,
-    Prepare,
-    Train,
-)
+from selfalign_api.plan import ArtifactRef, EngineLoad, Generate, ModelRef, Prepare, Train
+from selfalign_api.plan_values import Json
+from selfalign_api.training_values import Loss
 from selfalign_jobs.recipes import oracles
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step

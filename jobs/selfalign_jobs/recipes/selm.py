@@ -16,18 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    EngineLoad,
-    FlowJob,
-    Generate,
-    Json,
-    Loss,
-    ModelRef,
-    Prepare,
-    SourceRef,
-    Train,
-)
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, Train
+from selfalign_api.plan_values import Json
+from selfalign_api.training_values import Loss
 from selfalign_jobs.flow import Ask, Dropped, Request, Row
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE
 from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step

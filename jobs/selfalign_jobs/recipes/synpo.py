@@ -16,18 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfalign_api.plan import (
-    ArtifactRef,
-    EngineLoad,
-    FlowJob,
-    Generate,
-    Loss,
-    ModelRef,
-    Prepare,
-    SourceRef,
-    TableRef,
-    Train,
-)
+from selfalign_api.plan import ArtifactRef, EngineLoad, FlowJob, Generate, ModelRef, Prepare, SourceRef, TableRef, Train
+from selfalign_api.training_values import Loss
 from selfalign_jobs.flow import Ask, Completion, Dropped, Request, Row, SetAside
 from selfalign_jobs.recipes.answers import ANSWER, COMPARE, normalised
 from selfalign_jobs.recipes.base import FlowDef, PrepareDef, Recipe, Remark, Step

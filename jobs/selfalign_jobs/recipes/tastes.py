@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import Ask, Dropped, Request, Row, SetAside, seed_of
 from selfalign_jobs.gather import row_numbers
 from selfalign_jobs.recipes.answers import normalised

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from selfalign_api.plan import ArtifactRef, Json, Loss, ModelRef, Prepare, TableRef, Train
+from selfalign_api.plan import ArtifactRef, ModelRef, Prepare, TableRef, Train
+from selfalign_api.plan_values import Json
+from selfalign_api.training_values import Loss
 from selfalign_jobs.recipes.embedding import prompt_tables
 from selfalign_jobs.recipes.method import Method
 

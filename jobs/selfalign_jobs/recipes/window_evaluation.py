@@ -6,7 +6,8 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any
 
-from selfalign_api.plan import ArtifactRef, EngineLoad, Evaluate, FlowJob, Json, ModelRef, Prepare, Role, TableRef
+from selfalign_api.plan import ArtifactRef, EngineLoad, Evaluate, FlowJob, ModelRef, Prepare, Role, TableRef
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import Ask, Request, Row
 from selfalign_jobs.recipes.answers import answer_row
 from selfalign_jobs.recipes.base import FlowDef

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.flow import seed_of
 from selfalign_jobs.recipes.few_shot import SHOT_FIELDS, described, turn
 from selfalign_jobs.recipes.tables import joined_answers, with_counts

@@ -9,7 +9,8 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Json, Plan, Publish, Train
+from selfalign_api.plan import ArtifactRef, Evaluate, FlowJob, Generate, Plan, Publish, Train
+from selfalign_api.plan_values import Json
 from selfalign_jobs.accept.owner import OWNER, Owner, read_owner
 from selfalign_jobs.places.store import Folder, Manifest, TableEntry, parts_of, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.rounds import Rounds, rounds_of

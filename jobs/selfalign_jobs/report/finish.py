@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from selfalign_api.plan import Json, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.plan_values import Json
 from selfalign_jobs.evaluate.checks import controlled_name
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder
 from selfalign_jobs.recipes.base import recipe

@@ -7,7 +7,8 @@ import re
 
 import yaml
 
-from selfalign_api.plan import Json, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.plan_values import Json
 from selfalign_jobs.accept.owner import Owner
 from selfalign_jobs.places.sources import given_as, url_key
 from selfalign_jobs.recipes.base import recipe

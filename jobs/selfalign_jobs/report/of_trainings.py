@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from selfalign_api.plan import Generate, Json, Plan, Train
+from selfalign_api.plan import Generate, Plan, Train
+from selfalign_api.plan_values import Json
 from selfalign_jobs.report.chart import Curve, curve_chart
 from selfalign_jobs.report.evidence import Evidence, Iteration, Trained, learns_from
 from selfalign_jobs.report.of_tables import lengths_of

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfalign_api.plan import Check, Evaluate, Json
+from selfalign_api.plan import Check, Evaluate
+from selfalign_api.plan_values import Json
 from selfalign_jobs.evaluate.checks import controlled_name
 from selfalign_jobs.publish.gates import Held, held
 from selfalign_jobs.recipes.base import Remark, recipe

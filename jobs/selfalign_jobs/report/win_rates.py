@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from selfalign_api.plan import Check, Evaluate, Json
+from selfalign_api.plan import Check, Evaluate
+from selfalign_api.plan_values import Json
 from selfalign_jobs.report.evidence import Evidence
 
 AGAINST = {"previous": "against the iteration before", "answers": "against given answers"}

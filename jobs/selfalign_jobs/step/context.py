@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_api.run_file import StepConfig
 from selfalign_jobs.places.store import Folder, TableEntry, step_folder
 from selfalign_jobs.step.gang import Gang

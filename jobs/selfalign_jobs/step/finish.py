@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from selfalign_api.plan import AnyStep, Json
+from selfalign_api.plan import AnyStep
+from selfalign_api.plan_values import Json
 from selfalign_jobs.places.store import Manifest, TableEntry, write_manifest
 from selfalign_jobs.step import second_look
 from selfalign_jobs.step.context import StepContext

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.step.metrics import LogRow
 
 CURVES = {  # column of a training's log -> name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.step import bounds
 from selfalign_jobs.step.bounds import Bound
 from selfalign_jobs.step.metrics import LogRow

@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from selfalign_api.errors import ConfigError
 from selfalign_api.life import Tracking
-from selfalign_api.plan import Frozen, Json, Plan
+from selfalign_api.plan import Plan
+from selfalign_api.plan_values import Frozen, Json
 from selfalign_jobs.places.store import SUMMARY, Folder
 from selfalign_jobs.tracking.mlflow import KEY, MLflow, NotTracked, TrackedAs, Unreachable
 from selfalign_jobs.tracking.tracked import (

@@ -17,7 +17,7 @@ from http.client import HTTPException
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from selfalign_api.plan import Json
+from selfalign_api.plan_values import Json
 from selfalign_jobs.places.store import Folder
 from selfalign_jobs.step.points import Point
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from selfalign_api.digest import leaves
-from selfalign_api.plan import AnyStep, ArtifactRef, Evaluate, Generate, Json, Plan, Publish, Train, digest_of
+from selfalign_api.plan import AnyStep, ArtifactRef, Evaluate, Generate, Plan, Publish, Train, digest_of
+from selfalign_api.plan_values import Json
 from selfalign_jobs.accept.owner import OWNER, read_owner
 from selfalign_jobs.places.store import REPORT, SUMMARY, Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.publish.program import CARD, LINEAGE, MODEL_FIELD, Target, destination, destinations

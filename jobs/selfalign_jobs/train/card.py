@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 
 from selfalign_api.places import HubModel, parse_place
-from selfalign_api.plan import ArtifactRef, Lora, Plan, SourceRef, Train
+from selfalign_api.plan import ArtifactRef, Plan, SourceRef, Train
+from selfalign_api.training_values import Lora
 from selfalign_jobs.recipes.tables import learned_from
 
 

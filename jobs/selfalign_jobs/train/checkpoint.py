@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfalign_api.plan import Frozen
+from selfalign_api.plan_values import Frozen
 from selfalign_jobs.places.store import Folder, read_json
 from selfalign_jobs.train.settings import Shape
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import TrainSettings
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.recipes.tables import counts_of
 from selfalign_jobs.train.settings import Reads
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from selfalign_api.errors import ConfigError, Problem
-from selfalign_api.plan import Frozen, Json
+from selfalign_api.plan_values import Frozen, Json
 from selfalign_api.run_file import StepConfig
 from selfalign_jobs.step.context import Stopped
 from selfalign_jobs.step.failure import FULL, LOST, Failed, kind_of

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from selfalign_api.plan import Loss
+    from selfalign_api.training_values import Loss
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from selfalign_api.plan import TrainSettings
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.machine import free_memory_here
 from selfalign_jobs.train.settings import rank_count
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from selfalign_api.plan import Loss
+from selfalign_api.training_values import Loss
 from selfalign_jobs.train import losses
 from selfalign_jobs.train.losses import LOSSES, PairLogProbs
 from selfalign_jobs.train.settings import Reads

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Lora, TrainSettings
 from selfalign_api.run_file import TrainingMeans
+from selfalign_api.training_values import Lora, TrainSettings
 from selfalign_jobs.train.attention import NAME, backend_of
 from selfalign_jobs.train.reward_model import load_reward_model
 from selfalign_jobs.train.settings import deepspeed_config

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Json, ModelRef, Train
+from selfalign_api.plan import ModelRef, Train
+from selfalign_api.plan_values import Json
 from selfalign_api.run_file import StepConfig, TrainingMeans
 from selfalign_jobs.machine import check_driver
 from selfalign_jobs.places.models import locate_model

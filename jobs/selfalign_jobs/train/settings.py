@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import Frozen, Train, TrainSettings
+from selfalign_api.plan import Train
+from selfalign_api.plan_values import Frozen
 from selfalign_api.run_file import TrainingMeans
 from selfalign_api.training import Stage
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.train.steps import Layout, places_of, step_count
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}

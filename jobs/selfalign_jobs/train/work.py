@@ -19,7 +19,8 @@ import torch
 import transformers
 from transformers import AutoConfig
 
-from selfalign_api.plan import Json, Train
+from selfalign_api.plan import Train
+from selfalign_api.plan_values import Json
 from selfalign_jobs.machine import cpus_here
 from selfalign_jobs.places.store import Folder, step_folder
 from selfalign_jobs.step.context import Stopped

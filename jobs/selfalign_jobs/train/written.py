@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfalign_api.errors import ConfigError
-from selfalign_api.plan import SourceRef, Train, TrainSettings
+from selfalign_api.plan import SourceRef, Train
+from selfalign_api.training_values import TrainSettings
 from selfalign_jobs.flow import SetAside
 from selfalign_jobs.gather import gathered
 from selfalign_jobs.generate.chat import ModelChat

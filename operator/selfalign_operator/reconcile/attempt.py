@@ -47,6 +47,7 @@ MOST_FIRST_SECONDS = 300.0  # until the first look at an attempt whose step has 
 MOST_VANISHED = 3  # attempts in a row whose pods are gone before they were seen to end: from then on they count
 RUNNING_SECONDS = 60.0
 FRESH_SECONDS = 60.0  # a progress reading older than this says nothing about standing still
+UNREAD = "; how far it is cannot be read: its port 8080 does not answer the operator"
 
 
 def current_attempt(turn: Turn) -> bool:
@@ -310,10 +311,13 @@ def _progress(turn: Turn) -> StepProgress | None:
 def _words(turn: Turn, step: StepStatus, workload: WorkloadView) -> str:
     view = turn.observed.progress
     if view is None:
-        unread = "; how far it is cannot be read: its port 8080 does not answer the operator"
-        return f"{step.name} runs: {workload.ready} of {workload.size} pods are ready" + (
-            unread if turn.observed.progress_unread else ""
-        )
+        ready = f"{step.name} runs: {workload.ready} of {workload.size} pods are ready"
+        if turn.observed.progress_unread:
+            return ready + UNREAD
+        told = step.message == ready + UNREAD or step.message.startswith(f"{step.name}: ")
+        return (
+            step.message if told and step.reason == "StepRunning" else ready
+        )  # whoever begins to lead has asked nobody yet
     age = (turn.observed.now - view.read_at).total_seconds()
     old = f", as of {age:.0f} s ago: its pod does not answer" if age > FRESH_SECONDS else ""
     return f"{step.name}: {view.phase} {view.done:,} of {view.total:,} {view.unit}{old}"
@@ -330,7 +334,8 @@ def next_attempt(turn: Turn) -> bool:
         words += f"; worth a second look: {odd}" if odd else ""
         turn.condition("Complete", "True", "AllStepsDone", words)
         turn.condition("Progressing", "False", "Finished", "all steps are done")
-        turn.update(completion_time=time_text(turn.observed.now))
+        plan = turn.status.plan and turn.status.plan.model_copy(update={"content": None})
+        turn.update(completion_time=time_text(turn.observed.now), plan=plan)
         turn.tell("Completed", "all steps are done")
         return True
     if turn.status.is_true("Failed") or step.state == "Failed":

@@ -1,10 +1,12 @@
-"""What was resolved when a run began stays resolved: its ConfigMap is read, made again where it is the same, or waited for."""
+"""What was resolved when a run began stays resolved: its ConfigMap is read, made again from the status, or waited for."""
 
 from __future__ import annotations
 
+from selfalign_api.status import PlanStatus
+from selfalign_operator.packed import packed
 from selfalign_operator.reconcile.turn import Turn
 
-__all__ = ["look_for_plan", "planned"]
+__all__ = ["look_for_plan", "make_objects", "planned"]
 
 LOOK_AGAIN_SECONDS = 30.0
 
@@ -23,10 +25,23 @@ def look_for_plan(turn: Turn) -> None:
     if not turn.resolves_anew:
         turn.plan_is_lost = True
         return
-    turn.create(*turn.render.run_objects(turn.effective))
-    turn.update(plan=plan.model_copy(update={"config_map_name": name}))
+    make_objects(turn)
     turn.condition("Progressing", "Unknown", "Pending", "the run goes on as it is resolved today")
     turn.tell("Resumed", "the retry annotation has a new value: the run goes on as it is resolved today")
+
+
+def make_objects(turn: Turn) -> None:
+    """The run's own objects: of a plan that stands what is missing; of a new one all, and the status keeps its content."""
+    assert turn.effective is not None
+    objects, plan = turn.render.run_objects(turn.effective), turn.status.plan
+    name = turn.render.config_map_name(turn.effective)
+    if plan is not None and plan.config_map_name == name:
+        turn.make_sure(*objects)
+        return
+    turn.create(*objects)
+    data = next(each["data"] for each in objects if each["kind"] == "ConfigMap")
+    plan = plan or PlanStatus(config_map_name=name)
+    turn.update(plan=plan.model_copy(update={"config_map_name": name, "content": packed(data)}))
 
 
 def planned(turn: Turn) -> bool:

@@ -18,6 +18,7 @@ from selfalign_api.status import (
 from selfalign_operator.effective import Attempt
 from selfalign_operator.reasons import EventReason
 from selfalign_operator.reconcile.ending import GATE, Ending
+from selfalign_operator.reconcile.plan import make_objects
 from selfalign_operator.reconcile.results import checks_of, figures_of, model_of, notes_of, planned_steps, told
 from selfalign_operator.reconcile.times import time_text
 from selfalign_operator.reconcile.turn import Turn
@@ -64,14 +65,7 @@ def begin(turn: Turn, step: StepStatus) -> None:
     assert turn.effective is not None
     number = step.attempts + 1
     manifest = turn.render.workload(turn.effective, attempt_of(step, number))
-    name = turn.render.config_map_name(turn.effective)
-    plan = turn.status.plan
-    objects = turn.render.run_objects(turn.effective)
-    if plan is not None and plan.config_map_name == name:
-        turn.make_sure(*objects)
-    else:
-        turn.create(*objects)
-        turn.update(plan=(plan or PlanStatus(config_map_name=name)).model_copy(update={"config_map_name": name}))
+    make_objects(turn)
     turn.create(manifest, workload_of=step.name)
     now = time_text(turn.observed.now)
     queued = manifest["spec"].get("suspend") is True  # for Kueue
@@ -113,6 +107,7 @@ def _starts(step: str, attempt: int) -> str:
 def collect(turn: Turn, step: StepStatus) -> None:
     """Its pods are gone, and the termination message with them: a small Job reads the manifest instead."""
     assert turn.effective is not None
+    make_objects(turn)
     manifest = turn.render.workload(turn.effective, attempt_of(step, step.attempts, collect=True))
     turn.create(manifest, workload_of=step.name)
     turn.step(step, collecting=True, workload=_reference(manifest), message="its result is read from the storage")
