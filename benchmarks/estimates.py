@@ -44,7 +44,7 @@ def main() -> None:
         change = {field: change}
     small = merge(whole, {"metadata": {"name": f"{name}-smaller"}, "spec": change})
     smaller, run = (go(document, options.mount, options.out) for document in (small, whole))
-    given = ("--mount", options.mount, "--out", options.out, "--json")
+    given = ("--mount", options.mount, "--json")
     by = {
         f"first {options.first} records": told(options.example, *given, "-n", options.first),
         f"a run with {options.smaller}": told(options.example, *given, "--like", smaller),
