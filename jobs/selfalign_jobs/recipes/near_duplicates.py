@@ -33,8 +33,11 @@ class Compared(Protocol):
 
     def __len__(self) -> int: ...
 
-    def keys(self, threshold: float) -> Hashes:
+    def keys(self, threshold: float) -> Hashes | npt.NDArray[np.uint32]:
         """A key a band for each; two that are as alike as the threshold share one, nearly always."""
+
+    def may_be_alike(self, one: Numbers, other: Numbers, threshold: float, /) -> npt.NDArray[np.bool_]:
+        """Which of these pairs, each of which shares a key, are worth measuring."""
 
     def similarities(self, number: int, others: Numbers) -> npt.NDArray[np.float64]:
         """How alike one is to each of others."""
@@ -52,7 +55,7 @@ def near_duplicates(
     if rule["method"] == "Exact":
         return _equal(texts)
     compared: Compared = shingle_sets(texts, rule["ngram"]) if vectors is None else Vectors(vectors)
-    return _kept_or_like(compared, *_buckets(compared.keys(rule["threshold"])), rule["threshold"])
+    return _kept_or_like(compared, *_buckets(compared, rule["threshold"]), rule["threshold"])
 
 
 def words_of(text: str) -> list[str]:
@@ -94,6 +97,10 @@ class Sets:
         for at in range(0, len(self), TEXTS):
             keys[:, at : at + TEXTS] = _keys(self, at, min(at + TEXTS, len(self)), rows)
         return keys
+
+    def may_be_alike(self, one: Numbers, _other: Numbers, _threshold: float, /) -> npt.NDArray[np.bool_]:
+        """All of these pairs: few sets share a key by chance."""
+        return np.ones(len(one), bool)
 
     def similarities(self, number: int, others: Numbers) -> npt.NDArray[np.float64]:
         """The Jaccard of a set with each of others: what both have over what either has."""
@@ -150,16 +157,20 @@ def _starts(sizes: Numbers) -> Numbers:
 # --- candidates -----------------------------------------------------------------------------------------------------------
 
 
-def _buckets(keys: Hashes) -> tuple[Numbers, Numbers]:
+def _buckets(compared: Compared, threshold: float) -> tuple[Numbers, Numbers]:
     """Which may be alike, by a key a band: their numbers, and beside each the number of a bucket that it shares with another."""
     members, buckets, before = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-    for band in keys:
+    for band in compared.keys(threshold):
         order = np.argsort(band, kind="stable")
         run = np.cumsum(np.diff(band[order], prepend=band[order][:1]) != 0)
-        several = np.bincount(run, minlength=1)[run] > 1
+        sizes = np.bincount(run, minlength=1)
+        firsts = np.flatnonzero(sizes[run] == 2)[::2]  # of buckets of two: nearly all that chance brings about
+        unlike = ~compared.may_be_alike(order[firsts], order[firsts + 1], threshold)
+        sizes[run[firsts[unlike]]] = 0
+        several = sizes[run] > 1
         members.append(order[several])
         buckets.append(run[several] + before)
-        before += keys.shape[1]
+        before += len(band)
     return np.concatenate(members), np.concatenate(buckets)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from selfalign_jobs.recipes.hashes import Hashes, Numbers, mixed, rows_a_band
+from selfalign_jobs.recipes.hashes import Numbers, mixed, rows_a_band
 
-HYPERPLANES = 1024
-AT_A_TIME = 16_384  # vectors
-BITS = 63  # of a band at most: a key is a whole number
+HYPERPLANES = 4096  # so many that few of a million vectors share a key by chance
+AT_A_TIME = 8_192  # vectors
+BYTES = 4  # of a key
+ROUNDING = 1e-4  # of a cosine, by the order in which it is added up
 
 
 class Vectors:
@@ -30,17 +31,27 @@ class Vectors:
         found: npt.NDArray[np.float64] = (self._rows[others] @ self._rows[number]).astype(np.float64)
         return found
 
-    def keys(self, threshold: float) -> Hashes:
+    def may_be_alike(self, one: Numbers, other: Numbers, threshold: float, /) -> npt.NDArray[np.bool_]:
+        """Which of these pairs are: to measure one costs less than to remember it."""
+        alike, least = np.empty(len(one), bool), threshold - ROUNDING
+        for at in range(0, len(one), AT_A_TIME):
+            here = slice(at, at + AT_A_TIME)
+            alike[here] = np.einsum("ij,ij->i", self._rows[one[here]], self._rows[other[here]]) >= least
+        return alike
+
+    def keys(self, threshold: float) -> npt.NDArray[np.uint32]:
         """A key a band for each vector; the more bits it has, the fewer vectors share one."""
         same_side = 1 - np.arccos(threshold) / np.pi
-        bits = min(rows_a_band(same_side, HYPERPLANES), BITS)
+        bits = min(rows_a_band(same_side, HYPERPLANES), 8 * BYTES)
         bands = HYPERPLANES // bits
         planes = _hyperplanes(self._rows.shape[1], bands * bits)
-        keys = np.empty((bands, len(self)), np.uint64)
-        weights = np.uint64(1) << np.arange(bits, dtype=np.uint64)
+        keys = np.empty((bands, len(self)), np.uint32)
         for at in range(0, len(self), AT_A_TIME):
             above = (self._rows[at : at + AT_A_TIME] @ planes >= 0).reshape(-1, bands, bits)
-            keys[:, at : at + AT_A_TIME] = (above * weights).sum(2, dtype=np.uint64).T
+            packed = np.packbits(above, axis=2)
+            wide = np.zeros((*packed.shape[:2], BYTES), np.uint8)
+            wide[:, :, : packed.shape[2]] = packed
+            keys[:, at : at + AT_A_TIME] = wide.view(np.uint32)[:, :, 0].T
         return keys
 
 
