@@ -314,10 +314,9 @@ def _words(turn: Turn, step: StepStatus, workload: WorkloadView) -> str:
         ready = f"{step.name} runs: {workload.ready} of {workload.size} pods are ready"
         if turn.observed.progress_unread:
             return ready + UNREAD
+        # Whoever begins to lead has asked no pod yet: what was said stands.
         told = step.message == ready + UNREAD or step.message.startswith(f"{step.name}: ")
-        return (
-            step.message if told and step.reason == "StepRunning" else ready
-        )  # whoever begins to lead has asked nobody yet
+        return step.message if told and step.reason == "StepRunning" else ready
     age = (turn.observed.now - view.read_at).total_seconds()
     old = f", as of {age:.0f} s ago: its pod does not answer" if age > FRESH_SECONDS else ""
     return f"{step.name}: {view.phase} {view.done:,} of {view.total:,} {view.unit}{old}"
