@@ -63,12 +63,12 @@ def images(made: Run) -> set[str]:
 
 def test_a_lost_plan_is_made_again_of_the_status(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     made = robbed(cluster, namespace, tmp_path, "restored")
-    then, there = images(made), made.status["plan"]
+    plan = made.status["plan"]["configMapName"]
     second = upgraded(cluster, namespace, tmp_path)
     try:
         made.until("Complete", "True")
-        assert images(made) == then  # not those of today
-        cluster.kubectl("get", "configmap", f"-n={namespace}", there["configMapName"])
+        assert images(made) == {"example.invalid/generate", "example.invalid/train"}  # not those of today
+        cluster.kubectl("get", "configmap", f"-n={namespace}", plan)
         assert "content" not in made.status["plan"]
         assert "PlanLost" not in made.events()
     finally:
