@@ -60,6 +60,8 @@ def keep_log() -> KeptLog:
     program = os.pidfd_open(os.getpid())
     between = os.fork()
     if between == 0:
+        with contextlib.suppress(OSError):
+            os.setsid()  # before the program goes on: what ends its group by force leaves its last words to be committed
         if os.fork() == 0:  # no child of the program's: it waits for its own, and looks whether any is left
             for descriptor in (written[1], control[1], done[0]):
                 os.close(descriptor)
@@ -88,8 +90,6 @@ class _Keeper:
 
     def work(self) -> None:
         """Until the program is over."""
-        with contextlib.suppress(OSError):
-            os.setsid()  # what ends the program's group by force leaves the last words to be committed
         while not self._over:
             ready, _, _ = select.select([self._written, self._control, self._program], [], [])
             self._over = self._program in ready
