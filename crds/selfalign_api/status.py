@@ -29,7 +29,7 @@ CONDITION_TYPES: tuple[ConditionType, ...] = get_args(ConditionType)
 MAX_STEPS = 256
 MAX_LOST_ATTEMPTS = 8  # of one step, the newest
 MAX_FIGURES = 48
-PACKED_MAX_CHARACTERS = 16_384  # of what a run was resolved to: some 2 000
+PACKED_MAX_CHARACTERS = 16_384  # of what a run was resolved to: a small one takes 916
 MAX_ATTEMPTS = 1_000_000  # of one step; a label holds more of them
 Whole = Annotated[int, Field(ge=0, le=2**53)]  # what one may be added to: a status may be edited by hand
 

@@ -164,9 +164,8 @@ def test_of_a_kopf_that_failed_nothing_is_kept(play: Callable[[Use], None], monk
             scene.apiserver.say("jobs", BROKEN)
             await scene.until(lambda: not scene.apiserver.watching("jobs"))
         await scene.until(lambda: scene.apiserver.watching("selfalignmentruns") and scene.apiserver.watching("jobs"))
-        await scene.until(
-            lambda: alive(kopf.OperatorSettings) <= 2
-        )  # each Kopf has its own; connections keep the last context
+        # Each Kopf has its own, and a connection may keep the last one's context.
+        await scene.until(lambda: alive(kopf.OperatorSettings) <= 2)
 
     play(use)
 
