@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from selfalign_api.plan import Evaluate, Generate, Plan, Prepare, SourceRef, TableRef, Train
 from selfalign_jobs.recipes.base import recipe
-from selfalign_jobs.recipes.benchmarks import OWN_QUESTIONS
+from selfalign_jobs.recipes.own_questions import KINDS
 from selfalign_jobs.recipes.tables import learned_from
 from selfalign_jobs.step import second_look
 from selfalign_jobs.train.steps import step_count
@@ -17,13 +17,14 @@ Rows = Mapping[str, int]  # of the plan's sources, by name
 def foreseen(plan: Plan, rows: Rows) -> Iterator[str]:
     """What deserves a second look already, each sentence once."""
     told: dict[str, None] = {}
+    own = {kind.flow for kind in KINDS}
     for step in plan.steps:
         if isinstance(step, Train):
             pairs, settings = most_pairs(plan, step, rows), step.settings
             told |= dict.fromkeys(second_look.on_batches(pairs, settings.global_batch_size, step.rows))
             told |= dict.fromkeys(second_look.on_learning_rate(settings.learning_rate))
         if isinstance(step, Evaluate):
-            asked = min(most_rows(plan, job.rows, rows) for job in step.loads[0].jobs if job.flow not in OWN_QUESTIONS)
+            asked = min(most_rows(plan, job.rows, rows) for job in step.loads[0].jobs if job.flow not in own)
             told |= dict.fromkeys(second_look.on_held_out(asked))
     yield from told
 

@@ -14,25 +14,24 @@ from selfalign_jobs.places import hub
 from selfalign_jobs.places.bucket import list_bucket
 from selfalign_jobs.places.content import files_digest, folder_digest
 from selfalign_jobs.places.sources import DIALOGUES, field_of, given_as, source_files, task_folder, url_key
-from selfalign_jobs.recipes.benchmarks import QUESTIONS, SOURCE
 from selfalign_jobs.recipes.evaluation import OF_FILE
 from selfalign_jobs.recipes.method import Method
+from selfalign_jobs.recipes.own_questions import BENCHMARK, KINDS, kind_of
 
 
 def source_names(method: Method) -> tuple[str, ...]:
     """What a run reads, by the names that its plan has for them."""
     held_out = ("evaluation",) if method.evaluation.prompts_given else ()
     others = (OF_FILE + check.name for check in method.evaluation.checks if check.against == "answers")
-    asked = method.evaluation.when != "Never"
-    benchmarks = (SOURCE + check.name for check in method.evaluation.checks if check.type == "Benchmark" and asked)
-    questions = (QUESTIONS + check.name for check in method.evaluation.checks if check.format == "MTBench" and asked)
-    return (*method.data, *held_out, *others, *benchmarks, *questions)
+    checks = method.evaluation.checks if method.evaluation.when != "Never" else ()
+    own = (kind.source + check.name for kind in KINDS for check in checks if kind_of(check) is kind)
+    return (*method.data, *held_out, *others, *own)
 
 
 def source_of(name: str, values: Mapping[str, Json], mounts: Mapping[str, str], folder: Path) -> DataSource:
     """A source as the plan has it: where it is now, and the digest of what is there. Raises ConfigError for one that is not."""
     given = given_as(values, name)
-    if name.startswith(SOURCE):
+    if name.startswith(BENCHMARK.source):
         return _benchmark(name, given, mounts, folder)
     url = given.get("url")
     if url is None:

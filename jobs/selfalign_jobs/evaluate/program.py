@@ -21,7 +21,7 @@ from selfalign_jobs.generate.program import MakeChat, MakeEngine, finish, run_lo
 from selfalign_jobs.generate.vllm_engine import VllmEngine
 from selfalign_jobs.places.sources import field_of, none_answered, task_folder
 from selfalign_jobs.places.store import Manifest
-from selfalign_jobs.recipes.benchmarks import SOURCE
+from selfalign_jobs.recipes.own_questions import BENCHMARK
 from selfalign_jobs.step import points, second_look
 from selfalign_jobs.step.context import StepContext
 from selfalign_jobs.step.events import Events
@@ -81,7 +81,7 @@ def _notes(context: StepContext, step: Evaluate) -> Iterator[str]:
 
 def _benchmark(context: StepContext, step: Evaluate, check: Check) -> Figures:
     """The figures of a Benchmark; the harness's own accounts of both models are kept beside the step's tables."""
-    name, config = SOURCE + check.name, context.config
+    name, config = BENCHMARK.source + check.name, context.config
     source = config.plan.sources[name]
     assert source.benchmark is not None
     folder = None if source.url is None else task_folder(name, source.url, config.mounts)

@@ -21,9 +21,9 @@ from selfalign_jobs.places.tables import cells, dialogues, read_text
 from selfalign_jobs.places.tables.files import TableFile, in_folder, table_file
 from selfalign_jobs.places.tables.first_bytes import by_content, check_content
 from selfalign_jobs.places.tables.piece import Column, Unreadable
-from selfalign_jobs.recipes import personas, users
-from selfalign_jobs.recipes.benchmarks import QUESTIONS, SOURCE
+from selfalign_jobs.recipes import own_questions, personas, users
 from selfalign_jobs.recipes.evaluation import OF_FILE
+from selfalign_jobs.recipes.own_questions import of_source
 
 # What a table of each kind must have, and may have.
 REQUIRED = {
@@ -91,17 +91,16 @@ def task_folder(name: str, url: str, mounts: Mapping[str, str], beside: Path = P
 
 def url_key(name: str) -> str:
     """What the spec calls the URL of a source."""
-    return "tasksUrl" if name.startswith(SOURCE) else "url"
+    own = of_source(name)
+    return "url" if own is None else own[0].url
 
 
 def field_of(name: str) -> str:
     """The path in the spec of a source."""
-    if name.startswith(SOURCE):
-        return f"spec.evaluation.checks[{name.removeprefix(SOURCE)}].benchmark"
+    if (own := of_source(name)) is not None:
+        return f"spec.evaluation.checks[{own[1]}].{own[0].field}"
     if name.startswith(OF_FILE):
         return f"spec.evaluation.checks[{name.removeprefix(OF_FILE)}].selfWinRate.answers"
-    if name.startswith(QUESTIONS):
-        return f"spec.evaluation.checks[{name.removeprefix(QUESTIONS)}].export.questions"
     return "spec.evaluation.prompts" if name == "evaluation" else f"spec.data.{name}"
 
 
@@ -120,12 +119,10 @@ def given_as(spec: Mapping[str, Json], name: str) -> dict[str, Json]:
     if name.startswith(OF_FILE):
         (check,) = (check for check in evaluation["checks"] if OF_FILE + check["name"] == name)
         found: dict[str, Json] = check["selfWinRate"]["answers"]
-    elif name.startswith(SOURCE):
-        (check,) = (check for check in evaluation["checks"] if SOURCE + check["name"] == name)
-        found = check["benchmark"]
-    elif name.startswith(QUESTIONS):
-        (check,) = (check for check in evaluation["checks"] if QUESTIONS + check["name"] == name)
-        found = check["export"]["questions"]
+    elif (own := of_source(name)) is not None:
+        (found,) = (check for check in evaluation["checks"] if check["name"] == own[1])
+        for part in own[0].field.split("."):
+            found = found[part]
     else:
         found = evaluation["prompts"] if name == "evaluation" else spec["data"][name]
     return found
@@ -173,7 +170,13 @@ def _refusing(field: str, path: Path) -> Iterator[None]:
 
 def _reading(name: str, source: DataSource, is_text: bool) -> Reading:
     """What is read of each file; first the column that a row must have."""
-    kind = "answers" if name.startswith(OF_FILE) else "questions" if name.startswith(QUESTIONS) else name
+    kind = (
+        "answers"
+        if name.startswith(OF_FILE)
+        else "questions"
+        if name.startswith(own_questions.DIALOGUES.source)
+        else name
+    )
     given, main, field = source.columns, REQUIRED[kind], f"{field_of(name)}.columns"
     beside, optional = BESIDE.get(kind, ()), OPTIONAL.get(kind, ())
     chats = [MESSAGES] if main == "prompt" and not beside else []

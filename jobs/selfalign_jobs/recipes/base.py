@@ -143,7 +143,7 @@ class Recipe:
 
 def recipe(name: str) -> Recipe:
     """The recipe of that name, with what evaluations of every recipe may ask; ConfigError for one that is not built yet."""
-    from selfalign_jobs.recipes.benchmarks import benchmarked
+    from selfalign_jobs.recipes.own_questions import with_own_questions
 
     if name not in RECIPES:
         raise ConfigError.one(
@@ -151,4 +151,4 @@ def recipe(name: str) -> Recipe:
         )
     found = import_module(f"selfalign_jobs.recipes.{name}").RECIPE
     assert isinstance(found, Recipe)
-    return benchmarked(found)
+    return with_own_questions(found)

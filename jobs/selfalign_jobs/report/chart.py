@@ -18,7 +18,7 @@ from selfalign_jobs.report.scale import Axis, axis, number, power_of_ten, supers
 
 WIDTH = 330
 HEIGHT = 206
-LEFT, RIGHT, TOP, BOTTOM = 46, 318, 12, 166  # the plot's edges
+LEFT, RIGHT, TOP, BOTTOM = 50, 318, 12, 166  # the plot's edges
 POINTS = 330  # a curve has no more of them than the picture has units
 LETTER = 6.3  # about the width of one
 ROW = 24  # height of a row there
