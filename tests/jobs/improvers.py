@@ -55,9 +55,9 @@ def where(wanted: Callable[[str, str], bool], *columns: list[str]) -> list[list[
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def users(prompts: list[str], drafts: list[str]) -> list[str]:
-    """What an improver is asked."""
-    template = example().method.roles["improve"].template
+def users(prompts: list[str], drafts: list[str], template: str | None = None) -> list[str]:
+    """What an improver is asked: the example's, or one of this template."""
+    template = template or example().method.roles["improve"].template
     assert template is not None
     return [
         render_template(template, {"prompt": prompt, "draft": draft})
@@ -65,10 +65,10 @@ def users(prompts: list[str], drafts: list[str]) -> list[str]:
     ]
 
 
-def improved(model: Path, rows: list[dict[str, str]], drafts: list[str]) -> float:
+def improved(model: Path, rows: list[dict[str, str]], drafts: list[str], template: str | None = None) -> float:
     """The share of right answers that is expected of an improver at temperature 1, of held-out prompts with drafts."""
     chat = ModelChat.of(MODEL, None)
-    asked = users([row["prompt"] for row in rows], drafts)
+    asked = users([row["prompt"] for row in rows], drafts, template)
     answered = [chat.given(user, row["reference"]) for user, row in zip(asked, rows, strict=True)]
     return sum(map(math.exp, log_probabilities(model, answered))) / len(rows)
 

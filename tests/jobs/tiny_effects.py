@@ -77,10 +77,15 @@ def trained(
 
 
 @cache
+def rows_of(table: str) -> Rows:
+    """The rows of a table of the examples'."""
+    return [json.loads(line) for line in (TINY / table).read_text().splitlines()]
+
+
+@cache
 def accuracy(model: Path) -> float:
     """The accuracy at temperature 1 that is expected of the held-out prompts."""
-    chat = ModelChat.of(MODEL, None)
-    rows = [json.loads(line) for line in (TINY / "heldout.jsonl").read_text().splitlines()]
+    chat, rows = ModelChat.of(MODEL, None), rows_of("heldout.jsonl")
     sums = log_probabilities(model, [chat.given(row["prompt"], row["reference"]) for row in rows])
     return sum(map(math.exp, sums)) / len(sums)
 

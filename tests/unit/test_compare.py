@@ -148,6 +148,7 @@ def test_each_of_more_runs_than_there_are_kinds_of_lines_has_its_curve(first: Ma
     (loss,) = re.findall(r'<svg[^>]*aria-label="Loss">.*?</svg>', page)
     assert loss.count('class="curve s') == 10
     assert loss.count('class="curve s1"') == 2
+    assert "<h1>A sao-tiny, B sao-tiny, C sao-tiny and 7 others</h1>" in page
 
 
 def test_no_text_of_a_model_is_markup_and_nothing_is_loaded(first: MadeRun, second: MadeRun, tmp_path: Path) -> None:
