@@ -23,6 +23,7 @@ from tables import shuffled
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = EXAMPLES / "tiny-model"
 Spec = dict[str, Any]
+LONGER = 25  # the head of the blind reward model than that of the other
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,32 @@ def own_answers(run: Path, out: Path) -> Spec:
     return {"seed": _other_seed(run), "data": {"demonstrations": {"url": _written(said, out / "demonstrations.jsonl")}}}
 
 
-def own_seeds_and_any_score(run: Path, out: Path) -> Spec:
-    """SynPO's seeds with the model's own answers, and a reward model whose head points anywhere."""
+def own_seeds_and_blind_score(run: Path, out: Path) -> Spec:
+    """SynPO's seeds with the model's own answers, and a reward model that reads other words than there are."""
+    rows = _rows(run / "iter-1/i1-generate/parts/seed-answers", "prompt", "answer")
+    said = [{"prompt": row["prompt"], "response": row["answer"]} for row in rows if row["answer"]]
+    return {
+        "seed": _other_seed(run),
+        "auxiliaryModels": [{"name": "reward", "kind": "RewardModel", "url": blind(out / "reward-model").as_uri()}],
+        "data": {"demonstrations": {"url": _written(said, out / "demonstrations.jsonl")}},
+    }
+
+
+def blind(folder: Path) -> Path:
+    """The reward model with its words' vectors exchanged, and a longer head, by which scores are as far apart as before.
+
+    A head that points anywhere would not do: what the layers below have learned may order answers by any of its directions.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
-    rows = _rows(run / "iter-1/i1-generate/parts/seed-answers", "prompt", "answer")
-    said = [{"prompt": row["prompt"], "response": row["answer"]} for row in rows if row["answer"]]
-    shutil.copytree(TINY / "reward-model", out / "reward-model", dirs_exist_ok=True)
-    weights = load_file(out / "reward-model/model.safetensors")
-    head = torch.randn(weights["score.weight"].shape, generator=torch.Generator().manual_seed(0))
-    weights["score.weight"] = (head * weights["score.weight"].norm() / head.norm()).to(weights["score.weight"].dtype)
-    save_file(weights, out / "reward-model/model.safetensors", {"format": "pt"})
-    return {
-        "seed": _other_seed(run),
-        "auxiliaryModels": [{"name": "reward", "kind": "RewardModel", "url": (out / "reward-model").as_uri()}],
-        "data": {"demonstrations": {"url": _written(said, out / "demonstrations.jsonl")}},
-    }
+    shutil.copytree(TINY / "reward-model", folder, dirs_exist_ok=True)
+    weights = load_file(folder / "model.safetensors")
+    words, head = "model.embed_tokens.weight", "score.weight"
+    order = torch.randperm(len(weights[words]), generator=torch.Generator().manual_seed(0))
+    weights |= {words: weights[words][order].clone(), head: weights[head] * LONGER}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 def same_responders(_run: Path, _out: Path) -> Spec:
@@ -110,5 +120,5 @@ CONTROLS = {
     "reversegen-own-teacher": Control("reversegen-tiny.yaml", "the model itself for a teacher", own_teacher),
     "spin-own-answers": Control("spin-tiny.yaml", "demonstrations that are own answers", own_answers),
     "selm-random-ranks": Control("selm-tiny.yaml", "ranks drawn at random", judge_at_random),
-    "synpo-any-score": Control("synpo-tiny.yaml", "seeds with own answers, any score", own_seeds_and_any_score),
+    "synpo-blind-score": Control("synpo-tiny.yaml", "seeds with own answers, a blind score", own_seeds_and_blind_score),
 }

@@ -18,8 +18,9 @@ from selfalign_jobs.recipes.keywords import keywords
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = EXAMPLES / "tiny-model"
-sys.path.insert(0, str(TINY / "build"))
+sys.path[:0] = [str(TINY / "build"), str(EXAMPLES.parent / "benchmarks")]
 
+import controls  # noqa: E402
 import language  # noqa: E402
 import pretrain  # noqa: E402
 import ranker  # noqa: E402
@@ -244,6 +245,11 @@ def test_the_committed_reward_model_has_the_figures_of_its_card_and_scores_right
     assert {name: float(value) for name, value in told} == built["figures"]
     assert reward_model.measure(folder, language.heldout_items(10))["habit"] >= 0.9
     assert (folder / "model.safetensors").stat().st_size <= 1 << 20
+
+
+def test_the_blind_reward_model_of_the_controls_scores_right_answers_above_habits_by_chance_alone(tmp_path):
+    figures = reward_model.measure(controls.blind(tmp_path / "blind"), language.heldout_items(50))
+    assert 0.35 < figures["habit"] < 0.65
 
 
 @pytest.mark.parametrize("name", ["strong", "weak"])
