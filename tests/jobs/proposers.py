@@ -49,7 +49,7 @@ def taught_by_itself(run: SmallRun, folder: Path) -> SmallRun:
         ],
         "generation": {"roles": [{"name": "teach", "temperature": 1, "topP": 1}]},
     }
-    return small_runs.ran(small_runs.plan_of("reversegen-tiny.yaml", changes() | own), folder)
+    return small_runs.ran(small_runs.plan_of("reversegen-tiny.yaml", changes(PROPOSALS // 2) | own), folder)
 
 
 def failing(run: SmallRun, k: int) -> float:
@@ -63,9 +63,9 @@ def valid(run: SmallRun, k: int) -> float:
     return len(run.rows(f"i{k}-generate", "verified")) / PROPOSALS
 
 
-def changes() -> dict[str, Any]:
+def changes(proposals: int = PROPOSALS) -> dict[str, Any]:
     """What is smaller than in the example."""
-    return {"reversegen": {"proposalsPerIteration": PROPOSALS}}
+    return {"reversegen": {"proposalsPerIteration": proposals}}
 
 
 def taken(run: SmallRun, steps: Iterable[str], folder: Path) -> None:

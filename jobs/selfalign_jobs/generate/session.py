@@ -23,6 +23,7 @@ OBJECT_STORE_BYTES = 128 << 20  # reports are small and read at once
 ROOM_BYTES = 16 << 20  # that a session's logs and sockets take at least
 PLACE_CHARACTERS = 24  # of a folder's path that has room for Ray's below it
 RAY_PORT = 6379  # of the head of a gang
+START_SECONDS = 120  # for Ray's first process to come up on a machine full of other work; Ray's own 30 are too few there
 RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
 
 
@@ -46,6 +47,7 @@ def ray_environment(drain_seconds: int = 0) -> dict[str, str]:
         # Ray's ports are closed to all without it. Left out, Ray would keep one in the home folder.
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS),
+        "RAY_gcs_server_port_wait_time_s": str(START_SECONDS),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_seconds),
     }
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
