@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,17 @@ class GangRun(Run):
 
     def manifest(self, step: str) -> Manifest:
         """What a finished step has published."""
-        found = read_manifest(step_folder(self.folder, self.step(step)["iteration"], step))
+        found = read_manifest(self.folder_of(step))
         assert found is not None, f"{step} has no manifest in {self.folder.path}"
         return found
+
+    def has_ended(self, step: str) -> bool:
+        """Whether it has published itself."""
+        return read_manifest(self.folder_of(step)) is not None
+
+    def folder_of(self, step: str) -> Folder:
+        """A step's part of the folder."""
+        return step_folder(self.folder, self.step(step)["iteration"], step)
 
     def assert_told_as_published(self, step: str) -> None:
         """The status of a step says what its manifest does."""
@@ -98,6 +107,15 @@ class GangRun(Run):
         folder = step_folder(self.folder, 1, "i1-generate")
         table = read_parts(folder, self.manifest("i1-generate").tables["pairs"], ["_source"])
         assert sorted(table["_source"].to_pylist()) == list(range(personas))
+
+    def assert_every_row_once(self, step: str) -> None:
+        """No row that was to be asked is lost, none doubled; a training has none."""
+        folder = self.folder_of(step)
+        for name, table in self.manifest(step).tables.items():
+            if (prepared := f"prepared/{name}.parquet") in folder.files("prepared"):
+                sources = read_parts(folder, table, ["_source"])["_source"].to_pylist()
+                once = [source for source, _ in groupby(sources)]  # a record's rows follow one another
+                assert sorted(once) == list(range(folder.read_table(prepared, []).num_rows)), f"{step}: {name}"
 
     def records(self) -> int:
         """Pairs that are durable."""
