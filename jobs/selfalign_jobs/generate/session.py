@@ -23,7 +23,7 @@ OBJECT_STORE_BYTES = 128 << 20  # reports are small and read at once
 ROOM_BYTES = 16 << 20  # that a session's logs and sockets take at least
 PLACE_CHARACTERS = 24  # of a folder's path that has room for Ray's below it
 RAY_PORT = 6379  # of the head of a gang
-START_SECONDS = 120  # for Ray's first process to come up on a machine full of other work; Ray's own 30 are too few there
+START_SECONDS = 120  # for its first process, on a machine that is full of other work; Ray allows 30
 RECONNECT_SECONDS = 20  # how long a node looks for a head that is gone, before it ends and joins the next
 
 
