@@ -1,6 +1,6 @@
 """A recipe's tiny example, small, killed once in every step of its plan: the same command again loses and doubles nothing.
 
-`make recipe-kills` takes the examples of all recipes; `make jobs` those whose steps are of most kinds.
+`make recipe-kills` takes the examples of all recipes; `make jobs` the one whose steps are of most kinds.
 """
 
 from __future__ import annotations
@@ -24,12 +24,8 @@ from selfalign_api.plan import Evaluate, Generate, Plan
 from selfalign_jobs.places.store import Folder, Manifest, read_manifest, read_parts, step_folder
 from selfalign_jobs.recipes.base import Step
 
-SOME = ("pairs-tiny", "synpo-tiny")
-RUNS = (
-    sorted(EXAMPLES.glob("*-tiny.yaml"))
-    if "SELFALIGN_KILL_ALL" in os.environ
-    else [EXAMPLES / f"{n}.yaml" for n in SOME]
-)
+ALL = "SELFALIGN_KILL_ALL" in os.environ
+RUNS = sorted(EXAMPLES.glob("*-tiny.yaml" if ALL else "synpo-tiny.yaml"))
 ROWS, HELD_OUT = 320, 40
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
