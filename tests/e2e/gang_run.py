@@ -109,13 +109,14 @@ class GangRun(Run):
         assert sorted(table["_source"].to_pylist()) == list(range(personas))
 
     def assert_every_row_once(self, step: str) -> None:
-        """No row that was to be asked is lost, none doubled; a training has none."""
-        folder = self.folder_of(step)
-        for name, table in self.manifest(step).tables.items():
-            if (prepared := f"prepared/{name}.parquet") in folder.files("prepared"):
-                sources = read_parts(folder, table, ["_source"])["_source"].to_pylist()
-                once = [source for source, _ in groupby(sources)]  # a record's rows follow one another
-                assert sorted(once) == list(range(folder.read_table(prepared, []).num_rows)), f"{step}: {name}"
+        """No row that engines were to be asked is lost, none doubled."""
+        folder, tables = self.folder_of(step), self.manifest(step).tables
+        assert tables
+        for name, table in tables.items():
+            sources = read_parts(folder, table, ["_source"])["_source"].to_pylist()
+            once = [source for source, _ in groupby(sources)]  # a record's rows follow one another
+            asked = folder.read_table(f"prepared/{name}.parquet", []).num_rows
+            assert sorted(once) == list(range(asked)), f"{step}: {name}"
 
     def records(self) -> int:
         """Pairs that are durable."""

@@ -48,7 +48,8 @@ def test_a_recipe_whose_every_step_is_killed_ends_as_it_should(
     for step in steps:
         assert step["state"] == "Succeeded"
         run.assert_told_as_published(step["name"])
-        run.assert_every_row_once(step["name"])
+        if step["kind"] != "train":
+            run.assert_every_row_once(step["name"])
     trained = [step["name"] for step in steps if step["kind"] == "train"]
     assert len(trained) == models
     for each in trained:
