@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,11 @@ from typing import Any
 import pyarrow as pa
 import small_runs
 from small_runs import SmallRun
-from trainings import MODEL, TINY
+from tiny_run import EXAMPLES
+
+sys.path.insert(0, str(EXAMPLES.parent / "benchmarks"))
+
+import controls
 
 PROPOSALS = 1000  # fewer, and the share that fails means little
 
@@ -41,14 +46,7 @@ def exchanged(run: SmallRun, folder: Path) -> SmallRun:
 def taught_by_itself(run: SmallRun, folder: Path) -> SmallRun:
     """The same proposer, once; what the target learns are its own answers."""
     taken(run, ("i1-warm-up",), folder)
-    own = {
-        "iterations": 1,
-        "auxiliaryModels": [
-            {"name": "teacher", "url": MODEL.as_uri()},
-            {"name": "verifier", "kind": "Classifier", "label": "valid", "url": (TINY / "verifier").as_uri()},
-        ],
-        "generation": {"roles": [{"name": "teach", "temperature": 1, "topP": 1}]},
-    }
+    own = controls.own_teacher(run.folder, folder) | {"iterations": 1}
     return small_runs.ran(small_runs.plan_of("reversegen-tiny.yaml", changes(PROPOSALS // 2) | own), folder)
 
 
