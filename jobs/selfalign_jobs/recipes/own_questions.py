@@ -86,7 +86,7 @@ def with_own_questions(found: Recipe) -> Recipe:
 
 def planned(plan: Callable[[Method], tuple[Step, ...]], method: Method) -> tuple[Step, ...]:
     """The plan without the checks that have questions of their own, and these beside the others of each evaluation."""
-    asked = [(check.name, kind, check) for check in method.evaluation.checks if (kind := kind_of(check)) is not None]
+    asked = [(kind, check) for check in method.evaluation.checks if (kind := kind_of(check)) is not None]
     others = tuple(check for check in method.evaluation.checks if not check.has_questions)
     evaluation = method.evaluation.model_copy(update={"checks": others})
     steps = plan(method.model_copy(update={"evaluation": evaluation}))
@@ -97,16 +97,16 @@ def planned(plan: Callable[[Method], tuple[Step, ...]], method: Method) -> tuple
 
 
 def _asking(
-    step: Evaluate, asked: Sequence[tuple[str, OwnQuestions, EvaluationCheck]], method: Method, first: str
+    step: Evaluate, asked: Sequence[tuple[OwnQuestions, EvaluationCheck]], method: Method, first: str
 ) -> Evaluate:
     """An evaluation that asks the model whose answers it is about, and, where it is the first one, the initial model."""
     respond = method.roles.get("respond", Role())
-    after = {name: kind.table + name for name, kind, _ in asked}
-    before = {name: f"{after[name]}-initial" for name, kind, _ in asked if kind.asks_initial}
-    new = tuple(kind.job(name, after[name], respond) for name, kind, _ in asked)
+    after = {check.name: kind.table + check.name for kind, check in asked}
+    before = {check.name: f"{after[check.name]}-initial" for kind, check in asked if kind.asks_initial}
+    new = tuple(kind.job(check.name, after[check.name], respond) for kind, check in asked)
     loads = [_beside(load, new) if _answers(load) else load for load in step.loads]
     if step.name == first and before:
-        old = tuple(kind.job(name, before[name], respond) for name, kind, _ in asked if kind.asks_initial)
+        old = tuple(kind.job(check.name, before[check.name], respond) for kind, check in asked if kind.asks_initial)
         initial = next((n for n, load in enumerate(loads) if load.model == ModelRef() and load.task == "text"), None)
         if initial is None:
             loads.append(EngineLoad(model=ModelRef(), jobs=old))
@@ -114,15 +114,15 @@ def _asking(
             loads[initial] = _beside(loads[initial], old)
     checks = tuple(
         Check(
-            name=name,
+            name=check.name,
             type=check.type,
-            before=ArtifactRef(step=first, name=before[name])
-            if name in before
-            else ArtifactRef(step=step.name, name=after[name]),
-            after=ArtifactRef(step=step.name, name=after[name]),
+            before=ArtifactRef(step=first, name=before[check.name])
+            if check.name in before
+            else ArtifactRef(step=step.name, name=after[check.name]),
+            after=ArtifactRef(step=step.name, name=after[check.name]),
             format=check.format,
         )
-        for name, _, check in asked
+        for _, check in asked
     )
     return step.model_copy(update={"loads": tuple(loads), "checks": (*step.checks, *checks)})
 
